@@ -1,0 +1,81 @@
+"""Files that are written whole or not at all, and JSON records with a schema."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cascade_bayes.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place if the block ends without error."""
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist.")
+    if path.is_dir():
+        raise InputError(f"cannot write {path}: it is a folder.")
+    handle, name = tempfile.mkstemp(
+        dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}"
+    )
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def encode(value: float) -> float | str:
+    """Return a number as JSON can hold it: infinities as the strings ``"inf"`` and ``"-inf"``."""
+    value = float(value)
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    return value
+
+
+def decode(value: float | str) -> float:
+    """Inverse of `encode`."""
+    if isinstance(value, str) and value not in ("inf", "-inf"):
+        raise ValueError(f"expected a number, 'inf' or '-inf'; got {value!r}")
+    return float(value)
+
+
+def write_json(path: Path, record: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_record(path: Path, schema: str, version: int) -> dict[str, Any]:
+    """Read a JSON file and check that it is ours, of a version that this release reads."""
+    kind = schema.rsplit(".", 1)[-1]
+    again = "Make it again with `cascade-bayes tune`."
+    if not path.is_file():
+        raise InputError(f"{kind} file {path} does not exist.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not a {kind} file, or it was cut short ({error}). {again}"
+        ) from error
+    found = record.get("schema") if isinstance(record, dict) else None
+    if found != schema:
+        raise InputError(
+            f"{path} is not a {kind} file of cascade_bayes (its schema is {found!r}). {again}"
+        )
+    if record.get("schema_version") != version:
+        raise InputError(
+            f"{path} has version {record.get('schema_version')!r} of the {kind} format; this release "
+            f"reads version {version}. {again}"
+        )
+    return dict(record)

@@ -1,0 +1,476 @@
+"""The error-cost frontier: optimal thresholds over a sweep of error prices, with their uncertainty."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cascade_bayes._files import decode, encode, read_record, write_json
+from cascade_bayes.data import CascadeData
+from cascade_bayes.decision.chain import ChainTables, forward, tables_for_draws
+from cascade_bayes.decision.grid import DEFAULT_CELLS, Grid, make_grid
+from cascade_bayes.decision.optimise import default_starts, optimise
+from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.errors import InfeasibleError, InputError
+from cascade_bayes.inference.posterior import Posterior
+
+SCHEMA = "cascade_bayes.frontier"
+SCHEMA_VERSION = 1
+
+DEFAULT_DRAWS = 200
+"""Posterior draws a decision averages over: the Monte Carlo error of a mean is 7 % of the posterior
+standard deviation, small against the uncertainty that the bands report."""
+
+DEFAULT_PRICES = 41
+
+
+class Sweep(NamedTuple):
+    """Result of the compiled sweep; axes are prices, draws, thresholds or models."""
+
+    positions: jax.Array
+    draw_positions: jax.Array
+    error: jax.Array
+    cost: jax.Array
+    reach_prob: jax.Array
+    loss: jax.Array
+    draw_loss: jax.Array
+
+
+@partial(jax.jit, static_argnames=("per_draw",))
+def sweep(
+    tables: ChainTables,
+    call_cost: jax.Array,
+    is_atom: jax.Array,
+    error_prices: jax.Array,
+    starts: jax.Array,
+    per_draw: bool = True,
+) -> Sweep:
+    """Optimise thresholds at every price, over all draws together and for each draw, in one program.
+
+    Parameters
+    ----------
+    tables
+        Draws, fields with a leading axis.
+    call_cost
+        US dollars per call, ``(num_models,)``.
+    is_atom
+        ``(num_models, num_cells)``.
+    error_prices
+        US dollars per wrong answer, ``(num_prices,)``.
+    starts
+        Starting positions, ``(num_starts, num_models - 1)``.
+    per_draw
+        Whether to find each draw's own optimum as well; static.
+    """
+
+    def at_price(price: jax.Array) -> Sweep:
+        bayes = optimise(tables, call_cost, is_atom, price, starts)
+        outcome = jax.vmap(forward, in_axes=(0, None, None, None))(
+            tables, call_cost, is_atom, bayes.positions
+        )
+        num_draws = outcome.error.shape[0]
+        if per_draw:
+            near = jnp.concatenate([bayes.positions[None], starts[:1]])
+
+            def own(draw: ChainTables) -> tuple[jax.Array, jax.Array]:
+                one = jax.tree.map(lambda field: field[None], draw)
+                best = optimise(one, call_cost, is_atom, price, near)
+                return best.positions, best.loss
+
+            draw_positions, draw_loss = jax.vmap(own)(tables)
+        else:
+            draw_positions = jnp.zeros((num_draws, 0), dtype=price.dtype)
+            draw_loss = jnp.zeros(0, dtype=price.dtype)
+        return Sweep(
+            bayes.positions,
+            draw_positions,
+            outcome.error,
+            outcome.cost,
+            outcome.reach_prob,
+            bayes.loss,
+            draw_loss,
+        )
+
+    return jax.lax.map(at_price, error_prices, batch_size=8)
+
+
+@dataclass(frozen=True, eq=False)
+class Frontier:
+    """Optimal policies over a sweep of error prices.
+
+    Attributes
+    ----------
+    models
+        Names in cascade order.
+    error_prices
+        US dollars per wrong answer, ascending, ``(num_prices,)``.
+    thresholds
+        Bayes thresholds on the raw scale, ``(num_prices, num_models - 1)``; defer iff confidence < threshold.
+    draw_thresholds
+        The optimum of each posterior draw, ``(num_prices, num_draws, num_models - 1)``.
+    error, cost
+        Predicted error probability and US dollars per query of the Bayes thresholds on each draw,
+        ``(num_prices, num_draws)``.
+    reach_prob
+        Probability that each model is called, ``(num_prices, num_draws, num_models)``.
+    context
+        What a policy needs besides: kind of confidence, call costs, digest of the fit.
+    posterior
+        The fit, for finding points between those of the sweep; None when read from a file.
+    """
+
+    models: tuple[str, ...]
+    error_prices: np.ndarray
+    thresholds: np.ndarray
+    draw_thresholds: np.ndarray
+    error: np.ndarray
+    cost: np.ndarray
+    reach_prob: np.ndarray
+    context: dict[str, Any]
+    posterior: Posterior | None = None
+
+    def __len__(self) -> int:
+        return len(self.error_prices)
+
+    def policy(self, index: int, question: dict[str, Any] | None = None) -> Policy:
+        """Return the policy of point ``index``."""
+        price = float(self.error_prices[index])
+        return Policy(
+            models=self.models,
+            thresholds=self.thresholds[index],
+            draw_thresholds=self.draw_thresholds[index],
+            error_price=price,
+            question=question or {"error_price": price},
+            prediction=Prediction.of_draws(
+                self.error[index], self.cost[index], self.reach_prob[index]
+            ),
+            **self.context,
+        )
+
+    def at(
+        self,
+        *,
+        error_price: float | None = None,
+        budget: float | None = None,
+        target_error: float | None = None,
+        confidence: float = 0.9,
+    ) -> Policy:
+        """Return the policy that answers one of three questions.
+
+        Parameters
+        ----------
+        error_price
+            US dollars a wrong answer costs: minimise ``cost + error_price * error``.
+        budget
+            US dollars per query: the least error with ``P(expected cost <= budget) >= confidence``.
+        target_error
+            Error probability: the least cost with ``P(error <= target_error) >= confidence``.
+        confidence
+            Posterior probability with which a budget or a target must hold.
+
+        Returns
+        -------
+        Policy
+            For a price, optimised at that very price. For a budget or target, the best point of the
+            frontier, which is swept more finely between the two prices that enclose the answer.
+
+        Raises
+        ------
+        InputError
+            If not exactly one question is asked, or its number is out of range.
+        InfeasibleError
+            If no policy of the frontier meets the request; names the best reachable value.
+        """
+        asked = {
+            name: value
+            for name, value in (
+                ("error_price", error_price),
+                ("budget", budget),
+                ("target_error", target_error),
+            )
+            if value is not None
+        }
+        if len(asked) != 1:
+            raise InputError(
+                "ask for exactly one of error_price, budget, target_error; got "
+                f"{', '.join(asked) or 'none'}."
+            )
+        (name, value), = asked.items()
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"{name} must be a positive number; got {value!r}.")
+        if not 0 < confidence < 1:
+            raise InputError(f"confidence must lie between 0 and 1; got {confidence!r}.")
+        if name == "error_price":
+            close = np.isclose(self.error_prices, value, rtol=1e-12)
+            if close.any():
+                return self.policy(int(np.argmax(close)))
+            return self._refined(np.asarray([value])).policy(0)
+        question = {name: value, "confidence": confidence}
+        figure, other = ("cost", "error") if name == "budget" else ("error", "cost")
+        return self._constrained(figure, other, value, confidence, question)
+
+    def _refined(self, error_prices: np.ndarray) -> Frontier:
+        if self.posterior is None:
+            raise InputError(
+                "this frontier was read from a file and holds only its own prices "
+                f"({self.error_prices[0]:.3g} to {self.error_prices[-1]:.3g}); compute it from the "
+                "posterior to ask for another."
+            )
+        return error_cost_frontier(
+            self.posterior,
+            models=self.models,
+            error_prices=error_prices,
+            num_draws=self.error.shape[1],
+        )
+
+    def _constrained(
+        self, figure: str, other: str, limit: float, confidence: float, question: dict[str, Any]
+    ) -> Policy:
+        def choose(frontier: Frontier) -> tuple[int | None, np.ndarray]:
+            values = getattr(frontier, figure)
+            holds = np.mean(values <= limit, axis=1) >= confidence
+            mean = getattr(frontier, other).mean(axis=1)
+            return (int(np.argmin(np.where(holds, mean, np.inf))) if holds.any() else None), holds
+
+        best, holds = choose(self)
+        if best is None:
+            reachable = np.quantile(getattr(self, figure), confidence, axis=1).min()
+            unit = "US dollars per query" if figure == "cost" else "error probability"
+            raise InfeasibleError(
+                f"no policy of this cascade has P({figure} <= {limit:g}) >= {confidence:g}; the lowest "
+                f"{figure} it reaches with that probability is {reachable:.4g} ({unit})."
+            )
+        # The binding price lies between a point that holds and a neighbour that does not.
+        if self.posterior is not None and not holds.all():
+            beside = [i for i in (best - 1, best + 1) if 0 <= i < len(self) and not holds[i]]
+            if beside:
+                ends = np.sort(self.error_prices[[best, beside[0]]])
+                finer = self._refined(np.geomspace(ends[0], ends[1], 9))
+                found, _ = choose(finer)
+                if found is not None:
+                    return finer.policy(found, question)
+        return self.policy(best, question)
+
+    def to_frame(self) -> Any:
+        """Return one row per price as a pandas frame.
+
+        Columns: ``error_price``, ``models``, ``thresholds``, ``expected_error``, ``expected_cost`` (means
+        over draws) and the 5 % and 95 % posterior quantiles ``expected_error_q05``, ``_q95``,
+        ``expected_cost_q05``, ``_q95``.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.records())
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows of `to_frame` as dictionaries."""
+        rows = []
+        for i, price in enumerate(self.error_prices):
+            row: dict[str, Any] = {
+                "error_price": float(price),
+                "models": list(self.models),
+                "thresholds": [float(t) for t in self.thresholds[i]],
+            }
+            for name, values in (("expected_error", self.error[i]), ("expected_cost", self.cost[i])):
+                row[name] = float(values.mean())
+                row[f"{name}_q05"], row[f"{name}_q95"] = (
+                    float(q) for q in np.quantile(values, [0.05, 0.95])
+                )
+            rows.append(row)
+        return rows
+
+    def evaluate(self, data: CascadeData) -> list[dict[str, Any]]:
+        """Return realised error and cost of every point on a table, one record a price."""
+        return [
+            {"error_price": float(self.error_prices[i]), **self.policy(i).evaluate(data).to_dict()}
+            for i in range(len(self))
+        ]
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the frontier to a JSON file, whole or not at all."""
+        points = []
+        for i, row in enumerate(self.records()):
+            points.append(
+                {
+                    **row,
+                    "thresholds": [encode(t) for t in row["thresholds"]],
+                    "threshold_intervals": [
+                        [encode(a), encode(b)] for a, b in self.policy(i).threshold_interval(0.9)
+                    ],
+                    "reach_prob": [float(x) for x in self.reach_prob[i].mean(axis=0)],
+                }
+            )
+        record = {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "cost_unit": "US dollars per query",
+            **Policy.context_to_json(self.context),
+            "points": points,
+        }
+        write_json(Path(path), record)
+
+
+def load_policies(path: str | os.PathLike[str]) -> list[Policy]:
+    """Read the points of a frontier file as policies, without their per-draw detail.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, cut short, of another version or not a frontier.
+    """
+    record = read_record(Path(path), SCHEMA, SCHEMA_VERSION)
+    try:
+        context = Policy.context_from_json(record)
+        return [
+            Policy(
+                models=tuple(point["models"]),
+                thresholds=np.asarray([decode(t) for t in point["thresholds"]]),
+                draw_thresholds=np.zeros((0, len(point["thresholds"]))),
+                error_price=point["error_price"],
+                question={"error_price": point["error_price"]},
+                prediction=Prediction(
+                    error=point["expected_error"],
+                    error_q05=point["expected_error_q05"],
+                    error_q95=point["expected_error_q95"],
+                    cost=point["expected_cost"],
+                    cost_q05=point["expected_cost_q05"],
+                    cost_q95=point["expected_cost_q95"],
+                    reach_prob=tuple(point["reach_prob"]),
+                ),
+                **context,
+            )
+            for point in record["points"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} lacks a part that a frontier file must have ({error}).") from error
+
+
+def error_cost_frontier(
+    posterior: Posterior,
+    *,
+    models: Sequence[str] | None = None,
+    error_prices: Sequence[float] | np.ndarray | int = DEFAULT_PRICES,
+    num_draws: int = DEFAULT_DRAWS,
+    num_cells: int = DEFAULT_CELLS,
+) -> Frontier:
+    """Optimise the thresholds over a sweep of error prices.
+
+    Parameters
+    ----------
+    posterior
+        The fit.
+    models
+        Models of the cascade, a subset in cascade order; all if None. Models left out are integrated
+        over: the dependence between the ones kept runs through them.
+    error_prices
+        Positive prices, US dollars per wrong answer, or how many to space between the price at which
+        the cheapest policy is best and that at which the dearest is (see `price_range`).
+    num_draws
+        Posterior draws to average over, evenly spaced.
+    num_cells
+        Cells of the grid per model.
+
+    Returns
+    -------
+    Frontier
+        One point a price, ascending.
+
+    Raises
+    ------
+    InputError
+        For models that are not in the posterior, or prices that are not positive.
+    """
+    members = _members(posterior, models)
+    params = posterior.params(num_draws)
+    grid = make_grid(params, posterior.layout, posterior.confidence_map, num_cells)
+    tables = tables_for_draws(params, grid, posterior.family, members)
+    index = list(members)
+    call_cost = jnp.asarray(posterior.data.call_cost[index], dtype=tables.mass.dtype)
+    is_atom = jnp.asarray(grid.is_atom[index])
+    num_thresholds = len(members) - 1
+    if isinstance(error_prices, (int, np.integer)):
+        if error_prices < 1:
+            raise InputError(f"the number of error prices must be at least 1; got {error_prices}.")
+        prices = price_range(tables, np.asarray(call_cost), int(error_prices))
+    else:
+        prices = np.sort(np.asarray(error_prices, dtype=float))
+    if prices.ndim != 1 or not prices.size or not np.all(np.isfinite(prices) & (prices > 0)):
+        raise InputError(f"error prices must be positive numbers, US dollars per error; got {error_prices!r}.")
+
+    swept = sweep(
+        tables,
+        call_cost,
+        is_atom,
+        jnp.asarray(prices, dtype=tables.mass.dtype),
+        default_starts(num_thresholds, grid.num_cells),
+    )
+    kept = posterior.confidence_map.select(index)
+    sub_grid = Grid(grid.edges[index], grid.is_atom[index], grid.atom_raw[index])
+    return Frontier(
+        models=tuple(posterior.models[i] for i in members),
+        error_prices=prices,
+        thresholds=sub_grid.thresholds(np.asarray(swept.positions), kept),
+        draw_thresholds=sub_grid.thresholds(np.asarray(swept.draw_positions), kept),
+        error=np.asarray(swept.error),
+        cost=np.asarray(swept.cost),
+        reach_prob=np.asarray(swept.reach_prob),
+        context={
+            "kind": posterior.data.kind,
+            "call_cost": posterior.data.call_cost[index],
+            "fit_digest": posterior.digest(),
+        },
+        posterior=posterior,
+    )
+
+
+def price_range(tables: ChainTables, call_cost: np.ndarray, num_prices: int) -> np.ndarray:
+    r"""Return log-spaced error prices from where the cheapest policy is best to where the dearest is.
+
+    With the posterior means of the two trivial policies (always stop at the first model; always go to
+    the last), :math:`\Delta` their difference in accuracy, at least 0.05, and :math:`c` the cost of the
+    models after the first, the middle weight of cost is :math:`m = \Delta / c`. Prices run over the
+    reciprocals of weights from :math:`\min(m/30, 0.01/c)` to :math:`\max(30m, 1/\min_{i>1} c_i)`.
+    """
+    first = float(jnp.mean(jnp.sum(tables.mass * tables.correct[:, 0], axis=-1)))
+    mass = tables.mass
+    for i in range(tables.transition.shape[1]):
+        mass = jnp.einsum("dl,dlm->dm", mass, tables.transition[:, i])
+    last = float(jnp.mean(jnp.sum(mass * tables.correct[:, -1], axis=-1)))
+    later = np.asarray(call_cost[1:], dtype=float)
+    positive = later[later > 0]
+    if not positive.size:
+        raise InputError("every model after the first is free of cost: give error prices explicitly.")
+    extra = float(later.sum())
+    middle = max(abs(last - first), 0.05) / extra
+    weights = min(middle / 30, 0.01 / extra), max(30 * middle, 1 / float(positive.min()))
+    if num_prices == 1:
+        return np.asarray([1 / middle])
+    return np.geomspace(1 / weights[1], 1 / weights[0], num_prices)
+
+
+def _members(posterior: Posterior, models: Sequence[str] | None) -> tuple[int, ...]:
+    if models is None:
+        return tuple(range(len(posterior.models)))
+    chosen = list(models)
+    unknown = [m for m in chosen if m not in posterior.models]
+    if unknown:
+        raise InputError(
+            f"model {unknown[0]!r} is not in the posterior; its models are {', '.join(posterior.models)}."
+        )
+    index = [posterior.models.index(m) for m in chosen]
+    if len(index) < 2:
+        raise InputError(f"a cascade needs at least two models; got {', '.join(chosen) or 'none'}.")
+    if index != sorted(set(index)):
+        raise InputError(
+            f"models must be distinct and in the order of the fit ({', '.join(posterior.models)}); got "
+            f"{', '.join(chosen)}. Fit again with --models to change the order."
+        )
+    return tuple(index)

@@ -1,0 +1,229 @@
+r"""Thresholds of least expected loss: coordinate sweeps on the grid, then optax gradients.
+
+The loss of thresholds at positions :math:`r`, in US dollars per query, averaged over draws :math:`d`, is
+
+.. math::
+
+    L(r) = \frac1D \sum_d \{\mathrm{cost}_d(r) + \text{error\_price} \cdot \mathrm{error}_d(r)\} .
+
+With all other thresholds held fixed, deferring cell :math:`l` of model i rather than stopping there changes
+the loss by
+
+.. math::
+
+    A_{il} = \frac1D \sum_d \mu_{dil} (\mathrm{go}_{dil} - \mathrm{stop}_{dil}),
+
+:math:`\mu` the probability of getting there, "stop" the price of a wrong answer times its probability, "go"
+the cost of the next model plus the value of going on. Sums of :math:`A_{il}` from the lowest cell up are the
+loss at *every* position of threshold i: one backward pass over the models sets each threshold in turn to
+the best of them, an exact line search over the whole scale, atoms included. Sweeps from several starts end
+on the grid; Adam (optax) then moves each threshold within the two cells beside it, and the better of both
+is kept.
+
+With one draw instead of many the same program finds that draw's own optimum; over draws these are the
+posterior of the optimal thresholds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cascade_bayes.decision.chain import ChainTables, deferral, run_chain
+
+MAX_SWEEPS = 12
+"""Most sweeps; they end as soon as no start moves, mostly after three or four."""
+
+NUM_STEPS = 30
+LEARNING_RATE = 0.25
+"""Adam's steps and first step size in cells, decayed by a cosine: ample for the one cell it may cross."""
+
+STARTS = (1.0, 0.75, 0.5, 0.25)
+"""Starting positions as fractions of the scale, the same for every threshold."""
+
+
+class Optimum(NamedTuple):
+    """Where the search ended.
+
+    Attributes
+    ----------
+    positions
+        ``(num_models - 1,)``.
+    loss
+        US dollars per query, ``()``.
+    polish_gain
+        By how much the gradient steps lowered the loss of the best grid point, ``()``, at least 0.
+    """
+
+    positions: jax.Array
+    loss: jax.Array
+    polish_gain: jax.Array
+
+
+def mean_loss(
+    tables: ChainTables,
+    call_cost: jax.Array,
+    is_atom: jax.Array,
+    positions: jax.Array,
+    error_price: jax.Array,
+) -> jax.Array:
+    """Return the loss averaged over draws, US dollars per query.
+
+    Parameters
+    ----------
+    tables
+        Draws, fields with a leading axis.
+    call_cost
+        US dollars per call, ``(num_models,)``.
+    is_atom
+        ``(num_models, num_cells)``.
+    positions
+        ``(num_models - 1,)``.
+    error_price
+        US dollars per wrong answer, ``()``.
+    """
+    fraction, tilt = deferral(positions, is_atom[: positions.shape[0]])
+    return _loss(tables, call_cost, fraction, tilt, error_price)
+
+
+def _loss(
+    tables: ChainTables,
+    call_cost: jax.Array,
+    fraction: jax.Array,
+    tilt: jax.Array,
+    error_price: jax.Array,
+) -> jax.Array:
+    outcome = jax.vmap(run_chain, in_axes=(0, None, None, None))(tables, call_cost, fraction, tilt)
+    return jnp.mean(outcome.cost + error_price * outcome.error)
+
+
+def optimise(
+    tables: ChainTables,
+    call_cost: jax.Array,
+    is_atom: jax.Array,
+    error_price: jax.Array,
+    starts: jax.Array,
+) -> Optimum:
+    """Find the thresholds of least mean loss over the draws in ``tables``.
+
+    Parameters
+    ----------
+    tables, call_cost, is_atom, error_price
+        As in `mean_loss`.
+    starts
+        Starting positions, ``(num_starts, num_models - 1)``.
+    """
+    dtype = tables.mass.dtype
+    is_atom = is_atom[: starts.shape[-1]]
+    # One common scale of loss, so that 32-bit arithmetic compares numbers near 1.
+    unit = error_price + jnp.sum(call_cost)
+
+    def loss(positions: jax.Array) -> jax.Array:
+        return _loss(tables, call_cost, *deferral(positions, is_atom), error_price) / unit
+
+    def sweep(positions: jax.Array) -> jax.Array:
+        return _sweep(tables, call_cost, is_atom, error_price, positions)
+
+    def moving(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+        count, before, now = state
+        return (count < MAX_SWEEPS) & jnp.any(before != now)
+
+    def advance(
+        state: tuple[jax.Array, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        count, _, now = state
+        return count + 1, now, jax.vmap(sweep)(now)
+
+    starts = jnp.round(starts).astype(dtype)
+    _, _, ends = jax.lax.while_loop(moving, advance, (jnp.array(0), starts - 1, starts))
+    losses = jax.vmap(loss)(ends)
+    coarse = ends[jnp.argmin(losses)]
+    coarse_loss = jnp.min(losses)
+
+    polished = _polish(loss, coarse, is_atom)
+    polished_loss = loss(polished)
+    better = polished_loss < coarse_loss
+    positions = jnp.where(better, polished, coarse)
+    # A threshold that no query meets has no best value: report "never defers".
+    fraction, tilt = deferral(positions, is_atom)
+    outcome = jax.vmap(run_chain, in_axes=(0, None, None, None))(tables, call_cost, fraction, tilt)
+    met = jnp.max(outcome.reach_prob[:, :-1], axis=0) > jnp.finfo(dtype).eps
+    return Optimum(
+        positions=jnp.where(met, positions, 0.0),
+        loss=jnp.where(better, polished_loss, coarse_loss) * unit,
+        polish_gain=jnp.where(better, coarse_loss - polished_loss, 0.0) * unit,
+    )
+
+
+def _sweep(
+    tables: ChainTables,
+    call_cost: jax.Array,
+    is_atom: jax.Array,
+    error_price: jax.Array,
+    positions: jax.Array,
+) -> jax.Array:
+    """Set every threshold, last to first, to its best grid position given all others."""
+    fraction, _ = deferral(jnp.round(positions), is_atom)
+
+    def reach(mass: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        part, transition = step
+        return jnp.einsum("dl,dlm->dm", mass * part, transition), mass
+
+    by_model = jnp.moveaxis(tables.transition, 1, 0)
+    _, masses = jax.lax.scan(reach, tables.mass, (fraction, by_model))
+    stop = error_price * (1.0 - jnp.moveaxis(tables.correct, 1, 0))  # (model, draw, cell)
+
+    def choose(
+        value: jax.Array, step: tuple[jax.Array, ...]
+    ) -> tuple[jax.Array, jax.Array]:
+        mass, transition, stop_here, next_cost, atoms, current = step
+        go = next_cost + jnp.einsum("dlm,dm->dl", transition, value)
+        gain = jnp.mean(mass * (go - stop_here), axis=0)
+        profile = jnp.concatenate([jnp.zeros(1, dtype=gain.dtype), jnp.cumsum(gain)])
+        # Where no query comes, every position is equal: stay.
+        idle = jnp.max(mass) <= jnp.finfo(mass.dtype).eps
+        best = jnp.where(idle, current, jnp.argmin(profile).astype(current.dtype))
+        deferred, _ = deferral(best[None], atoms[None])
+        return stop_here + deferred[0] * (go - stop_here), best
+
+    steps = (masses, by_model, stop[:-1], call_cost[1:], is_atom, positions)
+    _, chosen = jax.lax.scan(choose, stop[-1], steps, reverse=True)
+    return chosen
+
+
+def _polish(loss: object, coarse: jax.Array, is_atom: jax.Array) -> jax.Array:
+    """Move thresholds within the continuous cells beside their grid points, by Adam."""
+    num_cells = is_atom.shape[1]
+    cell = jnp.round(coarse).astype(jnp.int32)
+    rows = jnp.arange(coarse.shape[0])
+    atom_below = is_atom[rows, jnp.maximum(cell - 1, 0)] | (cell == 0)
+    atom_above = is_atom[rows, jnp.minimum(cell, num_cells - 1)] | (cell == num_cells)
+    low = jnp.where(atom_below, coarse, coarse - 1)
+    high = jnp.where(atom_above, coarse, coarse + 1)
+    optimiser = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, NUM_STEPS, alpha=0.01))
+    # Off the edge, where the fraction has no derivative, towards the open side.
+    start = jnp.clip(coarse + jnp.where(high > coarse, 0.02, -0.02), low, high)
+
+    def step(carry: tuple, _: None) -> tuple:
+        positions, state, best, best_loss = carry
+        value, gradient = jax.value_and_grad(loss)(positions)  # type: ignore[arg-type]
+        improved = value < best_loss
+        best = jnp.where(improved, positions, best)
+        best_loss = jnp.minimum(value, best_loss)
+        updates, state = optimiser.update(gradient, state)
+        positions = optax.projections.projection_box(
+            optax.apply_updates(positions, updates), low, high
+        )
+        return (positions, state, best, best_loss), None
+
+    init = (start, optimiser.init(start), start, jnp.full((), jnp.inf, dtype=coarse.dtype))
+    (_, _, best, _), _ = jax.lax.scan(step, init, None, length=NUM_STEPS)
+    return best
+
+
+def default_starts(num_thresholds: int, num_cells: int) -> jax.Array:
+    """Return the starting positions `STARTS`, ``(num_starts, num_thresholds)``."""
+    return jnp.asarray(STARTS)[:, None] * num_cells * jnp.ones((1, num_thresholds))

@@ -1,0 +1,254 @@
+r"""A margin with point masses ("atoms") and a continuous part, on the logit scale.
+
+.. math::
+
+    F(z) = \sum_{a \le z} w_a + \Big(1 - \sum_a w_a\Big) F_c(z), \qquad
+    F(z^-) = \sum_{a < z} w_a + \Big(1 - \sum_a w_a\Big) F_c(z).
+
+:math:`F_c` is a beta mixture of the score (`cascade_bayes.distributions.beta_mixture`). Atoms may
+lie anywhere in :math:`[-\infty, \infty]`; exact certainty is the atom at :math:`+\infty`.
+Slots that hold no atom have location NaN and probability 0, so that margins with different numbers of
+atoms stack into one array.
+
+Source: Zellinger & Thomson (arXiv 2501.09345), section 3, with atoms at the two ends; generalised
+here to any locations.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from numpyro.distributions import constraints
+
+from cascade_bayes.copulas.base import UnitPoint, unit_point_from_logs
+from cascade_bayes.copulas.pair import MarginPoint
+from cascade_bayes.distributions import beta_mixture
+
+
+class MarginParams(NamedTuple):
+    """Parameters of one margin; every field may carry leading batch axes.
+
+    Attributes
+    ----------
+    atom_locs
+        Locations on the logit scale, ``(num_atoms,)``, NaN in empty slots.
+    atom_probs
+        Their probabilities, ``(num_atoms,)``, 0 in empty slots.
+    mixing_probs, concentration1, concentration0
+        Weights and shapes of the beta mixture, ``(num_components,)``.
+    """
+
+    atom_locs: jax.Array
+    atom_probs: jax.Array
+    mixing_probs: jax.Array
+    concentration1: jax.Array
+    concentration0: jax.Array
+
+    @property
+    def continuous_prob(self) -> jax.Array:
+        """Probability of the continuous part."""
+        return 1.0 - jnp.sum(self.atom_probs, axis=-1)
+
+
+def point(z: jax.Array, params: MarginParams) -> MarginPoint:
+    """Return where ``z``, any shape, stands in one margin: ``F(z)``, ``F(z-)`` and whether it is an atom.
+
+    The tails are sums of positive terms on each side, so both keep relative precision.
+    """
+    continuous = beta_mixture.cdf(
+        z, params.mixing_probs, params.concentration1, params.concentration0
+    )
+    num_atoms = params.atom_locs.shape[-1]
+    no_atom = jnp.zeros(z.shape, dtype=bool)
+    if num_atoms == 0:
+        return MarginPoint(continuous, continuous, no_atom, jnp.zeros_like(continuous.log_u))
+    log_continuous = jnp.log(params.continuous_prob)
+    below = z[..., None] > params.atom_locs  # comparisons with NaN are False
+    here = z[..., None] == params.atom_locs
+    above = z[..., None] < params.atom_locs
+
+    def mass(where: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.where(where, params.atom_probs, 0.0), axis=-1)
+
+    upper = _mix(mass(below | here), mass(above), log_continuous, continuous)
+    lower = _mix(mass(below), mass(above | here), log_continuous, continuous)
+    is_atom = jnp.any(here, axis=-1)
+    log_mass = jnp.log(jnp.where(is_atom, mass(here), 1.0))
+    return MarginPoint(upper, lower, is_atom, log_mass)
+
+
+def _mix(
+    atoms_below: jax.Array, atoms_above: jax.Array, log_weight: jax.Array, part: UnitPoint
+) -> UnitPoint:
+    def add(log_continuous: jax.Array, atoms: jax.Array) -> jax.Array:
+        # log(exp(log_continuous) + atoms); plain addition is exact enough once atoms > 0.
+        has = atoms > 0
+        empty = jnp.isneginf(log_continuous)
+        safe_log = jnp.where(empty, 0.0, log_continuous)
+        total = jnp.where(empty, 0.0, jnp.exp(safe_log)) + atoms
+        with_atoms = jnp.log(jnp.where(has, total, 1.0))
+        return jnp.where(has, with_atoms, log_continuous)
+
+    return unit_point_from_logs(
+        add(log_weight + part.log_u, atoms_below), add(log_weight + part.log_1mu, atoms_above)
+    )
+
+
+def log_density(z: jax.Array, params: MarginParams) -> jax.Array:
+    """Return the log density of one margin at ``z``: ``log w_a`` at an atom, ``log{(1-w) f_c(z)}`` elsewhere."""
+    continuous = beta_mixture.log_density(
+        z, params.mixing_probs, params.concentration1, params.concentration0
+    )
+    if params.atom_locs.shape[-1] == 0:
+        return continuous
+    here = z[..., None] == params.atom_locs
+    is_atom = jnp.any(here, axis=-1)
+    mass = jnp.sum(jnp.where(here, params.atom_probs, 0.0), axis=-1)
+    log_atom = jnp.log(jnp.where(is_atom, mass, 1.0))
+    return jnp.where(is_atom, log_atom, jnp.log(params.continuous_prob) + continuous)
+
+
+def quantile(probability: jax.Array, params: MarginParams, num_steps: int = 100) -> jax.Array:
+    """Return ``inf{z : F(z) >= probability}`` of one margin, any shape, by bisection.
+
+    The bracket is ``[-745, 745]``, the logits that a 64-bit probability can hold. Not meant to be
+    differentiated.
+    """
+    return quantile_of_point(
+        UnitPoint(jnp.log(probability), jnp.log1p(-probability)), params, num_steps
+    )
+
+
+def quantile_of_point(target: UnitPoint, params: MarginParams, num_steps: int = 100) -> jax.Array:
+    """Return the quantile at a `UnitPoint`; compares on the smaller tail, so both ends are exact."""
+    upper_half = target.log_1mu < target.log_u
+
+    def reaches(here: UnitPoint) -> jax.Array:
+        return jnp.where(upper_half, here.log_1mu <= target.log_1mu, here.log_u >= target.log_u)
+
+    low = jnp.full(target.log_u.shape, -745.0, dtype=target.log_u.dtype)
+
+    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bracket
+        mid = 0.5 * (low + high)
+        done = reaches(point(mid, params).upper)
+        return jnp.where(done, low, mid), jnp.where(done, mid, high)
+
+    low, z = jax.lax.fori_loop(0, num_steps, halve, (low, -low))
+    if params.atom_locs.shape[-1] == 0:
+        return z
+    # Bisection ends within rounding of an atom, or at the end of the bracket: name the atom itself.
+    at = point(params.atom_locs, params)
+
+    def above_left_limit(lower: UnitPoint) -> jax.Array:
+        return jnp.where(
+            upper_half[..., None],
+            lower.log_1mu > target.log_1mu[..., None],
+            lower.log_u < target.log_u[..., None],
+        )
+
+    def below_upper(upper: UnitPoint) -> jax.Array:
+        return jnp.where(
+            upper_half[..., None],
+            upper.log_1mu <= target.log_1mu[..., None],
+            upper.log_u >= target.log_u[..., None],
+        )
+
+    inside = at.is_atom & above_left_limit(at.lower) & below_upper(at.upper)
+    loc = jnp.max(jnp.where(inside, params.atom_locs, -jnp.inf), axis=-1)
+    return jnp.where(jnp.any(inside, axis=-1), loc, z)
+
+
+class MixedMargin(dist.Distribution):
+    r"""NumPyro distribution of one logit score: atoms plus a beta mixture of ``sigmoid(z)``.
+
+    Parameters
+    ----------
+    atom_locs, atom_probs
+        ``(num_atoms,)``; see `MarginParams`.
+    mixing_probs, concentration1, concentration0
+        ``(num_components,)``.
+
+    Notes
+    -----
+    ``log_prob`` is a density where ``z`` is not an atom and a log mass where it is. ``cdf`` is right
+    continuous, ``cdf_left`` its left limit. The distribution is scalar: ``batch_shape`` is ``()``,
+    and samples of any ``sample_shape`` are independent.
+
+    Examples
+    --------
+    >>> margin = MixedMargin(jnp.array([jnp.inf]), jnp.array([0.3]), jnp.ones(1), jnp.ones(1), jnp.ones(1))
+    >>> float(margin.cdf_left(jnp.array(jnp.inf)).round(6)), float(margin.cdf(jnp.array(jnp.inf)))
+    (0.7, 1.0)
+    """
+
+    arg_constraints = {  # noqa: RUF012  # NumPyro's convention
+        "atom_probs": constraints.independent(constraints.unit_interval, 1),
+        "mixing_probs": constraints.simplex,
+        "concentration1": constraints.independent(constraints.positive, 1),
+        "concentration0": constraints.independent(constraints.positive, 1),
+    }
+    support = constraints.real
+
+    def __init__(
+        self,
+        atom_locs: jax.Array,
+        atom_probs: jax.Array,
+        mixing_probs: jax.Array,
+        concentration1: jax.Array,
+        concentration0: jax.Array,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        self.atom_locs = atom_locs
+        self.atom_probs = atom_probs
+        self.mixing_probs = mixing_probs
+        self.concentration1 = concentration1
+        self.concentration0 = concentration0
+        super().__init__(batch_shape=(), event_shape=(), validate_args=validate_args)
+
+    @property
+    def params(self) -> MarginParams:
+        """The parameters as one record."""
+        return MarginParams(
+            self.atom_locs,
+            self.atom_probs,
+            self.mixing_probs,
+            self.concentration1,
+            self.concentration0,
+        )
+
+    def log_prob(self, value: jax.Array) -> jax.Array:
+        """Log density, or log mass at an atom; shape of ``value``."""
+        return log_density(value, self.params)
+
+    def cdf(self, value: jax.Array) -> jax.Array:
+        """``P(Z <= value)``."""
+        return point(value, self.params).upper.value
+
+    def cdf_left(self, value: jax.Array) -> jax.Array:
+        """``P(Z < value)``."""
+        return point(value, self.params).lower.value
+
+    def icdf(self, q: jax.Array) -> jax.Array:
+        """Quantile function, the generalised inverse of ``cdf``."""
+        return quantile(q, self.params)
+
+    def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
+        """Draw independent values of shape ``sample_shape``."""
+        key_which, key_continuous = jax.random.split(key)
+        continuous = beta_mixture.sample_logit(
+            key_continuous,
+            sample_shape,
+            self.mixing_probs,
+            self.concentration1,
+            self.concentration0,
+        )
+        if self.atom_locs.shape[-1] == 0:
+            return continuous
+        probs = jnp.concatenate([self.params.continuous_prob[None], self.atom_probs])
+        which = jax.random.categorical(key_which, jnp.log(probs), shape=sample_shape)
+        return jnp.where(which == 0, continuous, self.atom_locs[jnp.maximum(which - 1, 0)])

@@ -1,0 +1,134 @@
+"""The bundled example: a simulated cascade of five models whose true parameters are known.
+
+Three files: ``train.parquet`` (300 queries, to fit), ``test.parquet`` (1000 other queries, to
+evaluate) and ``truth.json``, the parameters that both were drawn from. Confidences are
+log-probabilities. Names, prices and parameters are invented. The files are remade by
+``python -m cascade_bayes.example.make_example``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cascade_bayes.model.params import CascadeParams
+    from cascade_bayes.transforms import ConfidenceMap
+
+__all__ = ["Truth", "load_truth", "test_path", "train_path"]
+
+SCHEMA = "cascade_bayes.example.truth"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """What the example's tables were drawn from.
+
+    Attributes
+    ----------
+    params
+        Parameters of the cascade, no draw axis.
+    confidence_map
+        Map between standardised logits and raw confidences.
+    models
+        Names in cascade order.
+    call_cost
+        US dollars per call, ``(num_models,)``.
+    copula
+        Name of the copula family of neighbouring models.
+    """
+
+    params: CascadeParams
+    confidence_map: ConfidenceMap
+    models: tuple[str, ...]
+    call_cost: np.ndarray
+    copula: str
+
+
+def _path(name: str) -> Path:
+    return Path(str(files(__name__).joinpath(name)))
+
+
+def train_path() -> Path:
+    """Return the path of the 300 queries to fit.
+
+    Examples
+    --------
+    >>> train_path().name
+    'train.parquet'
+    """
+    return _path("train.parquet")
+
+
+def test_path() -> Path:
+    """Return the path of the 1000 queries to evaluate on."""
+    return _path("test.parquet")
+
+
+test_path.__test__ = False  # type: ignore[attr-defined]  # not a test, for collectors that go by name
+
+
+def load_truth() -> Truth:
+    """Return the true parameters of the example.
+
+    Arrays have JAX's default precision: switch on 64-bit first to have every digit.
+    """
+    return truth_from_record(json.loads(_path("truth.json").read_text(encoding="utf-8")))
+
+
+def truth_from_record(record: Mapping[str, Any]) -> Truth:
+    """Build a `Truth` from the content of ``truth.json``.
+
+    Raises
+    ------
+    ValueError
+        If the record is of another format or version.
+    """
+    import jax.numpy as jnp
+    import numpy as np
+
+    from cascade_bayes.distributions import MarginParams
+    from cascade_bayes.model.params import CascadeParams
+    from cascade_bayes.transforms import ConfidenceMap
+
+    found = (record.get("schema"), record.get("version"))
+    if found != (SCHEMA, SCHEMA_VERSION):
+        raise ValueError(
+            f"the record must be of format {SCHEMA!r}, version {SCHEMA_VERSION}; got {found}."
+        )
+    models = record["models"]
+    num_atoms = max(len(model["atoms"]) for model in models)
+
+    def field(name: str) -> Any:
+        return jnp.asarray([model[name] for model in models], dtype=float)
+
+    def atoms(name: str, empty: float) -> Any:
+        rows = [[float(atom[name]) for atom in model["atoms"]] for model in models]
+        return jnp.asarray([row + [empty] * (num_atoms - len(row)) for row in rows], dtype=float)
+
+    return Truth(
+        params=CascadeParams(
+            margins=MarginParams(
+                atom_locs=atoms("loc", float("nan")),
+                atom_probs=atoms("prob", 0.0),
+                mixing_probs=field("mixing_probs"),
+                concentration1=field("concentration1"),
+                concentration0=field("concentration0"),
+            ),
+            theta=jnp.asarray([pair["theta"] for pair in record["pairs"]], dtype=float),
+            intercept=field("intercept"),
+            slope=field("slope"),
+            atom_effect=atoms("effect", 0.0),
+        ),
+        confidence_map=ConfidenceMap.from_dict(record["confidence_map"]),
+        models=tuple(model["name"] for model in models),
+        call_cost=np.asarray([model["call_cost"] for model in models], dtype=float),
+        copula=record["copula"],
+    )

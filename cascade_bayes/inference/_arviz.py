@@ -1,0 +1,102 @@
+"""ArviZ's two interfaces behind one: ``InferenceData`` (0.x) and ``DataTree`` (1.x).
+
+Imported only by functions that need ArviZ, so that fitting and deciding run without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Groups = Mapping[str, Mapping[str, np.ndarray]]
+
+
+def _arviz() -> Any:
+    import warnings
+
+    with warnings.catch_warnings():
+        # Version 0.23 announces version 1 at every import.
+        warnings.simplefilter("ignore")
+        import arviz
+
+    return arviz
+
+
+def _is_tree_interface(az: Any) -> bool:
+    return int(az.__version__.split(".")[0]) >= 1
+
+
+def make_tree(
+    groups: Groups,
+    coords: Mapping[str, Any],
+    dims: Mapping[str, list[str]],
+    attrs: Mapping[str, Any],
+) -> Any:
+    """Return ``groups`` as ArviZ's container, with ``attrs`` on the posterior group.
+
+    Parameters
+    ----------
+    groups
+        ArviZ group name -> variable -> array; draws have leading axes (chain, draw).
+    coords, dims
+        Coordinate values by dimension, dimension names by variable.
+    attrs
+        JSON-able attributes.
+    """
+    az = _arviz()
+    data = {name: dict(variables) for name, variables in groups.items() if variables}
+    if _is_tree_interface(az):
+        tree = az.from_dict(data, coords=dict(coords), dims=dict(dims))
+    else:
+        tree = az.from_dict(**data, coords=dict(coords), dims=dict(dims))
+    tree["posterior"].attrs.update(attrs)
+    return tree
+
+
+def write_netcdf(tree: Any, path: Path) -> None:
+    """Write the container to a NetCDF file at ``path``."""
+    tree.to_netcdf(str(path), engine="h5netcdf")
+
+
+def read_netcdf(path: Path) -> Any:
+    """Read a container back into memory, so that the file is closed."""
+    az = _arviz()
+    if _is_tree_interface(az):
+        with az.from_netcdf(str(path), engine="h5netcdf") as tree:
+            return tree.load()
+    tree = az.from_netcdf(str(path), engine="h5netcdf")
+    tree.load()
+    tree.close()
+    return tree
+
+
+def variables(tree: Any, group: str) -> dict[str, np.ndarray]:
+    """Return the variables of one group as plain arrays."""
+    node = tree[group]
+    return {str(name): np.asarray(node[name].values) for name in node.data_vars}
+
+
+def rhat_and_ess(samples: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
+    """Return rank-normalised split R-hat, bulk and tail ESS of arrays ``(chain, draw, ...)``.
+
+    Source: Vehtari et al., "Rank-normalization, folding, and localization", Bayesian Analysis 16 (2021).
+    """
+    az = _arviz()
+    tree = make_tree({"posterior": samples}, {}, {}, {})
+    results = {
+        "r_hat": az.rhat(tree),
+        "ess_bulk": az.ess(tree, method="bulk"),
+        "ess_tail": az.ess(tree, method="tail"),
+    }
+    return {
+        statistic: {name: np.asarray(result[name].values) for name in samples}
+        for statistic, result in results.items()
+    }
+
+
+def summary(tree: Any) -> Any:
+    """Return ``az.summary`` of the posterior group, a pandas frame."""
+    return _arviz().summary(tree)

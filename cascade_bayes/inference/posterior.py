@@ -1,0 +1,336 @@
+"""The posterior of a cascade's parameters: draws, diagnostics, and one self-contained file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cascade_bayes._files import replacing
+from cascade_bayes.copulas import Copula, get_copula
+from cascade_bayes.data import CascadeData
+from cascade_bayes.errors import InputError
+from cascade_bayes.model.cascade import params_from_sites
+from cascade_bayes.model.params import AtomLayout, CascadeParams
+from cascade_bayes.model.priors import Priors
+from cascade_bayes.transforms import ConfidenceMap
+
+SCHEMA = "cascade_bayes.posterior"
+SCHEMA_VERSION = 1
+
+MAX_R_HAT = 1.01
+MIN_ESS_BULK = 400.0
+
+
+class Convergence(NamedTuple):
+    """Verdict on a fit.
+
+    Attributes
+    ----------
+    converged
+        R-hat at most 1.01 and bulk ESS at least 400 for every parameter (Vehtari et al. 2021), no
+        divergent transition.
+    max_r_hat, min_ess_bulk, min_ess_tail
+        The worst over all parameters.
+    worst_parameter
+        The name of the parameter with the largest R-hat.
+    num_divergences
+        Divergent transitions after warm-up.
+    """
+
+    converged: bool
+    max_r_hat: float
+    min_ess_bulk: float
+    min_ess_tail: float
+    worst_parameter: str
+    num_divergences: int
+
+    def sentence(self) -> str:
+        """Return the verdict in words."""
+        figures = (
+            f"largest R-hat {self.max_r_hat:.4f} ({self.worst_parameter}), smallest bulk ESS "
+            f"{self.min_ess_bulk:.0f}, {self.num_divergences} divergences"
+        )
+        if self.converged:
+            return f"The chains agree: {figures}."
+        return (
+            f"The fit did not converge: {figures}; wanted R-hat <= {MAX_R_HAT}, bulk ESS >= "
+            f"{MIN_ESS_BULK:.0f} and no divergence. Draw more (--num-samples, --num-warmup) or raise "
+            "--target-accept."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """Posterior draws of one cascade and all that is needed to use them.
+
+    Attributes
+    ----------
+    samples
+        Site name -> ``(num_chains, num_samples, ...)``; sites as in `cascade_bayes.model.cascade`.
+    sample_stats
+        Sampler statistics, ``(num_chains, num_samples)``.
+    data
+        The table that was fitted.
+    layout
+        Where its atoms lie.
+    copula
+        Name of the copula family.
+    priors
+        Hyperparameters.
+    provenance
+        Method, seed, seconds, versions.
+    """
+
+    samples: Mapping[str, np.ndarray]
+    sample_stats: Mapping[str, np.ndarray]
+    data: CascadeData
+    layout: AtomLayout
+    copula: str
+    priors: Priors
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Model names in cascade order."""
+        return self.data.models
+
+    @property
+    def confidence_map(self) -> ConfidenceMap:
+        """Map from raw confidences to standardised logits."""
+        return self.data.confidence_map
+
+    @property
+    def family(self) -> Copula:
+        """The copula family."""
+        return get_copula(self.copula)
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of all chains together."""
+        first = next(iter(self.samples.values()))
+        return int(first.shape[0] * first.shape[1])
+
+    def params(self, num_draws: int | None = None) -> CascadeParams:
+        """Return draws as parameters, every field with a leading axis of draws.
+
+        Parameters
+        ----------
+        num_draws
+            How many, evenly spaced over all chains; all if None or more than there are.
+        """
+        total = self.num_draws
+        count = total if num_draws is None else min(num_draws, total)
+        # Centres of equal stretches: evenly spaced, and never the same end of every chain.
+        index = ((np.arange(count) + 0.5) * total / count).astype(int)
+        flat = {k: jnp.asarray(v.reshape((total,) + v.shape[2:])[index]) for k, v in self.samples.items()}
+        return jax.vmap(lambda s: params_from_sites(s, self.layout, self.family))(flat)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all draws, which names this fit in files made from it."""
+        state = hashlib.sha256()
+        for name in sorted(self.samples):
+            state.update(name.encode())
+            state.update(np.ascontiguousarray(self.samples[name]).tobytes())
+        return state.hexdigest()
+
+    # Diagnostics
+
+    def convergence(self) -> Convergence:
+        """Return R-hat, effective sample sizes and divergences, worst over all parameters."""
+        from cascade_bayes.inference import _arviz
+
+        labels = self._labels()
+        statistics = _arviz.rhat_and_ess(self.samples)
+        r_hat = np.concatenate([statistics["r_hat"][k].ravel() for k in self.samples])
+        ess_bulk = np.concatenate([statistics["ess_bulk"][k].ravel() for k in self.samples])
+        ess_tail = np.concatenate([statistics["ess_tail"][k].ravel() for k in self.samples])
+        names = [name for k in self.samples for name in labels[k]]
+        divergences = int(np.sum(self.sample_stats.get("diverging", 0)))
+        worst = int(np.argmax(np.where(np.isnan(r_hat), np.inf, r_hat)))
+        converged = bool(
+            np.all(r_hat <= MAX_R_HAT) and np.all(ess_bulk >= MIN_ESS_BULK) and divergences == 0
+        )
+        return Convergence(
+            converged=converged,
+            max_r_hat=float(r_hat[worst]),
+            min_ess_bulk=float(ess_bulk.min()),
+            min_ess_tail=float(ess_tail.min()),
+            worst_parameter=names[worst],
+            num_divergences=divergences,
+        )
+
+    def summary(self) -> Any:
+        """Return ArviZ's summary of every parameter, a pandas frame."""
+        from cascade_bayes.inference import _arviz
+
+        return _arviz.summary(self.to_arviz())
+
+    def _dims(self) -> dict[str, list[str]]:
+        known = {
+            "mixing_probs": ["model", "component"],
+            "component_loc0": ["model"],
+            "component_gap": ["model", "gap"],
+            "concentration": ["model", "component"],
+            "atom_logit": ["atom"],
+            "tau": ["pair"],
+            "intercept": ["model"],
+            "slope": ["model"],
+            "atom_effect": ["atom"],
+        }
+        return {name: known[name] for name in self.samples}
+
+    def _coords(self) -> dict[str, list[Any]]:
+        models = list(self.models)
+        atoms = []
+        for i, slot in zip(self.layout.model_index, self.layout.slot_index, strict=True):
+            atoms.append(f"{models[i]}@{self.layout.raw[i, slot]:.6g}")
+        return {
+            "model": models,
+            "pair": [f"{a} > {b}" for a, b in zip(models, models[1:], strict=False)],
+            "component": list(range(self.priors.num_components)),
+            "gap": list(range(1, self.priors.num_components)),
+            "atom": atoms,
+        }
+
+    def _labels(self) -> dict[str, list[str]]:
+        coords, dims = self._coords(), self._dims()
+        labels = {}
+        for name in self.samples:
+            parts = [""]
+            for dim in dims[name]:
+                parts = [f"{p}, {value}" if p else str(value) for p in parts for value in coords[dim]]
+            labels[name] = [f"{name}[{part}]" for part in parts]
+        return labels
+
+    # Persistence
+
+    def to_arviz(self) -> Any:
+        """Return the fit as ArviZ's container: InferenceData (ArviZ 0.x) or DataTree (1.x)."""
+        from cascade_bayes.inference import _arviz
+
+        data = self.data
+        observed = {
+            "confidence": data.confidence,
+            "correct": data.correct.astype(np.int8),
+            "labelled": data.labelled.astype(np.int8),
+            "cost": data.cost,
+        }
+        if data.latency_ms is not None:
+            observed["latency_ms"] = data.latency_ms
+        table_dims = {name: ["query", "model"] for name in observed}
+        constants = {"call_cost": data.call_cost, "atom_locs": self.layout.locs, "atom_raw": self.layout.raw}
+        groups = {
+            "posterior": dict(self.samples),
+            "sample_stats": dict(self.sample_stats),
+            "observed_data": observed,
+            "constant_data": constants,
+        }
+        coords = {**self._coords(), "query": list(data.query_ids), "slot": list(range(self.layout.locs.shape[1]))}
+        used = self._dims() | table_dims | {"call_cost": ["model"], "atom_locs": ["model", "slot"], "atom_raw": ["model", "slot"]}
+        needed = {dim for names in used.values() for dim in names}
+        return _arviz.make_tree(
+            groups, {k: v for k, v in coords.items() if k in needed}, used, self._attributes()
+        )
+
+    def _attributes(self) -> dict[str, Any]:
+        record = {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "models": list(self.models),
+            "confidence_map": self.confidence_map.to_dict(),
+            "copula": self.copula,
+            "priors": self.priors.to_dict(),
+            "provenance": dict(self.provenance),
+            "data_summary": self.data.summary(),
+            "cost_unit": "US dollars per call",
+        }
+        return {"cascade_bayes": json.dumps(record)}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything to one NetCDF file.
+
+        The file is written under a temporary name beside ``path`` and moved there when complete, so
+        that whatever was at ``path`` stays whole until then.
+        """
+        from cascade_bayes.inference import _arviz
+
+        with replacing(Path(path)) as temporary:
+            _arviz.write_netcdf(self.to_arviz(), temporary)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Posterior:
+        """Read a file that `save` wrote.
+
+        Raises
+        ------
+        InputError
+            If the file is missing, cut short, not a posterior of this library or of another version
+            of its format.
+        """
+        from cascade_bayes.inference import _arviz
+
+        source = Path(path)
+        if not source.is_file():
+            raise InputError(f"posterior file {source} does not exist; make one with `cascade-bayes fit`.")
+        refit = "Fit again with `cascade-bayes fit`."
+        try:
+            tree = _arviz.read_netcdf(source)
+            record = json.loads(tree["posterior"].attrs["cascade_bayes"])
+            schema, schema_version = record["schema"], record["schema_version"]
+        except Exception as error:
+            # Whatever the reader of the file format raises, it means one thing to the user.
+            raise InputError(
+                f"{source} is not a posterior file of cascade_bayes, or it was cut short "
+                f"({type(error).__name__}). {refit}"
+            ) from error
+        if schema != SCHEMA or schema_version != SCHEMA_VERSION:
+            raise InputError(
+                f"{source} has format {schema!r} version {schema_version!r}; this release reads "
+                f"{SCHEMA!r} version {SCHEMA_VERSION}. {refit}"
+            )
+        try:
+            return cls._from_tree(tree, record)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{source} lacks a part that a posterior file must have ({error}). {refit}"
+            ) from error
+
+    @classmethod
+    def _from_tree(cls, tree: Any, record: dict[str, Any]) -> Posterior:
+        from cascade_bayes.inference import _arviz
+
+        observed = _arviz.variables(tree, "observed_data")
+        constants = _arviz.variables(tree, "constant_data")
+        confidence_map = ConfidenceMap.from_dict(record["confidence_map"])
+        data = CascadeData(
+            models=tuple(record["models"]),
+            query_ids=np.asarray(tree["observed_data"]["query"].values).astype(str),
+            confidence=observed["confidence"],
+            correct=observed["correct"].astype(bool),
+            labelled=observed["labelled"].astype(bool),
+            cost=observed["cost"],
+            latency_ms=observed.get("latency_ms"),
+            call_cost=constants["call_cost"],
+            kind=confidence_map.kind,
+            confidence_map=confidence_map,
+        )
+        return cls(
+            samples=_arviz.variables(tree, "posterior"),
+            sample_stats=_arviz.variables(tree, "sample_stats"),
+            data=data,
+            layout=AtomLayout(
+                *(constants[name].reshape(data.num_models, -1) for name in ("atom_locs", "atom_raw"))
+            ),
+            copula=record["copula"],
+            priors=Priors(**record["priors"]),
+            provenance=record["provenance"],
+        )

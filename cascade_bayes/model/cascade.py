@@ -1,0 +1,135 @@
+r"""The generative model in NumPyro: priors, parameters, likelihood.
+
+=====================  ====================================================  =================
+site                   prior                                                 shape
+=====================  ====================================================  =================
+``mixing_probs``       Dirichlet                                             (model, component)
+``component_loc0``     Normal: logit mean of the lowest component            (model,)
+``component_gap``      LogNormal: steps up to the next components            (model, component - 1)
+``concentration``      LogNormal: concentration1 + concentration0            (model, component)
+``atom_logit``         Normal: log odds of an atom against the continuum     (atom,)
+``tau``                Beta: Kendall's tau of neighbours                     (pair,)
+``intercept``          Normal random walk along the cascade                  (model,)
+``slope``              Normal                                                (model,)
+``atom_effect``        Normal                                                (atom,)
+=====================  ====================================================  =================
+
+The numbers are those of `cascade_bayes.model.priors.Priors`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+
+from cascade_bayes.copulas import Copula
+from cascade_bayes.distributions.mixed import MarginParams
+from cascade_bayes.model.likelihood import Observations, log_likelihood
+from cascade_bayes.model.params import AtomLayout, CascadeParams
+from cascade_bayes.model.priors import Priors
+
+
+def sample_sites(num_models: int, layout: AtomLayout, copula: Copula, priors: Priors) -> dict[str, jax.Array]:
+    """Sample every site of the model, inside a NumPyro context; shapes as in the module's table."""
+    k, num_components = num_models, priors.num_components
+    total_atoms = len(layout.model_index)
+    sites: dict[str, jax.Array] = {}
+
+    def site(name: str, prior: dist.Distribution, shape: tuple[int, ...]) -> None:
+        event = len(shape) - len(prior.event_shape)
+        sites[name] = numpyro.sample(name, prior.expand(shape[:event]).to_event(event))
+
+    site(
+        "mixing_probs",
+        dist.Dirichlet(jnp.full(num_components, priors.mixing_concentration)),
+        (k, num_components),
+    )
+    site("component_loc0", dist.Normal(priors.component_loc, priors.component_loc_scale), (k,))
+    if num_components > 1:
+        site(
+            "component_gap",
+            dist.LogNormal(jnp.log(priors.component_gap), priors.component_gap_scale),
+            (k, num_components - 1),
+        )
+    site(
+        "concentration",
+        dist.LogNormal(jnp.log(priors.concentration), priors.concentration_scale),
+        (k, num_components),
+    )
+    if copula.has_theta:
+        site("tau", dist.Beta(priors.tau_concentration1, priors.tau_concentration0), (k - 1,))
+    sites["intercept"] = numpyro.sample("intercept", _random_walk(k, priors))
+    site("slope", dist.Normal(priors.slope_loc, priors.slope_scale), (k,))
+    if total_atoms:
+        site(
+            "atom_logit", dist.Normal(priors.atom_logit_loc, priors.atom_logit_scale), (total_atoms,)
+        )
+        site("atom_effect", dist.Normal(0.0, priors.atom_effect_scale), (total_atoms,))
+    return sites
+
+
+def _random_walk(num_models: int, priors: Priors) -> dist.Distribution:
+    """Joint normal of intercepts: the first is N(loc, scale), each step up is N(step_loc, step_scale)."""
+    i = jnp.arange(num_models)
+    loc = priors.intercept_loc + priors.step_loc * i
+    cov = priors.intercept_scale**2 + priors.step_scale**2 * jnp.minimum(i[:, None], i[None, :])
+    return dist.MultivariateNormal(loc, covariance_matrix=cov)
+
+
+def params_from_sites(
+    sites: Mapping[str, jax.Array], layout: AtomLayout, copula: Copula
+) -> CascadeParams:
+    """Return the parameters that sampled sites stand for (one draw; `jax.vmap` over several)."""
+    intercept = jnp.asarray(sites["intercept"])
+    loc = sites["component_loc0"][:, None]
+    if "component_gap" in sites:
+        steps = jnp.cumsum(sites["component_gap"], axis=-1)
+        loc = jnp.concatenate([loc, loc + steps], axis=-1)
+    concentration = sites["concentration"]
+    locs = jnp.asarray(layout.locs, dtype=intercept.dtype)
+    if len(layout.model_index):
+        # softmax over (continuous part with log odds 0, atoms); empty slots have none.
+        log_odds = layout.scatter(sites["atom_logit"], -jnp.inf)
+        full = jnp.concatenate([jnp.zeros_like(log_odds[:, :1]), log_odds], axis=-1)
+        atom_probs = jax.nn.softmax(full, axis=-1)[:, 1:]
+        atom_effect = layout.scatter(sites["atom_effect"], 0.0)
+    else:
+        atom_probs = atom_effect = jnp.zeros(layout.locs.shape, dtype=intercept.dtype)
+    if copula.has_theta:
+        theta = copula.tau_to_theta(sites["tau"])
+    else:
+        theta = jnp.zeros(intercept.shape[0] - 1, dtype=intercept.dtype)
+    margins = MarginParams(
+        atom_locs=locs,
+        atom_probs=atom_probs,
+        mixing_probs=sites["mixing_probs"],
+        concentration1=concentration * jax.nn.sigmoid(loc),
+        concentration0=concentration * jax.nn.sigmoid(-loc),
+    )
+    return CascadeParams(margins, theta, intercept, sites["slope"], atom_effect)
+
+
+def cascade_model(
+    obs: Observations, layout: AtomLayout, copula: Copula, priors: Priors
+) -> None:
+    """Joint distribution of parameters and table, as a NumPyro model.
+
+    Parameters
+    ----------
+    obs
+        The table, fields ``(num_models, num_queries)``.
+    layout
+        Where the atoms lie; static.
+    copula
+        Family of the neighbouring pairs; static.
+    priors
+        Hyperparameters; static.
+    """
+    num_models = obs.z.shape[0]
+    params = params_from_sites(sample_sites(num_models, layout, copula, priors), layout, copula)
+    has_atoms = tuple(bool(count) for count in layout.counts)
+    numpyro.factor("log_likelihood", log_likelihood(params, obs, copula, has_atoms))

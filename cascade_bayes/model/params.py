@@ -1,0 +1,134 @@
+r"""The parameters of one cascade as one record, and where its atoms lie.
+
+===================  =======================================  =======================
+symbol               code                                     shape
+===================  =======================================  =======================
+:math:`w_{i,a}`      ``margins.atom_probs``                   (num_models, num_atoms)
+:math:`\pi_{i,j}`    ``margins.mixing_probs``                 (num_models, num_components)
+:math:`\alpha,\beta` ``margins.concentration1`` and ``0``     (num_models, num_components)
+:math:`\theta_i`     ``theta``, copula of models i and i + 1  (num_models - 1,)
+:math:`a_i, b_i`     ``intercept``, ``slope``                 (num_models,)
+:math:`e_{i,a}`      ``atom_effect``                          (num_models, num_atoms)
+===================  =======================================  =======================
+
+Every field may carry a leading axis of posterior draws.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cascade_bayes.data import CascadeData
+from cascade_bayes.distributions.mixed import MarginParams
+
+MAX_REGRESSOR = 6.0
+"""Bound of the calibration regressor, in standardised logits.
+
+Nine in ten confidences lie within log 19 = 2.9 of the median. Beyond twice that a log-probability says
+how the numbers were rounded, not how sure the model is, and one such query would steer the whole curve.
+It is also the finite stand-in for exact certainty, whose own rate is shrunk towards the curve there.
+"""
+
+INTERIOR_ATOM_SHARE = 0.1
+"""Smallest share of a model's confidences at one finite value that makes the value an atom.
+
+Confidences within rounding of certainty are stored in coarse steps, a few per cent of the queries each;
+those are read as continuous. A tenth of all queries on one value is more than a smooth density holds.
+"""
+
+
+class CascadeParams(NamedTuple):
+    """All parameters of one cascade; see the table in the module's docstring."""
+
+    margins: MarginParams
+    theta: jax.Array
+    intercept: jax.Array
+    slope: jax.Array
+    atom_effect: jax.Array
+
+    @property
+    def num_models(self) -> int:
+        """Number of models in the cascade."""
+        return self.intercept.shape[-1]
+
+    def margin(self, i: int) -> MarginParams:
+        """Return the margin of model ``i``, for parameters without a draw axis."""
+        return MarginParams(*(field[i] for field in self.margins))
+
+
+class AtomLayout(NamedTuple):
+    """Which atoms each model's margin has: data of the fit, not parameters.
+
+    Attributes
+    ----------
+    locs
+        Standardised logits, ``(num_models, num_atoms)``, ascending, NaN in empty slots.
+    raw
+        The same values on the raw scale, exactly as they stand in the table.
+    """
+
+    locs: np.ndarray
+    raw: np.ndarray
+
+    @property
+    def model_index(self) -> np.ndarray:
+        """Model of each atom in the flat list of all atoms, ``(total_atoms,)``."""
+        return np.nonzero(~np.isnan(self.locs))[0]
+
+    @property
+    def slot_index(self) -> np.ndarray:
+        """Slot of each atom within its model, ``(total_atoms,)``."""
+        return np.nonzero(~np.isnan(self.locs))[1]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Number of atoms of each model, ``(num_models,)``."""
+        return np.sum(~np.isnan(self.locs), axis=1)
+
+    def scatter(self, flat: jax.Array, fill: float) -> jax.Array:
+        """Spread values of the flat list ``(total_atoms,)`` over ``(num_models, num_atoms)``."""
+        out = jnp.full(self.locs.shape, fill, dtype=flat.dtype)
+        return out.at[self.model_index, self.slot_index].set(flat)
+
+
+def find_atoms(data: CascadeData, interior_share: float = INTERIOR_ATOM_SHARE) -> AtomLayout:
+    """Find the point masses of each model's confidence.
+
+    A value is an atom if it is exact certainty (a probability of exactly 0 or 1, which no density can
+    hold), or a finite value that at least ``interior_share`` of the model's confidences, and at least
+    five of them, share.
+
+    Parameters
+    ----------
+    data
+        The table, confidences ``(num_queries, num_models)``.
+    interior_share
+        See `INTERIOR_ATOM_SHARE`.
+    """
+    z = data.logit_score()
+    per_model: list[tuple[np.ndarray, np.ndarray]] = []
+    for i in range(data.num_models):
+        seen = data.observed[:, i]
+        raw, first, counts = np.unique(
+            data.confidence[seen, i], return_index=True, return_counts=True
+        )
+        logit = z[seen, i][first]
+        enough = (counts >= 5) & (counts >= interior_share * counts.sum())
+        keep = np.isinf(logit) | enough
+        per_model.append((logit[keep], raw[keep]))
+    width = max(len(logit) for logit, _ in per_model)
+    locs = np.full((data.num_models, width), np.nan)
+    raws = locs.copy()
+    for i, (logit, raw) in enumerate(per_model):
+        locs[i, : len(logit)] = logit
+        raws[i, : len(raw)] = raw
+    return AtomLayout(locs, raws)
+
+
+def regressor(z: jax.Array) -> jax.Array:
+    """Return the calibration regressor of standardised logits: ``z`` clipped to `MAX_REGRESSOR`."""
+    return jnp.clip(z, -MAX_REGRESSOR, MAX_REGRESSOR)

@@ -1,0 +1,121 @@
+"""Draw tables from the generative model."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cascade_bayes.copulas import Copula, UnitPoint, inverse_h_v_given_u
+from cascade_bayes.data import CascadeData
+from cascade_bayes.distributions import mixed
+from cascade_bayes.model.likelihood import correctness_logit
+from cascade_bayes.model.params import CascadeParams
+from cascade_bayes.transforms import ConfidenceMap
+
+
+def simulate_scores(
+    key: jax.Array, params: CascadeParams, copula: Copula, num_queries: int
+) -> tuple[jax.Array, jax.Array]:
+    """Draw standardised logit scores and labels of one cascade.
+
+    The chain runs in the scores: a query at an atom of mass ``w`` takes its next model's uniform given
+    a fresh uniform point inside the atom's stretch of probability, as the likelihood has it.
+
+    Parameters
+    ----------
+    key
+        PRNG key.
+    params
+        One draw.
+    copula
+        Family of the neighbouring pairs.
+    num_queries
+        Rows to draw.
+
+    Returns
+    -------
+    tuple of jax.Array
+        ``z`` and ``correct``, both ``(num_models, num_queries)``.
+    """
+    keys = jax.random.split(key, 2 * params.num_models + 1)
+    dtype = params.intercept.dtype
+    # From logistic variates: both tails of the uniform keep their digits.
+    logit = jax.random.logistic(keys[0], (num_queries,), dtype=dtype)
+    u = UnitPoint(jax.nn.log_sigmoid(logit), jax.nn.log_sigmoid(-logit))
+    rows = []
+    for i in range(params.num_models):
+        margin = params.margin(i)
+        z = mixed.quantile_of_point(u, margin)
+        rows.append(z)
+        if i + 1 == params.num_models:
+            break
+        at = mixed.point(z, margin)
+        lower, upper = at.lower.value, at.upper.value
+        inside = lower + (upper - lower) * jax.random.uniform(
+            keys[2 * i + 1], (num_queries,), dtype=dtype
+        )
+        inside = jnp.clip(inside, jnp.finfo(dtype).tiny, 1 - jnp.finfo(dtype).epsneg)
+        start = UnitPoint(
+            jnp.where(at.is_atom, jnp.log(inside), u.log_u),
+            jnp.where(at.is_atom, jnp.log1p(-inside), u.log_1mu),
+        )
+        q = jax.random.uniform(
+            keys[2 * i + 2], (num_queries,), dtype=dtype, minval=jnp.finfo(dtype).tiny
+        )
+        u = inverse_h_v_given_u(copula, start, q, params.theta[i])
+    z = jnp.stack(rows)
+    correct = jax.random.bernoulli(keys[-1], jax.nn.sigmoid(correctness_logit(z, params)))
+    return z, correct
+
+
+def simulate(
+    params: CascadeParams,
+    num_queries: int,
+    seed: int,
+    *,
+    copula: Copula,
+    models: tuple[str, ...],
+    call_cost: np.ndarray,
+    confidence_map: ConfidenceMap,
+) -> CascadeData:
+    """Draw a complete table of ``num_queries`` queries from one cascade.
+
+    Parameters
+    ----------
+    params
+        One draw of the parameters, no draw axis.
+    num_queries
+        Rows.
+    seed
+        Seed of the generator; the same seed gives the same table.
+    copula
+        Family of the neighbouring pairs.
+    models
+        Names in cascade order, ``(num_models,)``.
+    call_cost
+        US dollars per call, ``(num_models,)``; every call of a model costs the same.
+    confidence_map
+        Map between standardised logits and the raw scale on which confidences are returned.
+
+    Returns
+    -------
+    CascadeData
+        Query ids are ``"0"``, ``"1"``, ...; its confidence map is ``confidence_map``.
+    """
+    z, correct = jax.jit(simulate_scores, static_argnums=(2, 3))(
+        jax.random.key(seed), params, copula, num_queries
+    )
+    shape = (num_queries, params.num_models)
+    return CascadeData(
+        models=models,
+        query_ids=np.arange(num_queries).astype(str),
+        confidence=confidence_map.from_logit(np.asarray(z, dtype=float).T),
+        correct=np.asarray(correct).T,
+        labelled=np.ones(shape, dtype=bool),
+        cost=np.broadcast_to(np.asarray(call_cost, dtype=float), shape).copy(),
+        latency_ms=None,
+        call_cost=np.asarray(call_cost, dtype=float),
+        kind=confidence_map.kind,
+        confidence_map=confidence_map,
+    )
