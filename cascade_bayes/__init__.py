@@ -1,1 +1,87 @@
-"""cascade_bayes."""
+"""Bayesian tuning of cascades of language models: deferral thresholds with their uncertainty.
+
+>>> import cascade_bayes as cb
+>>> sorted(cb.__all__)[:4]
+['CascadeData', 'ConfidenceMap', 'DataWarning', 'Frontier']
+
+Names are imported when first used, so that importing the package is quick and asks for no more than the
+part of it that is needed. Switch on 64-bit arithmetic, ``jax.config.update("jax_enable_x64", True)``,
+before fitting.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cascade_bayes.data import CascadeData, check_fittable, read_table
+    from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
+    from cascade_bayes.decision.policy import Evaluation, Policy
+    from cascade_bayes.errors import DataWarning, InfeasibleError, InputError
+    from cascade_bayes.inference.fit import fit
+    from cascade_bayes.inference.posterior import Posterior
+    from cascade_bayes.model.priors import Priors
+    from cascade_bayes.model.simulate import simulate
+    from cascade_bayes.plots import plot_frontier, plot_thresholds
+    from cascade_bayes.transforms import ConfidenceMap
+
+_HOME = {
+    "CascadeData": "data",
+    "ConfidenceMap": "transforms",
+    "DataWarning": "errors",
+    "Evaluation": "decision.policy",
+    "Frontier": "decision.frontier",
+    "InfeasibleError": "errors",
+    "InputError": "errors",
+    "Policy": "decision.policy",
+    "Posterior": "inference.posterior",
+    "Priors": "model.priors",
+    "check_fittable": "data",
+    "error_cost_frontier": "decision.frontier",
+    "fit": "inference.fit",
+    "load_policies": "decision.frontier",
+    "plot_frontier": "plots",
+    "plot_thresholds": "plots",
+    "read_table": "data",
+    "simulate": "model.simulate",
+}
+
+__all__ = [
+    "CascadeData",
+    "ConfidenceMap",
+    "DataWarning",
+    "Evaluation",
+    "Frontier",
+    "InfeasibleError",
+    "InputError",
+    "Policy",
+    "Posterior",
+    "Priors",
+    "check_fittable",
+    "error_cost_frontier",
+    "fit",
+    "load_policies",
+    "plot_frontier",
+    "plot_thresholds",
+    "read_table",
+    "simulate",
+]
+
+try:
+    __version__ = version("cascade-bayes")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -5,8 +5,8 @@ r"""Gumbel copula: upper-tail dependence, Kendall's tau in [0, 1).
     C(u, v) = \exp(-A), \quad A = (x^\theta + y^\theta)^{1/\theta}, \quad
     x = -\log u,\; y = -\log v, \quad \theta \ge 1, \quad \tau = 1 - 1/\theta .
 
-Source: Nelsen (2006), family 4.2.4; Zellinger & Thomson (arXiv 2501.09345), section 3, use it between
-neighbouring models of a cascade. All formulas are evaluated from ``log x`` and ``log y``.
+Source: Nelsen (2006), family 4.2.4; Zellinger & Thomson (arXiv 2501.09345), section 3, use it
+between neighbouring models of a cascade. All formulas are evaluated from ``log x`` and ``log y``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,11 @@ def _log_a(lx: jax.Array, ly: jax.Array, theta: jax.Array) -> jax.Array:
 
 
 def log_density(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
-    r"""Return :math:`\log c = -A + x + y + (\theta-1)(\log x + \log y) + (1-2\theta)\log A + \log(A+\theta-1)`.
+    r"""Return the log of the density.
+
+    .. math::
+
+        \log c = -A + x + y + (\theta-1)(\log x + \log y) + (1-2\theta)\log A + \log(A+\theta-1) .
 
     ``-inf`` on the border of the square, where the density is not defined.
     """
@@ -41,9 +45,7 @@ def log_density(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
     y, ly, interior_v = _log_minus_log(v)
     la = _log_a(lx, ly, theta)
     a = jnp.exp(la)
-    value = (
-        x + y - a + (theta - 1) * (lx + ly - la) - theta * la + jnp.log(a + (theta - 1))
-    )
+    value = x + y - a + (theta - 1) * (lx + ly - la) - theta * la + jnp.log(a + (theta - 1))
     return jnp.where(interior_u & interior_v, value, -jnp.inf)
 
 

@@ -46,7 +46,7 @@ class MarginPoint(NamedTuple):
 
 
 def _safe(point: UnitPoint, use: jax.Array) -> UnitPoint:
-    """Replace points that are not used by 1/2, so that no gradient comes from outside the domain."""
+    """Replace unused points by 1/2, so that no gradient comes from outside the domain."""
     half = jnp.log(jnp.asarray(0.5, dtype=point.log_u.dtype))
     return UnitPoint(jnp.where(use, point.log_u, half), jnp.where(use, point.log_1mu, half))
 
@@ -109,9 +109,7 @@ def log_copula_ratio(
             _safe(right.upper, use),
             theta,
         )
-        result = jnp.where(
-            use, _log_positive(mass, use) - left.log_mass - right.log_mass, result
-        )
+        result = jnp.where(use, _log_positive(mass, use) - left.log_mass - right.log_mass, result)
     return result
 
 

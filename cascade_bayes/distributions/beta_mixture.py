@@ -58,10 +58,10 @@ def cdf(
 
 
 def components_first(parameter: jax.Array, ndim: int) -> jax.Array:
-    """Return ``(..., num_components)`` as ``(num_components, ...)`` that broadcasts with ``ndim`` axes.
+    """Turn ``(..., num_components)`` into ``(num_components, ...)``, broadcast to ``ndim`` axes.
 
-    Many queries share few parameters; with the queries' axis last and contiguous a loop over them is
-    twice as fast on a CPU as with the components innermost.
+    Many queries share few parameters; with the queries' axis last and contiguous a loop over them
+    is twice as fast on a CPU as with the components innermost.
     """
     lead = parameter.shape[:-1]
     first = jnp.moveaxis(parameter, -1, 0)
@@ -69,7 +69,7 @@ def components_first(parameter: jax.Array, ndim: int) -> jax.Array:
 
 
 def _logsumexp_first(x: jax.Array) -> jax.Array:
-    """``logsumexp`` over the first axis with zero, not NaN, gradients where all terms are ``-inf``."""
+    """``logsumexp`` over the first axis with gradients of 0, not NaN, where all are ``-inf``."""
     empty = jnp.all(jnp.isneginf(x), axis=0)
     safe = jnp.where(empty, 0.0, x)
     return jnp.where(empty, -jnp.inf, jax.nn.logsumexp(safe, axis=0))

@@ -7,8 +7,8 @@ r"""A margin with point masses ("atoms") and a continuous part, on the logit sca
 
 :math:`F_c` is a beta mixture of the score (`cascade_bayes.distributions.beta_mixture`). Atoms may
 lie anywhere in :math:`[-\infty, \infty]`; exact certainty is the atom at :math:`+\infty`.
-Slots that hold no atom have location NaN and probability 0, so that margins with different numbers of
-atoms stack into one array.
+Slots that hold no atom have location NaN and probability 0, so that margins with different numbers
+of atoms stack into one array.
 
 Source: Zellinger & Thomson (arXiv 2501.09345), section 3, with atoms at the two ends; generalised
 here to any locations.
@@ -54,7 +54,7 @@ class MarginParams(NamedTuple):
 
 
 def point(z: jax.Array, params: MarginParams) -> MarginPoint:
-    """Return where ``z``, any shape, stands in one margin: ``F(z)``, ``F(z-)`` and whether it is an atom.
+    """Return ``F(z)``, ``F(z-)`` and whether ``z``, any shape, is an atom of one margin.
 
     The tails are sums of positive terms on each side, so both keep relative precision.
     """
@@ -65,7 +65,7 @@ def point(z: jax.Array, params: MarginParams) -> MarginPoint:
     no_atom = jnp.zeros(z.shape, dtype=bool)
     if num_atoms == 0:
         return MarginPoint(continuous, continuous, no_atom, jnp.zeros_like(continuous.log_u))
-    log_continuous = jnp.log(params.continuous_prob)
+    log_continuous = _log_continuous_prob(params)
     below = z[..., None] > params.atom_locs  # comparisons with NaN are False
     here = z[..., None] == params.atom_locs
     above = z[..., None] < params.atom_locs
@@ -78,6 +78,12 @@ def point(z: jax.Array, params: MarginParams) -> MarginPoint:
     is_atom = jnp.any(here, axis=-1)
     log_mass = jnp.log(jnp.where(is_atom, mass(here), 1.0))
     return MarginPoint(upper, lower, is_atom, log_mass)
+
+
+def _log_continuous_prob(params: MarginParams) -> jax.Array:
+    """``-inf``, with a gradient of 0 and not NaN, where a margin is atoms alone."""
+    prob = params.continuous_prob
+    return jnp.where(prob > 0, jnp.log(jnp.where(prob > 0, prob, 1.0)), -jnp.inf)
 
 
 def _mix(
@@ -98,7 +104,7 @@ def _mix(
 
 
 def log_density(z: jax.Array, params: MarginParams) -> jax.Array:
-    """Return the log density of one margin at ``z``: ``log w_a`` at an atom, ``log{(1-w) f_c(z)}`` elsewhere."""
+    """Return the log density of one margin: ``log w_a`` at an atom, else ``log{(1-w) f_c(z)}``."""
     continuous = beta_mixture.log_density(
         z, params.mixing_probs, params.concentration1, params.concentration0
     )
@@ -108,7 +114,7 @@ def log_density(z: jax.Array, params: MarginParams) -> jax.Array:
     is_atom = jnp.any(here, axis=-1)
     mass = jnp.sum(jnp.where(here, params.atom_probs, 0.0), axis=-1)
     log_atom = jnp.log(jnp.where(is_atom, mass, 1.0))
-    return jnp.where(is_atom, log_atom, jnp.log(params.continuous_prob) + continuous)
+    return jnp.where(is_atom, log_atom, _log_continuous_prob(params) + continuous)
 
 
 def quantile(probability: jax.Array, params: MarginParams, num_steps: int = 100) -> jax.Array:
@@ -123,7 +129,7 @@ def quantile(probability: jax.Array, params: MarginParams, num_steps: int = 100)
 
 
 def quantile_of_point(target: UnitPoint, params: MarginParams, num_steps: int = 100) -> jax.Array:
-    """Return the quantile at a `UnitPoint`; compares on the smaller tail, so both ends are exact."""
+    """Return the quantile at a `UnitPoint`; compares the smaller tails, so both ends are exact."""
     upper_half = target.log_1mu < target.log_u
 
     def reaches(here: UnitPoint) -> jax.Array:
@@ -140,7 +146,7 @@ def quantile_of_point(target: UnitPoint, params: MarginParams, num_steps: int = 
     low, z = jax.lax.fori_loop(0, num_steps, halve, (low, -low))
     if params.atom_locs.shape[-1] == 0:
         return z
-    # Bisection ends within rounding of an atom, or at the end of the bracket: name the atom itself.
+    # Bisection ends within rounding of an atom, or at the bracket's end: name the atom itself.
     at = point(params.atom_locs, params)
 
     def above_left_limit(lower: UnitPoint) -> jax.Array:
@@ -174,13 +180,14 @@ class MixedMargin(dist.Distribution):
 
     Notes
     -----
-    ``log_prob`` is a density where ``z`` is not an atom and a log mass where it is. ``cdf`` is right
-    continuous, ``cdf_left`` its left limit. The distribution is scalar: ``batch_shape`` is ``()``,
-    and samples of any ``sample_shape`` are independent.
+    ``log_prob`` is a density where ``z`` is not an atom and a log mass where it is. ``cdf`` is
+    right continuous, ``cdf_left`` its left limit. The distribution is scalar: ``batch_shape`` is
+    ``()``, and samples of any ``sample_shape`` are independent.
 
     Examples
     --------
-    >>> margin = MixedMargin(jnp.array([jnp.inf]), jnp.array([0.3]), jnp.ones(1), jnp.ones(1), jnp.ones(1))
+    >>> one = jnp.ones(1)
+    >>> margin = MixedMargin(jnp.array([jnp.inf]), jnp.array([0.3]), one, one, one)
     >>> float(margin.cdf_left(jnp.array(jnp.inf)).round(6)), float(margin.cdf(jnp.array(jnp.inf)))
     (0.7, 1.0)
     """
@@ -192,6 +199,7 @@ class MixedMargin(dist.Distribution):
         "concentration0": constraints.independent(constraints.positive, 1),
     }
     support = constraints.real
+    pytree_data_fields = MarginParams._fields  # else jit and vmap drop them
 
     def __init__(
         self,

@@ -46,7 +46,8 @@ def fit(
     seed: int,
     num_chains: int = 4,
     num_warmup: int = 400,
-    num_samples: int = 750,
+    num_samples: int = 600,
+    max_rounds: int = 3,
     copula: str = "gumbel",
     priors: Priors | None = None,
     target_accept_prob: float = 0.9,
@@ -66,6 +67,10 @@ def fit(
         Chains, and the warm-up and kept draws of each. Chains run in parallel where JAX has that many
         devices (on a CPU: ``numpyro.set_host_device_count(4)`` before the first computation), else as
         one batch.
+    max_rounds
+        If R-hat or the effective sample size of a parameter falls short after ``num_samples`` draws, the
+        chains go on for as many again, until they suffice or this many rounds are done. All draws are
+        kept.
     copula
         Family of neighbouring pairs, a name in `cascade_bayes.copulas.FAMILIES`.
     priors
@@ -98,6 +103,7 @@ def fit(
         ("num_chains", num_chains),
         ("num_warmup", num_warmup),
         ("num_samples", num_samples),
+        ("max_rounds", max_rounds),
     ):
         if value < 1:
             raise InputError(f"{name} must be at least 1; got {value}.")
@@ -143,25 +149,45 @@ def fit(
     )
     fields = ("accept_prob", "diverging", "energy", "num_steps", "potential_energy")
     mcmc.run(key_run, obs, init_params=starts, extra_fields=fields)
-    samples = {k: np.asarray(v) for k, v in mcmc.get_samples(group_by_chain=True).items()}
-    stats = {k: np.asarray(v) for k, v in mcmc.get_extra_fields(group_by_chain=True).items()}
-    seconds = time.perf_counter() - began
-    return Posterior(
-        samples=samples,
-        sample_stats=stats,
-        data=data,
-        layout=layout,
-        copula=copula,
-        priors=priors,
-        provenance={
-            "method": method,
-            "seed": seed,
-            "num_warmup": num_warmup,
-            "target_accept_prob": target_accept_prob,
-            "fit_seconds": seconds,
-            "versions": _versions(),
-            "device": jax.devices()[0].device_kind,
-        },
+    samples, stats = _draws(mcmc)
+
+    def posterior() -> Posterior:
+        return Posterior(
+            samples=samples,
+            sample_stats=stats,
+            data=data,
+            layout=layout,
+            copula=copula,
+            priors=priors,
+            provenance={
+                "method": method,
+                "seed": seed,
+                "num_warmup": num_warmup,
+                "target_accept_prob": target_accept_prob,
+                "fit_seconds": time.perf_counter() - began,
+                "versions": _versions(),
+                "device": jax.devices()[0].device_kind,
+            },
+        )
+
+    for _ in range(max_rounds - 1):
+        if posterior().convergence().mixed:
+            break
+        mcmc.post_warmup_state = mcmc.last_state
+        mcmc.run(mcmc.last_state.rng_key, obs, extra_fields=fields)
+        more, more_stats = _draws(mcmc)
+        samples = {k: np.concatenate([v, more[k]], axis=1) for k, v in samples.items()}
+        stats = {k: np.concatenate([v, more_stats[k]], axis=1) for k, v in stats.items()}
+    return posterior()
+
+
+def _draws(mcmc: MCMC) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Draws and sampler statistics, arrays ``(num_chains, num_samples, ...)``."""
+    samples = mcmc.get_samples(group_by_chain=True)
+    stats = mcmc.get_extra_fields(group_by_chain=True)
+    return (
+        {k: np.asarray(v) for k, v in samples.items()},
+        {k: np.asarray(v) for k, v in stats.items()},
     )
 
 

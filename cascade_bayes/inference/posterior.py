@@ -38,6 +38,8 @@ class Convergence(NamedTuple):
     converged
         R-hat at most 1.01 and bulk ESS at least 400 for every parameter (Vehtari et al. 2021), no
         divergent transition.
+    mixed
+        The first two of these conditions: the chains agree and are long enough.
     max_r_hat, min_ess_bulk, min_ess_tail
         The worst over all parameters.
     worst_parameter
@@ -47,6 +49,7 @@ class Convergence(NamedTuple):
     """
 
     converged: bool
+    mixed: bool
     max_r_hat: float
     min_ess_bulk: float
     min_ess_tail: float
@@ -156,11 +159,10 @@ class Posterior:
         names = [name for k in self.samples for name in labels[k]]
         divergences = int(np.sum(self.sample_stats.get("diverging", 0)))
         worst = int(np.argmax(np.where(np.isnan(r_hat), np.inf, r_hat)))
-        converged = bool(
-            np.all(r_hat <= MAX_R_HAT) and np.all(ess_bulk >= MIN_ESS_BULK) and divergences == 0
-        )
+        mixed = bool(np.all(r_hat <= MAX_R_HAT) and np.all(ess_bulk >= MIN_ESS_BULK))
         return Convergence(
-            converged=converged,
+            converged=mixed and divergences == 0,
+            mixed=mixed,
             max_r_hat=float(r_hat[worst]),
             min_ess_bulk=float(ess_bulk.min()),
             min_ess_tail=float(ess_tail.min()),
@@ -177,8 +179,7 @@ class Posterior:
     def _dims(self) -> dict[str, list[str]]:
         known = {
             "mixing_probs": ["model", "component"],
-            "component_loc0": ["model"],
-            "component_gap": ["model", "gap"],
+            "component_loc": ["model", "component"],
             "concentration": ["model", "component"],
             "atom_logit": ["atom"],
             "tau": ["pair"],
@@ -197,7 +198,6 @@ class Posterior:
             "model": models,
             "pair": [f"{a} > {b}" for a, b in zip(models, models[1:], strict=False)],
             "component": list(range(self.priors.num_components)),
-            "gap": list(range(1, self.priors.num_components)),
             "atom": atoms,
         }
 

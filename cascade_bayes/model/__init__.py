@@ -1,0 +1,1 @@
+"""The generative model: parameters, priors, likelihood, simulation."""

@@ -4,8 +4,7 @@ r"""The generative model in NumPyro: priors, parameters, likelihood.
 site                   prior                                                 shape
 =====================  ====================================================  =================
 ``mixing_probs``       Dirichlet                                             (model, component)
-``component_loc0``     Normal: logit mean of the lowest component            (model,)
-``component_gap``      LogNormal: steps up to the next components            (model, component - 1)
+``component_loc``      Normal: logit of each component's mean                (model, component)
 ``concentration``      LogNormal: concentration1 + concentration0            (model, component)
 ``atom_logit``         Normal: log odds of an atom against the continuum     (atom,)
 ``tau``                Beta: Kendall's tau of neighbours                     (pair,)
@@ -33,28 +32,28 @@ from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 
 
-def sample_sites(num_models: int, layout: AtomLayout, copula: Copula, priors: Priors) -> dict[str, jax.Array]:
+def sample_sites(
+    num_models: int, layout: AtomLayout, copula: Copula, priors: Priors
+) -> dict[str, jax.Array]:
     """Sample every site of the model, inside a NumPyro context; shapes as in the module's table."""
     k, num_components = num_models, priors.num_components
     total_atoms = len(layout.model_index)
     sites: dict[str, jax.Array] = {}
 
     def site(name: str, prior: dist.Distribution, shape: tuple[int, ...]) -> None:
-        event = len(shape) - len(prior.event_shape)
-        sites[name] = numpyro.sample(name, prior.expand(shape[:event]).to_event(event))
+        batch = shape[: len(shape) - len(prior.event_shape)]
+        sites[name] = numpyro.sample(name, prior.expand(batch).to_event(len(batch)))
 
     site(
         "mixing_probs",
         dist.Dirichlet(jnp.full(num_components, priors.mixing_concentration)),
         (k, num_components),
     )
-    site("component_loc0", dist.Normal(priors.component_loc, priors.component_loc_scale), (k,))
-    if num_components > 1:
-        site(
-            "component_gap",
-            dist.LogNormal(jnp.log(priors.component_gap), priors.component_gap_scale),
-            (k, num_components - 1),
-        )
+    site(
+        "component_loc",
+        dist.Normal(jnp.asarray(priors.component_anchors), priors.component_loc_scale),
+        (k, num_components),
+    )
     site(
         "concentration",
         dist.LogNormal(jnp.log(priors.concentration), priors.concentration_scale),
@@ -66,14 +65,16 @@ def sample_sites(num_models: int, layout: AtomLayout, copula: Copula, priors: Pr
     site("slope", dist.Normal(priors.slope_loc, priors.slope_scale), (k,))
     if total_atoms:
         site(
-            "atom_logit", dist.Normal(priors.atom_logit_loc, priors.atom_logit_scale), (total_atoms,)
+            "atom_logit",
+            dist.Normal(priors.atom_logit_loc, priors.atom_logit_scale),
+            (total_atoms,),
         )
         site("atom_effect", dist.Normal(0.0, priors.atom_effect_scale), (total_atoms,))
     return sites
 
 
 def _random_walk(num_models: int, priors: Priors) -> dist.Distribution:
-    """Joint normal of intercepts: the first is N(loc, scale), each step up is N(step_loc, step_scale)."""
+    """Joint normal of intercepts: N(loc, scale), then steps up of N(step_loc, step_scale)."""
     i = jnp.arange(num_models)
     loc = priors.intercept_loc + priors.step_loc * i
     cov = priors.intercept_scale**2 + priors.step_scale**2 * jnp.minimum(i[:, None], i[None, :])
@@ -85,10 +86,7 @@ def params_from_sites(
 ) -> CascadeParams:
     """Return the parameters that sampled sites stand for (one draw; `jax.vmap` over several)."""
     intercept = jnp.asarray(sites["intercept"])
-    loc = sites["component_loc0"][:, None]
-    if "component_gap" in sites:
-        steps = jnp.cumsum(sites["component_gap"], axis=-1)
-        loc = jnp.concatenate([loc, loc + steps], axis=-1)
+    loc = sites["component_loc"]
     concentration = sites["concentration"]
     locs = jnp.asarray(layout.locs, dtype=intercept.dtype)
     if len(layout.model_index):
@@ -113,9 +111,7 @@ def params_from_sites(
     return CascadeParams(margins, theta, intercept, sites["slope"], atom_effect)
 
 
-def cascade_model(
-    obs: Observations, layout: AtomLayout, copula: Copula, priors: Priors
-) -> None:
+def cascade_model(obs: Observations, layout: AtomLayout, copula: Copula, priors: Priors) -> None:
     """Joint distribution of parameters and table, as a NumPyro model.
 
     Parameters

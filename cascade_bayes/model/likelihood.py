@@ -7,13 +7,13 @@ For one query with confidences :math:`z_1..z_k` (standardised logits) and labels
     p(z, y) = \prod_i f_i(z_i) \prod_{i<k} r_i(z_i, z_{i+1})
               \prod_i \mathrm{Bernoulli}(y_i; p_i(z_i)),
 
-with :math:`f_i` the margin (density, or mass at an atom), :math:`r_i` the copula ratio of neighbours
-(`cascade_bayes.copulas.pair`) and :math:`p_i(z) = \sigma(a_i + b_i x(z) + e_i(z))`. It is a Markov chain
-in :math:`z`: given an atom at model i, what comes next depends on the atom, not on where inside its
-probability the query "would have" stood.
+with :math:`f_i` the margin (density, or mass at an atom), :math:`r_i` the copula ratio of
+neighbours (`cascade_bayes.copulas.pair`) and :math:`p_i(z) = \sigma(a_i + b_i x(z) + e_i(z))`. It
+is a Markov chain in :math:`z`: given an atom at model i, what comes next depends on the atom, not
+on where inside its probability the query "would have" stood.
 
-What is not observed contributes no factor. For a prefix of the chain (later models not called) this is
-the exact marginal density.
+What is not observed contributes no factor. For a prefix of the chain (later models not called) this
+is the exact marginal density.
 
 Source: Zellinger & Thomson (arXiv 2501.09345), equations 3 to 9.
 """

@@ -28,16 +28,18 @@ from cascade_bayes.distributions.mixed import MarginParams
 MAX_REGRESSOR = 6.0
 """Bound of the calibration regressor, in standardised logits.
 
-Nine in ten confidences lie within log 19 = 2.9 of the median. Beyond twice that a log-probability says
-how the numbers were rounded, not how sure the model is, and one such query would steer the whole curve.
-It is also the finite stand-in for exact certainty, whose own rate is shrunk towards the curve there.
+Nine in ten confidences lie within log 19 = 2.9 of the median. Beyond twice that a log-probability
+says how the numbers were rounded, not how sure the model is, and one such query would steer the
+whole curve. It is also the finite stand-in for exact certainty, whose own rate is shrunk towards
+the curve there.
 """
 
 INTERIOR_ATOM_SHARE = 0.1
 """Smallest share of a model's confidences at one finite value that makes the value an atom.
 
-Confidences within rounding of certainty are stored in coarse steps, a few per cent of the queries each;
-those are read as continuous. A tenth of all queries on one value is more than a smooth density holds.
+Confidences within rounding of certainty are stored in coarse steps, a few per cent of the queries
+each; those are read as continuous. A tenth of all queries on one value is more than a smooth
+density holds.
 """
 
 
@@ -98,9 +100,9 @@ class AtomLayout(NamedTuple):
 def find_atoms(data: CascadeData, interior_share: float = INTERIOR_ATOM_SHARE) -> AtomLayout:
     """Find the point masses of each model's confidence.
 
-    A value is an atom if it is exact certainty (a probability of exactly 0 or 1, which no density can
-    hold), or a finite value that at least ``interior_share`` of the model's confidences, and at least
-    five of them, share.
+    A value is an atom if it is exact certainty (a probability of exactly 0 or 1, which no density
+    can hold), or a finite value that at least ``interior_share`` of the model's confidences, and at
+    least five of them, share.
 
     Parameters
     ----------

@@ -19,8 +19,8 @@ def simulate_scores(
 ) -> tuple[jax.Array, jax.Array]:
     """Draw standardised logit scores and labels of one cascade.
 
-    The chain runs in the scores: a query at an atom of mass ``w`` takes its next model's uniform given
-    a fresh uniform point inside the atom's stretch of probability, as the likelihood has it.
+    The chain runs in the scores: a query at an atom of mass ``w`` takes its next model's uniform
+    given a fresh uniform point inside the atom's stretch of probability, as the likelihood has it.
 
     Parameters
     ----------

@@ -1,0 +1,389 @@
+"""The command line: ``cascade-bayes demo | fit | tune | evaluate``.
+
+Exit codes: 0 done; 2 bad usage or input; 3 the fit did not converge; 4 no policy meets the request.
+With ``--json`` standard output holds one JSON object and nothing else; all talk goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from cascade_bayes._files import encode
+from cascade_bayes.errors import InfeasibleError, InputError
+
+if TYPE_CHECKING:
+    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.inference.posterior import Posterior
+
+EXIT_INPUT, EXIT_NOT_CONVERGED, EXIT_INFEASIBLE = 2, 3, 4
+
+app = typer.Typer(
+    name="cascade-bayes",
+    help="Tune cascades of language models: deferral thresholds of least expected cost, with their "
+    "uncertainty.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    epilog="Exit codes: 0 done, 2 bad usage or input, 3 the fit did not converge, 4 infeasible request.",
+)
+
+say = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Models = Annotated[
+    str | None,
+    typer.Option("--models", help="Comma-separated models in cascade order, cheapest first.", metavar="A,B,..."),
+]
+Prices = Annotated[
+    Path | None,
+    typer.Option("--prices", help='JSON price table: {model: {"in": dollars per million tokens, "out": ...}}.'),
+]
+Confidence = Annotated[
+    str, typer.Option("--confidence", help="Kind of confidence: logprob, probability or score.")
+]
+
+
+@app.command()
+def fit(
+    table: Annotated[Path, typer.Argument(help="Results: CSV, Parquet or JSON Lines, one row per query and model.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Posterior file to write (NetCDF).")],
+    confidence: Confidence = "logprob",
+    models: Models = None,
+    prices: Prices = None,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
+    chains: Annotated[int, typer.Option(help="Markov chains.", min=1)] = 4,
+    num_warmup: Annotated[int, typer.Option(help="Warm-up draws of each chain.", min=10)] = 400,
+    num_samples: Annotated[int, typer.Option(help="Kept draws of each chain.", min=10)] = 600,
+    target_accept: Annotated[
+        float, typer.Option(help="NUTS acceptance rate; closer to 1 is slower with fewer divergences.", min=0.5, max=0.999)
+    ] = 0.9,
+    as_json: Json = False,
+) -> None:
+    """Fit the model of confidences and correctness to a table of results, by NUTS."""
+    _check_output(output)
+    _start_jax(chains)
+    from cascade_bayes.data import read_table
+    from cascade_bayes.inference.fit import fit as fit_posterior
+
+    data = read_table(table, confidence=confidence, models=_split(models), prices=prices)
+    if not as_json:
+        say.print(
+            f"Fitting {data.num_models} models on {data.num_queries} queries: {' > '.join(data.models)}"
+        )
+    posterior = fit_posterior(
+        data,
+        seed=seed,
+        num_chains=chains,
+        num_warmup=num_warmup,
+        num_samples=num_samples,
+        target_accept_prob=target_accept,
+        progress=not as_json and sys.stderr.isatty(),
+    )
+    verdict = posterior.convergence()
+    posterior.save(output)
+    if as_json:
+        _print_json(
+            {
+                "output": str(output),
+                **verdict._asdict(),
+                "fit_seconds": posterior.provenance["fit_seconds"],
+                "num_draws": posterior.num_draws,
+                "fit_digest": posterior.digest(),
+                "data": data.summary(),
+            }
+        )
+    else:
+        out.print(f"{verdict.sentence()}\nWrote {output} in {posterior.provenance['fit_seconds']:.0f} s.")
+        out.print(f"Next: cascade-bayes tune {output} --error-price 0.01 -o policy.json", soft_wrap=True)
+    if not verdict.converged:
+        if as_json:
+            say.print(verdict.sentence())
+        raise typer.Exit(EXIT_NOT_CONVERGED)
+
+
+@app.command()
+def tune(
+    posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="File written by `fit`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Policy or frontier file to write (JSON).")],
+    error_price: Annotated[
+        float | None, typer.Option(help="US dollars a wrong answer costs: minimise cost + price * error.")
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="US dollars per query: least error within it, with --probability.")
+    ] = None,
+    target_error: Annotated[
+        float | None, typer.Option(help="Error probability: least cost below it, with --probability.")
+    ] = None,
+    frontier: Annotated[
+        int | None, typer.Option(help="Number of error prices to sweep; writes them all.", min=2)
+    ] = None,
+    probability: Annotated[
+        float, typer.Option(help="Posterior probability with which a budget or target must hold.")
+    ] = 0.9,
+    models: Annotated[
+        str,
+        typer.Option(help="Models of the cascade: all, or a comma-separated subset in order.", metavar="all|A,B,..."),
+    ] = "all",
+    draws: Annotated[int, typer.Option(help="Posterior draws to average over.", min=2)] = 200,
+    as_json: Json = False,
+) -> None:
+    """Find the thresholds: for a price of an error, a budget, an error target, or a whole frontier."""
+    asked = [x for x in (error_price, budget, target_error, frontier) if x is not None]
+    if len(asked) != 1:
+        raise InputError("give exactly one of --error-price, --budget, --target-error, --frontier.")
+    _check_output(output)
+    _start_jax(1)
+    from cascade_bayes.decision.frontier import DEFAULT_PRICES, error_cost_frontier
+    from cascade_bayes.inference.posterior import Posterior
+
+    posterior = Posterior.load(posterior_file)
+    chosen = None if models == "all" else _split(models)
+    if error_price is not None:
+        if not error_price > 0:
+            raise InputError(f"--error-price must be positive, US dollars per wrong answer; got {error_price}.")
+        swept = error_cost_frontier(posterior, models=chosen, error_prices=[error_price], num_draws=draws)
+        policy = swept.policy(0)
+    else:
+        swept = error_cost_frontier(
+            posterior, models=chosen, error_prices=frontier or DEFAULT_PRICES, num_draws=draws
+        )
+        if frontier is not None:
+            swept.save(output)
+            if as_json:
+                _print_json({"output": str(output), "points": _json_rows(swept.records())})
+            else:
+                out.print(_frontier_table(swept.records()))
+                out.print(f"Wrote {output}.")
+            return
+        policy = swept.at(budget=budget, target_error=target_error, confidence=probability)
+    policy.save(output)
+    if as_json:
+        record = policy.to_dict()
+        del record["draw_thresholds"]
+        _print_json({"output": str(output), **record})
+    else:
+        out.print(_policy_table(policy))
+        out.print(f"Wrote {output}. Next: cascade-bayes evaluate {output} TABLE", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    policy_file: Annotated[Path, typer.Argument(metavar="POLICY", help="Policy or frontier file written by `tune`.")],
+    table: Annotated[Path, typer.Argument(help="Labelled results, as for `fit`.")],
+    prices: Prices = None,
+    as_json: Json = False,
+) -> None:
+    """Run a policy, or every point of a frontier, over labelled results: realised error and cost."""
+    from cascade_bayes.decision.policy import SCHEMA as POLICY_SCHEMA
+    from cascade_bayes.decision.policy import Policy
+
+    if _schema_of(policy_file) == POLICY_SCHEMA:
+        policies, single = [Policy.load(policy_file)], True
+    else:
+        from cascade_bayes.decision.frontier import load_policies
+
+        policies, single = load_policies(policy_file), False
+    data = policies[0].read(table, prices=prices)
+    rows = []
+    for policy in policies:
+        result = policy.evaluate(data)
+        rows.append(
+            {
+                "error_price": policy.error_price,
+                "models": list(policy.models),
+                "thresholds": [encode(t) for t in policy.thresholds],
+                **result.to_dict(),
+            }
+        )
+    if as_json:
+        _print_json(rows[0] if single else {"points": rows})
+        return
+    out.print(_evaluation_table(rows))
+    if single:
+        out.print(rows[0]["verdict"])
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures and files.")] = Path("cascade-bayes-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Fit, tune and evaluate the bundled example, a table simulated from known parameters."""
+    _start_jax(4)
+    from cascade_bayes.demo import run_demo
+
+    result = run_demo(output, seed=seed, talk=say.print)
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        out.print(result.screen())
+    if not result.converged:
+        raise typer.Exit(EXIT_NOT_CONVERGED)
+
+
+# Helpers
+
+
+def _start_jax(num_devices: int) -> None:
+    """Switch on 64-bit arithmetic, and one host device a chain, before JAX starts."""
+    flag = "--xla_force_host_platform_device_count"
+    flags = os.environ.get("XLA_FLAGS", "")
+    if num_devices > 1 and flag not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}={num_devices}".strip()
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+
+
+def _split(models: str | None) -> list[str] | None:
+    return None if models is None else [name.strip() for name in models.split(",") if name.strip()]
+
+
+def _check_output(path: Path) -> None:
+    """Refuse an output that cannot be written before minutes are spent on computing it."""
+    if path.is_dir():
+        raise InputError(f"--output {path} is a folder; name a file in it.")
+    if not path.parent.is_dir():
+        raise InputError(f"--output {path}: the folder {path.parent} does not exist; make it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"--output {path}: the folder {path.parent} cannot be written to.")
+
+
+def _schema_of(path: Path) -> Any:
+    """Schema named in a JSON file, or None: the reader of the file then says what is wrong with it."""
+    if not path.is_file():
+        raise InputError(f"policy file {path} does not exist; make one with `cascade-bayes tune`.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path} is not a policy or frontier file, or it was cut short ({error}). Make it again with "
+            "`cascade-bayes tune`."
+        ) from error
+    schema = record.get("schema") if isinstance(record, dict) else None
+    known = ("cascade_bayes.policy", "cascade_bayes.frontier")
+    if schema not in known:
+        raise InputError(
+            f"{path} is not a policy or frontier file of cascade_bayes (its schema is {schema!r}). Make "
+            "one with `cascade-bayes tune`."
+        )
+    return schema
+
+
+def _print_json(record: dict[str, Any]) -> None:
+    print(json.dumps(record, indent=1, allow_nan=False))
+
+
+def _json_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "thresholds": [encode(t) for t in row["thresholds"]]} for row in rows]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _band(mean: float, low: float, high: float) -> str:
+    return f"{_number(mean)} [{_number(low)}, {_number(high)}]"
+
+
+def _policy_table(policy: Policy) -> Table:
+    from cascade_bayes.plots import describe_threshold
+
+    p = policy.prediction
+    question = ", ".join(f"{k} {_number(v)}" for k, v in policy.question.items())
+    table = Table(
+        title=f"Policy for {question}",
+        caption=f"predicted error {_band(p.error, p.error_q05, p.error_q95)}, cost "
+        f"{_band(p.cost, p.cost_q05, p.cost_q95)} US dollars per query (90 % posterior bands)",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in ("model", "defer below", "90 % interval", "reached by"):
+        table.add_column(name)
+    intervals = policy.threshold_interval(0.9)
+    for i, model in enumerate(policy.models):
+        last = i == len(policy.thresholds)
+        table.add_row(
+            model,
+            "(last: always answers)" if last else describe_threshold(policy.thresholds[i]),
+            "" if last else f"[{_number(intervals[i][0])}, {_number(intervals[i][1])}]",
+            f"{p.reach_prob[i]:.1%}",
+        )
+    return table
+
+
+def _frontier_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Error-cost frontier, 90 % posterior bands", title_justify="left")
+    for name in ("error price, $", "expected error", "expected cost, $/query", "thresholds"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(
+            _number(row["error_price"]),
+            _band(row["expected_error"], row["expected_error_q05"], row["expected_error_q95"]),
+            _band(row["expected_cost"], row["expected_cost_q05"], row["expected_cost_q95"]),
+            " ".join(f"{t:.3g}" for t in row["thresholds"]),
+        )
+    return table
+
+
+def _evaluation_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(
+        title=f"Realised on {rows[0]['num_queries']} queries, against predicted with 90 % band",
+        title_justify="left",
+    )
+    for name in ("error price, $", "realised error", "predicted", "realised cost, $", "predicted"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(
+            _number(row["error_price"]),
+            f"{_number(row['realised_error'])} ± {_number(row['realised_error_se'])}",
+            _band(row["expected_error"], row["expected_error_q05"], row["expected_error_q95"]),
+            f"{_number(row['realised_cost'])} ± {_number(row['realised_cost_se'])}",
+            _band(row["expected_cost"], row["expected_cost_q05"], row["expected_cost_q95"]),
+        )
+    return table
+
+
+def main() -> None:
+    """Run the command line; turn errors of input into one sentence and an exit code."""
+    warnings.showwarning = _show_warning
+    started = time.perf_counter()
+    try:
+        app(standalone_mode=True)
+    except InfeasibleError as error:
+        say.print(f"[bold red]Infeasible:[/] {_escape(str(error))}")
+        sys.exit(EXIT_INFEASIBLE)
+    except InputError as error:
+        say.print(f"[bold red]Error:[/] {_escape(str(error))}")
+        sys.exit(EXIT_INPUT)
+    except KeyboardInterrupt:
+        say.print(f"Interrupted after {time.perf_counter() - started:.0f} s; no file was changed.")
+        sys.exit(130)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Print a warning as one line, without the source line that means nothing to a user."""
+    say.print(f"[bold yellow]Warning:[/] {_escape(str(message))}")
+
+
+if __name__ == "__main__":
+    main()

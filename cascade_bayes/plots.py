@@ -1,0 +1,146 @@
+"""Pictures: the error-cost frontier with its band, and the posterior of the thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from cascade_bayes.decision.frontier import Frontier
+    from cascade_bayes.decision.policy import Policy
+
+# Okabe & Ito's palette, told apart by readers with any colour vision.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7f7f7f"
+
+
+def plot_frontier(
+    frontier: Frontier, realised: Sequence[dict[str, Any]] | None = None, ax: Any = None
+) -> Any:
+    """Draw predicted error against cost with the 90 % posterior band, and realised points on top.
+
+    Parameters
+    ----------
+    frontier
+        From `error_cost_frontier`.
+    realised
+        ``frontier.evaluate(data)``; omitted if None.
+    ax
+        Matplotlib axes; new ones if None.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Cost in US dollars per thousand queries, error in percent.
+    """
+    ax = _axes(ax, (6.4, 4.4))
+    cost = 1e3 * frontier.cost.mean(axis=1)
+    low, mean, high = (100 * x for x in _band(frontier.error))
+    order = np.argsort(cost)
+    ax.fill_between(
+        cost[order], low[order], high[order], color=BLUE, alpha=0.2, lw=0, label="90 % posterior band"
+    )
+    ax.plot(cost[order], mean[order], color=BLUE, lw=1.8, label="predicted")
+    if realised is not None:
+        x = np.asarray([1e3 * row["realised_cost"] for row in realised])
+        y = np.asarray([100 * row["realised_error"] for row in realised])
+        se = np.asarray([100 * row["realised_error_se"] for row in realised])
+        number = realised[0]["num_queries"]
+        ax.errorbar(
+            x, y, yerr=1.645 * se, fmt="o", ms=4, lw=0.8, color=ORANGE,
+            label=f"realised on {number} queries, 90 % interval",
+        )
+    ax.set_xscale("log")
+    ax.set_xlabel("expected cost, US dollars per 1000 queries")
+    ax.set_ylabel("error, %")
+    ax.set_title(" > ".join(frontier.models), fontsize=9)
+    ax.grid(alpha=0.25, which="both")
+    ax.legend(frameon=False)
+    return ax
+
+
+def plot_thresholds(policy: Policy, axes: Any = None) -> Any:
+    """Draw the posterior of each optimal threshold, with the Bayes threshold and 90 % interval.
+
+    The horizontal axis is the raw confidence; draws on which the model should never, or always, defer
+    are counted in the title of each panel.
+
+    Returns
+    -------
+    numpy.ndarray of matplotlib.axes.Axes
+        One a threshold.
+    """
+    count = len(policy.thresholds)
+    if axes is None:
+        import matplotlib.pyplot as plt
+
+        _, axes = plt.subplots(count, 1, figsize=(6.4, 1.7 * count), squeeze=False, layout="constrained")
+    axes = np.asarray(axes).ravel()
+    intervals = policy.threshold_interval(0.9)
+    for i, ax in enumerate(axes):
+        draws = policy.draw_thresholds[:, i]
+        inside = draws[np.isfinite(draws)]
+        if inside.size:
+            ax.hist(inside, bins=_bins(inside), color=BLUE, alpha=0.45)
+        for value in intervals[i]:
+            if np.isfinite(value):
+                ax.axvline(value, color=GREY, ls="--", lw=1)
+        chosen = float(policy.thresholds[i])
+        if np.isfinite(chosen):
+            ax.axvline(chosen, color=ORANGE, lw=1.8)
+        never, always = np.mean(draws == -np.inf), np.mean(draws == np.inf)
+        ax.set_title(
+            f"{policy.models[i]}: defer below {describe_threshold(chosen)}   "
+            f"(never defer on {never:.0%}, always on {always:.0%} of draws)",
+            fontsize=9,
+            loc="left",
+        )
+        ax.set_yticks([])
+        for side in ("left", "right", "top"):
+            ax.spines[side].set_visible(False)
+    axes[-1].set_xlabel(f"threshold on raw confidence ({policy.kind}); line: Bayes, dashed: 90 % interval")
+    return axes
+
+
+def describe_threshold(value: float) -> str:
+    """Return a threshold as people read it; infinite ones by what they do."""
+    if value == -np.inf:
+        return "-inf (never defer)"
+    if value == np.inf:
+        return "inf (always defer)"
+    return f"{value:.4g}"
+
+
+def save_figure(figure: Any, path: Any) -> None:
+    """Write a figure as PNG, whole or not at all, and close it."""
+    from pathlib import Path
+
+    import matplotlib.pyplot as plt
+
+    from cascade_bayes._files import replacing
+
+    with replacing(Path(path)) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
+    plt.close(figure)
+
+
+def _axes(ax: Any, size: tuple[float, float]) -> Any:
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    low, high = np.quantile(values, [0.05, 0.95], axis=1)
+    return low, values.mean(axis=1), high
+
+
+def _bins(values: np.ndarray) -> np.ndarray:
+    """Thirty bins over the central 98 % of the values: one far draw must not flatten the picture."""
+    low, high = np.quantile(values, [0.01, 0.99])
+    if low == high:
+        low, high = low - 0.5 * max(abs(low), 1e-6), high + 0.5 * max(abs(high), 1e-6)
+    return np.linspace(low, high, 31)
