@@ -109,7 +109,7 @@ def fit(
             raise InputError(f"{name} must be at least 1; got {value}.")
     check_fittable(data)
     _warn_about_gaps(data)
-    if not jax.config.jax_enable_x64:
+    if not jax.config.read("jax_enable_x64"):
         warnings.warn(
             "fitting in 32-bit arithmetic: gradients near certainty lose digits. "
             'Call jax.config.update("jax_enable_x64", True) before any computation.',

@@ -228,7 +228,7 @@ class Posterior:
             observed["latency_ms"] = data.latency_ms
         table_dims = {name: ["query", "model"] for name in observed}
         constants = {"call_cost": data.call_cost, "atom_locs": self.layout.locs, "atom_raw": self.layout.raw}
-        groups = {
+        groups: dict[str, dict[str, np.ndarray]] = {
             "posterior": dict(self.samples),
             "sample_stats": dict(self.sample_stats),
             "observed_data": observed,

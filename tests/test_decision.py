@@ -1,0 +1,454 @@
+"""The forward pass against enumeration and Monte Carlo, thresholds against exhaustive search, policies."""
+
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from cascade_bayes.copulas import GUMBEL, INDEPENDENCE
+from cascade_bayes.data import CascadeData
+from cascade_bayes.decision.chain import ChainTables, chain_tables, forward, tables_for_draws
+from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
+from cascade_bayes.decision.grid import make_grid
+from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
+from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.distributions.mixed import MarginParams
+from cascade_bayes.errors import InfeasibleError, InputError
+from cascade_bayes.evaluation import decide, realise
+from cascade_bayes.model.params import AtomLayout, CascadeParams
+from cascade_bayes.model.simulate import simulate_scores
+from cascade_bayes.transforms import ConfidenceMap
+
+NUM_SIMULATED = 400_000
+
+
+def cascade(k: int, *, atoms: bool = True, seed: int = 0) -> tuple[CascadeParams, AtomLayout]:
+    """A cascade of ``k`` models with atoms at both ends and in the middle of some of them."""
+    rng = np.random.default_rng(seed)
+    locs = np.full((k, 2), np.nan)
+    probs = np.zeros((k, 2))
+    if atoms:
+        locs[0] = [-np.inf, np.inf]
+        probs[0] = [0.05, 0.2]
+        locs[1, 0], probs[1, 0] = 0.7, 0.15
+        if k > 2:
+            locs[2, 0], probs[2, 0] = np.inf, 0.3
+    effect = np.where(np.isnan(locs), 0.0, rng.normal(0, 0.7, locs.shape))
+    margins = MarginParams(
+        atom_locs=jnp.asarray(locs),
+        atom_probs=jnp.asarray(probs),
+        mixing_probs=jnp.asarray(rng.dirichlet([3, 3], k)),
+        concentration1=jnp.asarray(rng.uniform(0.6, 4, (k, 2))),
+        concentration0=jnp.asarray(rng.uniform(0.6, 4, (k, 2))),
+    )
+    params = CascadeParams(
+        margins=margins,
+        theta=jnp.asarray(rng.uniform(1.2, 2.5, k - 1)),
+        intercept=jnp.asarray(np.linspace(-0.3, 1.6, k)),
+        slope=jnp.asarray(rng.uniform(0.4, 1.0, k)),
+        atom_effect=jnp.asarray(effect),
+    )
+    return params, AtomLayout(locs, np.where(np.isinf(locs), locs, locs * 2.0 + 1.0))
+
+
+def score_map(k: int) -> ConfidenceMap:
+    return ConfidenceMap("score", (1.0,) * k, (2.0,) * k)
+
+
+def lay(k: int, num_cells: int = 64, **kwargs):
+    params, layout = cascade(k, **kwargs)
+    draws = jax.tree.map(lambda x: x[None], params)
+    grid = make_grid(draws, layout, score_map(k), num_cells)
+    tables = tables_for_draws(draws, grid, GUMBEL, tuple(range(k)))
+    return params, grid, tables
+
+
+def first(tables: ChainTables) -> ChainTables:
+    return jax.tree.map(lambda x: x[0], tables)
+
+
+COST = {2: [1.0, 9.0], 3: [1.0, 4.0, 16.0], 5: [1.0, 2.0, 4.0, 12.0, 30.0]}
+POSITIONS = {2: [[0.4], [0.75]], 3: [[0.3, 0.6], [0.8, 0.5]], 5: [[0.5, 0.4, 0.6, 0.55], [0.9, 0.7, 0.3, 0.8]]}
+
+
+class TestForward:
+    @pytest.mark.parametrize("k", [2, 3, 5])
+    def test_equals_monte_carlo_of_the_same_draw(self, k: int) -> None:
+        params, grid, tables = lay(k)
+        z, correct = jax.jit(simulate_scores, static_argnums=(2, 3))(
+            jax.random.key(k), params, GUMBEL, NUM_SIMULATED
+        )
+        raw = score_map(k).from_logit(np.asarray(z).T)
+        cost = np.asarray(COST[k])
+        for fraction in POSITIONS[k]:
+            positions = np.asarray(fraction) * grid.num_cells
+            thresholds = grid.thresholds(positions, score_map(k))
+            stop = decide(raw, thresholds)
+            wrong = ~np.asarray(correct).T[np.arange(NUM_SIMULATED), stop]
+            paid = np.cumsum(cost)[stop]
+            reach = (np.arange(k) <= stop[:, None]).mean(axis=0)
+            outcome = forward(first(tables), cost, grid.is_atom, jnp.asarray(positions))
+            root = np.sqrt(NUM_SIMULATED)
+            assert abs(outcome.error - wrong.mean()) <= 3 * wrong.std() / root
+            assert abs(outcome.cost - paid.mean()) <= 3 * paid.std() / root
+            se = np.sqrt(reach * (1 - reach)) / root
+            assert np.all(np.abs(outcome.reach_prob - reach) <= 3.5 * se + 1e-12)
+
+    def test_equals_enumeration_on_a_discrete_chain(self) -> None:
+        rng = np.random.default_rng(3)
+        k, n = 3, 5
+        tables = ChainTables(
+            mass=jnp.asarray(rng.dirichlet(np.ones(n))),
+            transition=jnp.asarray(rng.dirichlet(np.ones(n), (k - 1, n))),
+            transition_slope=jnp.zeros((k - 1, n, n)),
+            correct=jnp.asarray(rng.uniform(0, 1, (k, n))),
+            correct_slope=jnp.zeros((k, n)),
+        )
+        cost, is_atom = np.array([1.0, 3.0, 10.0]), np.ones((k, n), dtype=bool)
+        for r in itertools.product(range(n + 1), repeat=k - 1):
+            error = paid = 0.0
+            reach = np.zeros(k)
+            for path in itertools.product(range(n), repeat=k):
+                weight = float(tables.mass[path[0]])
+                for i in range(k - 1):
+                    weight *= float(tables.transition[i, path[i], path[i + 1]])
+                stop = next((i for i in range(k - 1) if path[i] >= r[i]), k - 1)
+                reach[: stop + 1] += weight
+                error += weight * (1 - float(tables.correct[stop, path[stop]]))
+                paid += weight * cost[: stop + 1].sum()
+            outcome = forward(tables, cost, is_atom, jnp.asarray(r, dtype=float))
+            np.testing.assert_allclose(outcome.error, error, atol=1e-12)
+            np.testing.assert_allclose(outcome.cost, paid, atol=1e-12)
+            np.testing.assert_allclose(outcome.reach_prob, reach, atol=1e-12)
+
+    @pytest.mark.parametrize("k", [3, 5])
+    def test_refining_the_grid_changes_little(self, k: int) -> None:
+        params, layout = cascade(k)
+        draws = jax.tree.map(lambda x: x[None], params)
+        figures = []
+        for num_cells in (64, 256):
+            grid = make_grid(draws, layout, score_map(k), num_cells)
+            tables = tables_for_draws(draws, grid, GUMBEL, tuple(range(k)))
+            thresholds = np.linspace(0.2, 1.9, k - 1)
+            positions = grid.positions(thresholds, score_map(k))
+            figures.append(forward(first(tables), np.asarray(COST[k]), grid.is_atom, positions))
+        np.testing.assert_allclose(figures[0].error, figures[1].error, atol=3e-4)
+        np.testing.assert_allclose(figures[0].reach_prob, figures[1].reach_prob, atol=5e-4)
+
+    def test_two_models_in_closed_form(self) -> None:
+        """With independence and a uniform score, error and cost are integrals of a logistic curve."""
+        one = jnp.ones((2, 1))
+        margins = MarginParams(jnp.full((2, 0), jnp.nan), jnp.zeros((2, 0)), one, one, one)
+        params = CascadeParams(
+            margins, jnp.ones(1), jnp.array([0.0, 1.0]), jnp.array([1.0, 0.0]), jnp.zeros((2, 0))
+        )
+        layout = AtomLayout(np.full((2, 0), np.nan), np.full((2, 0), np.nan))
+        draws = jax.tree.map(lambda x: x[None], params)
+        grid = make_grid(draws, layout, score_map(2), 128)
+        tables = tables_for_draws(draws, grid, INDEPENDENCE, (0, 1))
+        threshold = 0.4  # of the score s = sigmoid(z); P(correct | s) = s
+        z = np.log(threshold / (1 - threshold))
+        positions = grid.positions(score_map(2).from_logit(np.array([z, 0.0]))[:1], score_map(2))
+        outcome = forward(first(tables), np.array([1.0, 5.0]), grid.is_atom, positions)
+        right = (1 - threshold**2) / 2 + threshold / (1 + np.exp(-1.0))
+        np.testing.assert_allclose(outcome.error, 1 - right, atol=2e-5)
+        np.testing.assert_allclose(outcome.cost, 1 + 5 * threshold, atol=1e-4)
+
+    def test_probability_is_conserved(self) -> None:
+        _, _, tables = lay(5)
+        np.testing.assert_allclose(tables.mass.sum(), 1, atol=1e-12)
+        np.testing.assert_allclose(tables.transition.sum(-1), 1, atol=1e-12)
+        np.testing.assert_allclose(tables.transition_slope.sum(-1), 0, atol=1e-12)
+
+    def test_skipping_a_model_keeps_the_margins(self) -> None:
+        params, layout = cascade(3)
+        draws = jax.tree.map(lambda x: x[None], params)
+        grid = make_grid(draws, layout, score_map(3))
+        full = first(tables_for_draws(draws, grid, GUMBEL, (0, 1, 2)))
+        skip = first(tables_for_draws(draws, grid, GUMBEL, (0, 2)))
+        tail = first(tables_for_draws(draws, grid, GUMBEL, (1, 2)))
+        expected = full.mass @ full.transition[0] @ full.transition[1]
+        np.testing.assert_allclose(skip.mass @ skip.transition[0], expected, atol=1e-12)
+        np.testing.assert_allclose(tail.mass, full.mass @ full.transition[0], atol=1e-10)
+
+    def test_gradients_in_thresholds(self) -> None:
+        _, grid, tables = lay(3)
+
+        def objective(positions: jax.Array) -> jax.Array:
+            return mean_loss(tables, jnp.asarray(COST[3]), grid.is_atom, positions, 50.0)
+
+        check_grads(objective, (jnp.array([20.3, 31.6]),), order=1, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6)
+
+    def test_gradients_in_parameters(self) -> None:
+        params, grid, _ = lay(3, num_cells=24)
+
+        def objective(theta: jax.Array, intercept: jax.Array, concentration: jax.Array) -> jax.Array:
+            margins = params.margins._replace(concentration1=concentration)
+            draw = params._replace(theta=theta, intercept=intercept, margins=margins)
+            tables = chain_tables(draw, jnp.asarray(grid.edges), jnp.asarray(grid.is_atom), GUMBEL)
+            outcome = forward(tables, jnp.asarray(COST[3]), grid.is_atom, jnp.array([9.4, 12.7]))
+            return outcome.cost + 50.0 * outcome.error
+
+        args = (params.theta, params.intercept, params.margins.concentration1)
+        check_grads(jax.jit(objective), args, order=1, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
+
+
+class TestGrid:
+    def test_positions_and_thresholds_are_inverse(self) -> None:
+        _, grid, _ = lay(3)
+        rng = np.random.default_rng(0)
+        positions = rng.uniform(0, grid.num_cells, (200, 2))
+        back = grid.positions(grid.thresholds(positions, score_map(3)), score_map(3))
+        for i in range(2):
+            atom = grid.is_atom[i, np.floor(positions[:, i]).astype(int)]
+            expected = np.where(atom, np.round(positions[:, i]), positions[:, i])
+            near = np.abs(back[:, i] - expected) < 1e-6
+            # In an atom's cell a position means "at" or "just above", whole numbers.
+            at = np.floor(positions[:, i]) + (positions[:, i] % 1 > 0.5)
+            assert np.all(np.where(atom, back[:, i] == at, near))
+
+    def test_at_an_atom_and_just_above_it(self) -> None:
+        _, grid, _ = lay(3)
+        cell = int(np.flatnonzero(grid.is_atom[1])[0])
+        at, above = grid.thresholds(np.array([[0, cell], [0, cell + 1]]), score_map(3))[:, 1]
+        raw = grid.atom_raw[1, cell]
+        assert at == raw
+        assert above == np.nextafter(raw, np.inf)
+        assert decide(np.array([[raw]]), np.array([at]))[0] == 0  # not below: answered
+        assert decide(np.array([[raw]]), np.array([above]))[0] == 1  # below: deferred
+
+    def test_ends_never_and_always_defer(self) -> None:
+        _, grid, _ = lay(3)
+        ends = grid.thresholds(np.array([[0.0, grid.num_cells]]), score_map(3))
+        np.testing.assert_array_equal(ends, [[-np.inf, np.inf]])
+        np.testing.assert_array_equal(grid.positions(ends, score_map(3)), [[0, grid.num_cells]])
+
+    def test_logprob_scale_ends(self) -> None:
+        params, layout = cascade(3)
+        log_map = ConfidenceMap("logprob", (1.0,) * 3, (2.0,) * 3)
+        layout = AtomLayout(layout.locs, log_map.from_logit(layout.locs))
+        grid = make_grid(jax.tree.map(lambda x: x[None], params), layout, log_map)
+        top = int(np.flatnonzero(grid.is_atom[2])[0])
+        assert grid.atom_raw[2, top] == 0.0
+        thresholds = grid.thresholds(np.array([[1.0, 20.0]]), log_map)
+        assert np.all(thresholds <= 0)
+        np.testing.assert_allclose(grid.positions(thresholds, log_map), [[1.0, 20.0]], atol=1e-6)
+
+
+class TestOptimise:
+    @pytest.mark.parametrize("k", [2, 3])
+    @pytest.mark.parametrize("error_price", [3.0, 20.0, 80.0, 400.0])
+    def test_no_grid_point_is_better(self, k: int, error_price: float) -> None:
+        _, grid, tables = lay(k, num_cells=40)
+        cost, is_atom = jnp.asarray(COST[k]), jnp.asarray(grid.is_atom)
+        best = jax.jit(optimise)(
+            tables, cost, is_atom, jnp.asarray(error_price), default_starts(k - 1, grid.num_cells)
+        )
+        axes = [np.arange(0, grid.num_cells + 0.5, 0.5)] * (k - 1)
+        points = jnp.asarray(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, k - 1))
+        losses = jax.jit(
+            jax.vmap(lambda p: mean_loss(tables, cost, is_atom, p, jnp.asarray(error_price)))
+        )(points)
+        assert best.loss <= losses.min() * 1.0005
+        np.testing.assert_allclose(
+            best.loss, mean_loss(tables, cost, is_atom, best.positions, error_price), rtol=1e-12
+        )
+
+    def test_stationary_where_stopping_equals_going_on(self) -> None:
+        """For two models the threshold solves price (1 - p_1(z)) = cost_2 + price P(wrong_2 | z)."""
+        _, grid, tables = lay(2, num_cells=200, atoms=False)
+        price, cost = 40.0, jnp.asarray(COST[2])
+        best = jax.jit(optimise)(
+            tables, cost, jnp.asarray(grid.is_atom), jnp.asarray(price), default_starts(1, 200)
+        )
+        one = first(tables)
+        stop = price * (1 - one.correct[0])
+        go = cost[1] + one.transition[0] @ (price * (1 - one.correct[1]))
+        middle = np.arange(200) + 0.5
+        crossing = np.interp(0.0, np.asarray(go - stop)[60:180], middle[60:180])
+        assert 60 < crossing < 180
+        assert abs(float(best.positions[0]) - crossing) < 0.6
+
+    def test_threshold_stands_on_the_right_side_of_an_atom(self) -> None:
+        """All mass in one atom: defer it iff cost + price * error_2 is below price * error_1."""
+        tables = ChainTables(
+            mass=jnp.array([[0.0, 1.0, 0.0]]),
+            transition=jnp.full((1, 1, 3, 3), 1 / 3),
+            transition_slope=jnp.zeros((1, 1, 3, 3)),
+            correct=jnp.array([[[0.5] * 3, [0.9] * 3]]),
+            correct_slope=jnp.zeros((1, 2, 3)),
+        )
+        is_atom = jnp.array([[False, True, False]] * 2)
+        cost = jnp.array([0.0, 1.0])
+        for price, deferred in ((2.4, False), (2.6, True)):  # indifferent at 1 / 0.4 = 2.5
+            best = optimise(tables, cost, is_atom, jnp.asarray(price), default_starts(1, 3))
+            outcome = forward(first(tables), cost, is_atom, best.positions)
+            assert float(outcome.reach_prob[1]) == float(deferred)
+
+    def test_trivial_policies_at_the_ends(self) -> None:
+        _, grid, tables = lay(3)
+        cost, is_atom = jnp.asarray(COST[3]), jnp.asarray(grid.is_atom)
+        cheap = optimise(tables, cost, is_atom, jnp.asarray(1e-6), default_starts(2, 64))
+        np.testing.assert_array_equal(cheap.positions, 0.0)
+
+
+def _table(num_queries: int = 6) -> CascadeData:
+    rng = np.random.default_rng(0)
+    shape = (num_queries, 3)
+    return CascadeData(
+        models=("a", "b", "c"),
+        query_ids=np.arange(num_queries).astype(str),
+        confidence=rng.normal(size=shape),
+        correct=rng.random(shape) < 0.5,
+        labelled=np.ones(shape, dtype=bool),
+        cost=np.broadcast_to([1.0, 2.0, 4.0], shape).copy(),
+        latency_ms=None,
+        call_cost=np.array([1.0, 2.0, 4.0]),
+        kind="score",
+        confidence_map=score_map(3),
+    )
+
+
+def _policy(thresholds: list[float]) -> Policy:
+    return Policy(
+        models=("a", "b", "c"),
+        thresholds=np.asarray(thresholds),
+        draw_thresholds=np.array([[t + d for t in thresholds] for d in (-0.1, 0.0, 0.1)]),
+        error_price=0.5,
+        question={"error_price": 0.5},
+        prediction=Prediction(0.3, 0.2, 0.4, 2.0, 1.5, 2.5, (1.0, 0.6, 0.3)),
+        kind="score",
+        call_cost=np.array([1.0, 2.0, 4.0]),
+        fit_digest="0" * 64,
+    )
+
+
+class TestPolicy:
+    def test_decides_one_query_at_a_time(self) -> None:
+        policy = _policy([0.0, 1.0])
+        assert policy.decide([0.0]) == "a"  # not below
+        assert policy.decide([-0.1]) is None
+        assert policy.decide([]) is None
+        assert policy.decide([-0.1, 1.0]) == "b"
+        assert policy.decide([-0.1, 0.9]) == "c"
+        assert _policy([-np.inf, 1.0]).decide([]) == "a"
+        assert _policy([np.inf, 1.0]).decide([np.nan, 2.0]) == "b"
+
+    def test_array_agrees_with_single_decisions(self) -> None:
+        data, policy = _table(50), _policy([0.2, -0.3])
+        together = policy.decide(data.confidence)
+        single = [policy.models.index(policy.decide(row)) for row in data.confidence]
+        np.testing.assert_array_equal(together, single)
+
+    def test_realised_figures_by_hand(self) -> None:
+        data, thresholds = _table(40), np.array([0.2, -0.3])
+        wrong, paid = [], []
+        for i in range(40):
+            c = data.confidence[i]
+            stop = 0 if c[0] >= 0.2 else 1 if c[1] >= -0.3 else 2
+            wrong.append(not data.correct[i, stop])
+            paid.append([1.0, 3.0, 7.0][stop])
+        result = realise(data, thresholds)
+        np.testing.assert_allclose(result.error, np.mean(wrong))
+        np.testing.assert_allclose(result.cost, np.mean(paid))
+        np.testing.assert_allclose(result.cost_se, np.std(paid, ddof=1) / np.sqrt(40))
+        np.testing.assert_allclose(sum(result.stop_prob), 1)
+
+    def test_save_and_load(self, tmp_path) -> None:
+        policy = _policy([-np.inf, 0.1 + 0.2])
+        policy.save(tmp_path / "p.json")
+        json.loads((tmp_path / "p.json").read_text(), parse_constant=pytest.fail)
+        back = Policy.load(tmp_path / "p.json")
+        np.testing.assert_array_equal(back.thresholds, policy.thresholds)
+        np.testing.assert_array_equal(back.draw_thresholds, policy.draw_thresholds)
+        assert back.prediction == policy.prediction
+        assert back.threshold_interval(0.9) == policy.threshold_interval(0.9)
+
+    def test_missing_label_of_a_call_that_is_made(self) -> None:
+        data = _table()
+        labelled = data.labelled.copy()
+        labelled[2] = False
+        broken = CascadeData(**{**vars(data), "labelled": labelled})
+        with pytest.raises(InputError, match="label of query '2' is missing"):
+            realise(broken, np.array([0.0, 0.0]))
+
+    def test_missing_confidence_that_is_needed(self) -> None:
+        with pytest.raises(InputError, match="missing for query 1"):
+            decide(np.array([[np.nan, 1.0]]), np.array([0.0]))
+
+    def test_sentence_names_what_is_off(self) -> None:
+        evaluation = _policy([-np.inf, 0.0]).evaluate(_table(2000))
+        assert "error is higher than predicted" in evaluation.sentence()
+        assert "cost is lower than predicted" in evaluation.sentence()
+
+
+@pytest.fixture(scope="module")
+def frontier(small_posterior) -> Frontier:
+    return error_cost_frontier(small_posterior, error_prices=7, num_draws=20)
+
+
+class TestFrontier:
+    def test_columns_and_order(self, frontier: Frontier) -> None:
+        frame = frontier.to_frame()
+        assert list(frame.columns[:3]) == ["error_price", "models", "thresholds"]
+        assert frame.error_price.is_monotonic_increasing
+        assert (frame.expected_error_q05 <= frame.expected_error).all()
+        assert (frame.expected_cost <= frame.expected_cost_q95).all()
+        # A dearer error buys fewer errors for more money, up to the optimiser's accuracy.
+        assert np.all(np.diff(frame.expected_error) <= 1e-4)
+        assert np.all(np.diff(frame.expected_cost) >= -1e-4 * frame.expected_cost.max())
+
+    def test_each_draw_is_at_least_as_good_as_the_bayes_thresholds_on_it(self, small_posterior) -> None:
+        posterior, price = small_posterior, 0.002
+        swept = error_cost_frontier(posterior, error_prices=[price], num_draws=20)
+        params = posterior.params(20)
+        grid = make_grid(params, posterior.layout, posterior.confidence_map)
+        tables = tables_for_draws(params, grid, posterior.family, (0, 1, 2))
+        for d in range(20):
+            positions = grid.positions(swept.draw_thresholds[0, d], posterior.confidence_map)
+            one = jax.tree.map(lambda x, d=d: x[d], tables)
+            own = forward(one, posterior.data.call_cost, grid.is_atom, positions)
+            bayes = swept.cost[0, d] + price * swept.error[0, d]
+            assert float(own.cost + price * own.error) <= bayes * (1 + 1e-4)
+
+    def test_budget_and_target_hold_on_the_posterior(self, frontier: Frontier) -> None:
+        middle = float(np.median(frontier.cost))
+        policy = frontier.at(budget=middle)
+        assert policy.prediction.cost <= middle
+        assert policy.question == {"budget": middle, "confidence": 0.9}
+        target = float(np.median(frontier.error))
+        assert frontier.at(target_error=target).prediction.error <= target
+
+    def test_infeasible_names_the_best_reachable(self, frontier: Frontier) -> None:
+        with pytest.raises(InfeasibleError, match="the lowest error it reaches"):
+            frontier.at(target_error=1e-6)
+
+    def test_one_question_only(self, frontier: Frontier) -> None:
+        with pytest.raises(InputError, match="exactly one"):
+            frontier.at(budget=1.0, target_error=0.1)
+
+    def test_file_round_trip(self, frontier: Frontier, tmp_path) -> None:
+        frontier.save(tmp_path / "f.json")
+        policies = load_policies(tmp_path / "f.json")
+        assert len(policies) == len(frontier)
+        np.testing.assert_array_equal(policies[3].thresholds, frontier.thresholds[3])
+        np.testing.assert_allclose(policies[3].prediction.error, frontier.error[3].mean())
+
+    def test_subset_of_the_models(self, small_posterior) -> None:
+        models = [small_posterior.models[0], small_posterior.models[2]]
+        swept = error_cost_frontier(small_posterior, models=models, error_prices=3, num_draws=10)
+        assert swept.models == tuple(models)
+        assert swept.thresholds.shape == (3, 1)
+
+    @pytest.mark.parametrize(
+        ("models", "message"),
+        [(["x", "y"], "not in the posterior"), ([0], "at least two"), ([2, 0], "in the order of the fit")],
+    )
+    def test_models_that_make_no_cascade(self, small_posterior, models, message) -> None:
+        names = [m if isinstance(m, str) else small_posterior.models[m] for m in models]
+        with pytest.raises(InputError, match=message):
+            error_cost_frontier(small_posterior, models=names)
