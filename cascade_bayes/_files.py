@@ -21,9 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise InputError(f"cannot write {path}: the folder {path.parent} does not exist.")
     if path.is_dir():
         raise InputError(f"cannot write {path}: it is a folder.")
-    handle, name = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}"
-    )
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -65,14 +63,10 @@ def read_record(path: Path, schema: str, version: int) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(
-            f"{path} is not a {kind} file, or it was cut short ({error}). {again}"
-        ) from error
+        raise InputError(f"{path} is not a {kind} file, or it was cut short ({error}). {again}") from error
     found = record.get("schema") if isinstance(record, dict) else None
     if found != schema:
-        raise InputError(
-            f"{path} is not a {kind} file of cascade_bayes (its schema is {found!r}). {again}"
-        )
+        raise InputError(f"{path} is not a {kind} file of cascade_bayes (its schema is {found!r}). {again}")
     if record.get("schema_version") != version:
         raise InputError(
             f"{path} has version {record.get('schema_version')!r} of the {kind} format; this release "

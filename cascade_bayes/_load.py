@@ -44,8 +44,7 @@ def load_frame(source: Any) -> Any:
         frame = source
     if not hasattr(frame, "columns"):
         raise TypeError(
-            "the table must be a path, a pandas DataFrame or a polars DataFrame; "
-            f"got {type(frame).__name__}."
+            f"the table must be a path, a pandas DataFrame or a polars DataFrame; got {type(frame).__name__}."
         )
     if hasattr(frame, "reset_index"):  # pandas, where query or model may be the index
         hidden = [n for n in frame.index.names if n in COLUMNS and n not in frame.columns]
@@ -59,9 +58,7 @@ def load_frame(source: Any) -> Any:
                 "Rename or add it: 'query', 'model' and 'confidence' are required."
             )
         if found.count(name) > 1:
-            raise InputError(
-                f"the {place} has {found.count(name)} columns {name!r}; keep one of them."
-            )
+            raise InputError(f"the {place} has {found.count(name)} columns {name!r}; keep one of them.")
     wanted = [name for name in COLUMNS if name in found]
     convert = hasattr(frame, "to_pandas")  # polars, pyarrow
     frame = frame.select(wanted).to_pandas() if convert else frame[wanted]

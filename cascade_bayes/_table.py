@@ -161,9 +161,7 @@ class Table:
             i = int(np.argmax(bad))
             missing = np.isnan(values[i])
             got = "it is missing" if missing else f"got {float(values[i])!r}"
-            remedy = (
-                "Correct it or remove the row." if required else "Correct it or leave it empty."
-            )
+            remedy = "Correct it or remove the row." if required else "Correct it or leave it empty."
             self.fail(i, column, f"a finite number >= 0 ({what})", got, remedy)
         return values
 
@@ -224,8 +222,7 @@ def _factorize(series: Any, column: str) -> tuple[NDArray[np.int64], list[Any]]:
     except TypeError as error:  # lists and dictionaries cannot be hashed
         row = next(i for i, v in enumerate(series, start=1) if not _hashable(v))
         raise InputError(
-            f"{column} must be a plain value; got {_show(series.iloc[row - 1])} in row {row}. "
-            "Correct it."
+            f"{column} must be a plain value; got {_show(series.iloc[row - 1])} in row {row}. Correct it."
         ) from error
     return np.asarray(codes, dtype=np.int64), list(uniques)
 
@@ -239,8 +236,7 @@ def _code_ids(frame: Any, column: str) -> tuple[NDArray[np.int64], tuple[str, ..
     if blank[codes].any():
         row = int(np.argmax(blank[codes])) + 1
         raise InputError(
-            f"{column} must be given in every row; it is missing in row {row}. "
-            "Fill it in or remove the row."
+            f"{column} must be given in every row; it is missing in row {row}. Fill it in or remove the row."
         )
     return recode[codes], tuple(position)
 
@@ -257,9 +253,7 @@ def check_models(models: Sequence[str], known: Sequence[str], *, minimum: int) -
     listed = tuple(str(name) for name in models)
     for position, name in enumerate(listed):
         if name not in known:
-            raise InputError(
-                f"models names {name!r}, which is not in the data. {suggest(name, known)}"
-            )
+            raise InputError(f"models names {name!r}, which is not in the data. {suggest(name, known)}")
         if name in listed[:position]:
             raise InputError(f"models must name each model once; {name!r} is listed twice.")
     if len(listed) < minimum:
@@ -297,9 +291,7 @@ def _other_kind(values: NDArray[np.float64], kind: str) -> str:
     return f'These look like {form}: pass confidence="{name}" (--confidence {name}).'
 
 
-def costs(
-    table: Table, prices: Mapping[str, Mapping[str, float]] | str | Path | None
-) -> NDArray[np.float64]:
+def costs(table: Table, prices: Mapping[str, Mapping[str, float]] | str | Path | None) -> NDArray[np.float64]:
     """US dollars per row: tokens times prices where both are given, else the `cost` column."""
     per_million = None if prices is None else _read_prices(prices)  # checked even if unused
     tokens = table.has("tokens_in") and table.has("tokens_out")
@@ -307,8 +299,7 @@ def costs(
         for name in table.model_names:
             if name not in per_million:
                 raise InputError(
-                    f"the prices have no entry for model {name!r}. "
-                    f"{suggest(name, list(per_million))}"
+                    f"the prices have no entry for model {name!r}. {suggest(name, list(per_million))}"
                 )
         rate = np.array([per_million[name] for name in table.model_names])[table.model_codes]
         tokens_in = table.amounts("tokens_in", "tokens")

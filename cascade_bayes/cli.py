@@ -23,7 +23,6 @@ from cascade_bayes.errors import InfeasibleError, InputError
 
 if TYPE_CHECKING:
     from cascade_bayes.decision.policy import Policy
-    from cascade_bayes.inference.posterior import Posterior
 
 EXIT_INPUT, EXIT_NOT_CONVERGED, EXIT_INFEASIBLE = 2, 3, 4
 
@@ -44,11 +43,15 @@ out = Console(highlight=False)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Models = Annotated[
     str | None,
-    typer.Option("--models", help="Comma-separated models in cascade order, cheapest first.", metavar="A,B,..."),
+    typer.Option(
+        "--models", help="Comma-separated models in cascade order, cheapest first.", metavar="A,B,..."
+    ),
 ]
 Prices = Annotated[
     Path | None,
-    typer.Option("--prices", help='JSON price table: {model: {"in": dollars per million tokens, "out": ...}}.'),
+    typer.Option(
+        "--prices", help='JSON price table: {model: {"in": dollars per million tokens, "out": ...}}.'
+    ),
 ]
 Confidence = Annotated[
     str, typer.Option("--confidence", help="Kind of confidence: logprob, probability or score.")
@@ -57,18 +60,23 @@ Confidence = Annotated[
 
 @app.command()
 def fit(
-    table: Annotated[Path, typer.Argument(help="Results: CSV, Parquet or JSON Lines, one row per query and model.")],
+    table: Annotated[
+        Path, typer.Argument(help="Results: CSV, Parquet or JSON Lines, one row per query and model.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Posterior file to write (NetCDF).")],
     confidence: Confidence = "logprob",
     models: Models = None,
     prices: Prices = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
     chains: Annotated[int, typer.Option(help="Markov chains.", min=1)] = 4,
-    num_warmup: Annotated[int, typer.Option(help="Warm-up draws of each chain.", min=10)] = 400,
-    num_samples: Annotated[int, typer.Option(help="Kept draws of each chain.", min=10)] = 600,
+    num_warmup: Annotated[int, typer.Option(help="Warm-up draws of each chain.", min=10)] = 300,
+    num_samples: Annotated[int, typer.Option(help="Kept draws of each chain.", min=10)] = 1000,
     target_accept: Annotated[
-        float, typer.Option(help="NUTS acceptance rate; closer to 1 is slower with fewer divergences.", min=0.5, max=0.999)
-    ] = 0.9,
+        float,
+        typer.Option(
+            help="NUTS acceptance rate; closer to 1 is slower with fewer divergences.", min=0.5, max=0.999
+        ),
+    ] = 0.85,
     as_json: Json = False,
 ) -> None:
     """Fit the model of confidences and correctness to a table of results, by NUTS."""
@@ -134,7 +142,9 @@ def tune(
     ] = 0.9,
     models: Annotated[
         str,
-        typer.Option(help="Models of the cascade: all, or a comma-separated subset in order.", metavar="all|A,B,..."),
+        typer.Option(
+            help="Models of the cascade: all, or a comma-separated subset in order.", metavar="all|A,B,..."
+        ),
     ] = "all",
     draws: Annotated[int, typer.Option(help="Posterior draws to average over.", min=2)] = 200,
     as_json: Json = False,
@@ -152,7 +162,9 @@ def tune(
     chosen = None if models == "all" else _split(models)
     if error_price is not None:
         if not error_price > 0:
-            raise InputError(f"--error-price must be positive, US dollars per wrong answer; got {error_price}.")
+            raise InputError(
+                f"--error-price must be positive, US dollars per wrong answer; got {error_price}."
+            )
         swept = error_cost_frontier(posterior, models=chosen, error_prices=[error_price], num_draws=draws)
         policy = swept.policy(0)
     else:
@@ -180,7 +192,9 @@ def tune(
 
 @app.command()
 def evaluate(
-    policy_file: Annotated[Path, typer.Argument(metavar="POLICY", help="Policy or frontier file written by `tune`.")],
+    policy_file: Annotated[
+        Path, typer.Argument(metavar="POLICY", help="Policy or frontier file written by `tune`.")
+    ],
     table: Annotated[Path, typer.Argument(help="Labelled results, as for `fit`.")],
     prices: Prices = None,
     as_json: Json = False,
@@ -217,7 +231,9 @@ def evaluate(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures and files.")] = Path("cascade-bayes-demo"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures and files.")] = Path(
+        "cascade-bayes-demo"
+    ),
     seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
@@ -263,7 +279,7 @@ def _check_output(path: Path) -> None:
 
 
 def _schema_of(path: Path) -> Any:
-    """Schema named in a JSON file, or None: the reader of the file then says what is wrong with it."""
+    """Return the schema named in a JSON file, or None: the reader of the file then says what is wrong with it."""
     if not path.is_file():
         raise InputError(f"policy file {path} does not exist; make one with `cascade-bayes tune`.")
     try:

@@ -403,9 +403,7 @@ def _check_map(confidence_map: ConfidenceMap, kind: str, num_models: int) -> Non
         )
 
 
-def _mean_cost(
-    cost: NDArray[np.float64], default: NDArray[np.float64] | None = None
-) -> NDArray[np.float64]:
+def _mean_cost(cost: NDArray[np.float64], default: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """Mean over the calls made, shape ``(num_models,)``; without a call, the default."""
     called = ~np.isnan(cost)
     count = called.sum(axis=0)

@@ -98,7 +98,9 @@ class DemoResult:
     def screen(self) -> Group:
         """Return the one screen of the demonstration."""
         policy = self.policy
-        thresholds = Table(title=f"Thresholds for an error price of ${policy.error_price:g}", title_justify="left")
+        thresholds = Table(
+            title=f"Thresholds for an error price of ${policy.error_price:g}", title_justify="left"
+        )
         for name in ("model", "defer below", "90 % interval", "true optimum", "reached by"):
             thresholds.add_column(name)
         for i, (low, high) in enumerate(policy.threshold_interval(0.9)):
@@ -129,8 +131,8 @@ class DemoResult:
         lines = [
             self.verdict.sentence(),
             self.evaluation.sentence(),
-            f"Loss (cost + price x error) under the truth, $ per 1000 queries: tuned {1e3 * self.true_loss:.4f}, "
-            f"truly optimal {1e3 * self.optimal_loss:.4f}: {excess:.2%} above.",
+            f"Loss (cost + price x error) under the truth, $ per 1000 queries: "
+            f"tuned {1e3 * self.true_loss:.4f}, truly optimal {1e3 * self.optimal_loss:.4f}: {excess:.2%} above.",
             f"Fitted in {self.seconds['fit']:.0f} s, all in {self.seconds['total']:.0f} s. "
             f"Wrote {', '.join(str(path) for path in self.files.values())}.",
         ]
@@ -153,8 +155,8 @@ def run_demo(
     *,
     seed: int,
     talk: Callable[[str], object],
-    num_warmup: int = 400,
-    num_samples: int = 500,
+    num_warmup: int = 300,
+    num_samples: int = 800,
 ) -> DemoResult:
     """Run the demonstration and write its pictures and files into ``folder``.
 

@@ -48,7 +48,13 @@ def plot_frontier(
         se = np.asarray([100 * row["realised_error_se"] for row in realised])
         number = realised[0]["num_queries"]
         ax.errorbar(
-            x, y, yerr=1.645 * se, fmt="o", ms=4, lw=0.8, color=ORANGE,
+            x,
+            y,
+            yerr=1.645 * se,
+            fmt="o",
+            ms=4,
+            lw=0.8,
+            color=ORANGE,
             label=f"realised on {number} queries, 90 % interval",
         )
     ax.set_xscale("log")

@@ -207,9 +207,7 @@ class ConfidenceMap:
         if not all(np.isfinite(location)):
             raise InputError(f"locations of a confidence map must be finite; got {location}.")
         if not all(np.isfinite(value) and value > 0.0 for value in scale):
-            raise InputError(
-                f"scales of a confidence map must be positive and finite; got {scale}."
-            )
+            raise InputError(f"scales of a confidence map must be positive and finite; got {scale}.")
         object.__setattr__(self, "location", location)
         object.__setattr__(self, "scale", scale)
 
@@ -240,9 +238,7 @@ class ConfidenceMap:
         """
         values = link(confidence, kind)
         if values.ndim != 2:
-            raise InputError(
-                f"confidence must have shape (num_queries, num_models); got {values.shape}."
-            )
+            raise InputError(f"confidence must have shape (num_queries, num_models); got {values.shape}.")
         location, scale = [], []
         for column in values.T:
             finite = column[np.isfinite(column)]
@@ -343,8 +339,7 @@ class ConfidenceMap:
             return cls(kind, tuple(map(float, location)), tuple(map(float, scale)))
         except (KeyError, TypeError) as error:
             raise InputError(
-                "a confidence map needs the entries 'kind', 'location' and 'scale'; "
-                f"got {record!r}."
+                f"a confidence map needs the entries 'kind', 'location' and 'scale'; got {record!r}."
             ) from error
 
     def _parameters(

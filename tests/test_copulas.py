@@ -78,9 +78,7 @@ def functions(name: str) -> Callable[..., Any]:
 
 def test_registry() -> None:
     assert set(FAMILIES) == set(EXACT_CDF) == set(THETAS)
-    assert all(
-        get_copula(name) is FAMILIES[name] and FAMILIES[name].name == name for name in THETAS
-    )
+    assert all(get_copula(name) is FAMILIES[name] and FAMILIES[name].name == name for name in THETAS)
     with pytest.raises(InputError, match="copula must be one of gumbel, independence; got 'frank'"):
         get_copula("frank")
 
@@ -112,12 +110,8 @@ def test_values_equal_derivatives_of_the_exact_cdf(name: str) -> None:
             wanted = exact_values(EXACT_CDF[name], a, b, t)
             where = f"u={a} v={b} theta={t}"[:200]
             # Exponents reach 19 * 60, so that rounding of logs grows to about 1e-13.
-            np.testing.assert_allclose(
-                got[:3, k], [float(w) for w in wanted[:3]], 1e-12, 0, err_msg=where
-            )
-            np.testing.assert_allclose(
-                got[3, k], float(mp.log(wanted[3])), 1e-13, 1e-12, err_msg=where
-            )
+            np.testing.assert_allclose(got[:3, k], [float(w) for w in wanted[:3]], 1e-12, 0, err_msg=where)
+            np.testing.assert_allclose(got[3, k], float(mp.log(wanted[3])), 1e-13, 1e-12, err_msg=where)
 
 
 @all_families
@@ -257,9 +251,7 @@ def test_gradients_on_border_and_diagonal_are_finite(name: str) -> None:
 
 
 def test_unit_point_keeps_both_ends() -> None:
-    point = unit_point_from_logs(
-        jnp.array([-1e-17, -40.0, 0.0, -INF]), jnp.array([-39.0, 0.0, -INF, 0.0])
-    )
+    point = unit_point_from_logs(jnp.array([-1e-17, -40.0, 0.0, -INF]), jnp.array([-39.0, 0.0, -INF, 0.0]))
     # The smaller side is kept, the larger one recomputed from it.
     np.testing.assert_allclose(point.log_u, [-np.exp(-39.0), -40.0, 0.0, -INF], rtol=1e-15)
     np.testing.assert_allclose(point.log_1mu, [-39.0, -np.exp(-40.0), -INF, 0.0], rtol=1e-15)
@@ -330,9 +322,7 @@ def test_pair_has_total_mass_one_and_uniform_conditionals(name: str, which: str)
         # Given any one value of either side, atom or not, the other side has mass one. Nodes
         # beyond 1e-7 of the ends need finer panels than these.
         for mass, side in ((joint @ wr, left), (wl @ joint, right)):
-            inner = np.asarray(
-                side.is_atom | (jnp.minimum(side.upper.log_u, side.upper.log_1mu) > -16)
-            )
+            inner = np.asarray(side.is_atom | (jnp.minimum(side.upper.log_u, side.upper.log_1mu) > -16))
             np.testing.assert_allclose(mass[inner], 1.0, atol=1e-6)
 
 
@@ -352,9 +342,7 @@ def test_pair_equals_small_rectangles(name: str, which: str) -> None:
             logs = np.stack([np.log(ends), np.log1p(-ends)], axis=-1)
         atom = ends[:, 0] < ends[:, 1]
         log_mass = np.log(np.where(atom, ends[:, 1] - ends[:, 0], 1.0))
-        return MarginPoint(
-            points(logs[:, 1]), points(logs[:, 0]), jnp.asarray(atom), jnp.asarray(log_mass)
-        )
+        return MarginPoint(points(logs[:, 1]), points(logs[:, 0]), jnp.asarray(atom), jnp.asarray(log_mass))
 
     left, right = side(0), side(1)
     exact_cdf = EXACT_CDF[name]

@@ -83,9 +83,7 @@ WRITERS: dict[str, Callable[[pd.DataFrame, Path], Any]] = {
         t.to_csv(d / "t.csv", index=False, encoding="utf-8-sig") or d / "t.csv"
     ),
     "jsonl with a byte-order mark": lambda t, d: (
-        (d / "bom.jsonl").write_bytes(
-            b"\xef\xbb\xbf" + to_json_lines(t, d / "t.jsonl").read_bytes()
-        )
+        (d / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + to_json_lines(t, d / "t.jsonl").read_bytes())
         and d / "bom.jsonl"
     ),
     "parquet": lambda t, d: to_parquet(t, d / "t.parquet"),
@@ -127,13 +125,9 @@ def test_what_is_read() -> None:
     np.testing.assert_array_equal(data.correct, [[0, 1, 1], [0, 0, 1], [1, 0, 1]])
     np.testing.assert_array_equal(data.labelled, [[1, 1, 1], [0, 1, 1], [1, 0, 1]])
     nan = np.nan
-    np.testing.assert_array_equal(
-        data.cost, [[0.001, 0.002, 0.01], [0.001, 0.002, 0.01], [0.001, nan, 0.01]]
-    )
+    np.testing.assert_array_equal(data.cost, [[0.001, 0.002, 0.01], [0.001, 0.002, 0.01], [0.001, nan, 0.01]])
     assert data.latency_ms is not None
-    np.testing.assert_array_equal(
-        data.latency_ms, [[100, 200, 900.5], [110, 210, nan], [120, nan, 910]]
-    )
+    np.testing.assert_array_equal(data.latency_ms, [[100, 200, 900.5], [110, 210, nan], [120, nan, 910]])
     np.testing.assert_allclose(data.call_cost, [0.001, 0.002, 0.01], rtol=1e-15)
     assert (data.num_queries, data.num_models, data.kind) == (3, 3, "logprob")
     np.testing.assert_array_equal(data.logit_score(), data.confidence_map.to_logit(data.confidence))
@@ -142,9 +136,7 @@ def test_what_is_read() -> None:
 
 
 def test_summary_is_json() -> None:
-    summary = json.loads(
-        json.dumps(read_table(frame(correct=[1, None, 1, 1, None, 0, 1, None])).summary())
-    )
+    summary = json.loads(json.dumps(read_table(frame(correct=[1, None, 1, 1, None, 0, 1, None])).summary()))
     assert summary["models"] == ["small", "mid", "big"]
     assert summary["num_queries"] == 3
     assert summary["num_observed"] == {"small": 3, "mid": 2, "big": 3}
@@ -223,9 +215,7 @@ def test_ids_read_the_same_as_numbers_and_text(tmp_path: Path) -> None:
     ):
         table = frame(query=ids)
         assert read_table(table).query_ids.tolist() == expected
-    assert (
-        read_table(to_csv(frame(query=numbers), tmp_path / "t.csv")).query_ids.tolist() == expected
-    )
+    assert read_table(to_csv(frame(query=numbers), tmp_path / "t.csv")).query_ids.tolist() == expected
     padded = to_csv(frame(query=[f"{i:03d}" for i in numbers]), tmp_path / "t.csv")
     assert read_table(padded).query_ids.tolist() == ["001", "002", "007"]
     named_na = to_csv(frame(query=["NA", "NA", "NA", *"bbbcc"]), tmp_path / "t.csv")

@@ -72,7 +72,11 @@ def first(tables: ChainTables) -> ChainTables:
 
 
 COST = {2: [1.0, 9.0], 3: [1.0, 4.0, 16.0], 5: [1.0, 2.0, 4.0, 12.0, 30.0]}
-POSITIONS = {2: [[0.4], [0.75]], 3: [[0.3, 0.6], [0.8, 0.5]], 5: [[0.5, 0.4, 0.6, 0.55], [0.9, 0.7, 0.3, 0.8]]}
+POSITIONS = {
+    2: [[0.4], [0.75]],
+    3: [[0.3, 0.6], [0.8, 0.5]],
+    5: [[0.5, 0.4, 0.6, 0.55], [0.9, 0.7, 0.3, 0.8]],
+}
 
 
 class TestForward:
@@ -181,7 +185,9 @@ class TestForward:
         def objective(positions: jax.Array) -> jax.Array:
             return mean_loss(tables, jnp.asarray(COST[3]), grid.is_atom, positions, 50.0)
 
-        check_grads(objective, (jnp.array([20.3, 31.6]),), order=1, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6)
+        check_grads(
+            objective, (jnp.array([20.3, 31.6]),), order=1, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6
+        )
 
     def test_gradients_in_parameters(self) -> None:
         params, grid, _ = lay(3, num_cells=24)
@@ -250,9 +256,9 @@ class TestOptimise:
         )
         axes = [np.arange(0, grid.num_cells + 0.5, 0.5)] * (k - 1)
         points = jnp.asarray(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, k - 1))
-        losses = jax.jit(
-            jax.vmap(lambda p: mean_loss(tables, cost, is_atom, p, jnp.asarray(error_price)))
-        )(points)
+        losses = jax.jit(jax.vmap(lambda p: mean_loss(tables, cost, is_atom, p, jnp.asarray(error_price))))(
+            points
+        )
         assert best.loss <= losses.min() * 1.0005
         np.testing.assert_allclose(
             best.loss, mean_loss(tables, cost, is_atom, best.positions, error_price), rtol=1e-12

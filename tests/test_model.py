@@ -145,9 +145,7 @@ def test_missing_suffix_equals_marginalising() -> None:
             labelled = np.stack([*(np.full(n, LABELLED[i, q]) for i in (0, 1)), np.ones(n, bool)])
             full = likelihood(PARAMS, table(z, seen, correct, labelled), GUMBEL, ATOMS)
             mass += float(weight @ np.exp(np.asarray(full)))
-        prefix = OBS._replace(
-            observed=OBS.observed.at[2].set(False), labelled=OBS.labelled.at[2].set(False)
-        )
+        prefix = OBS._replace(observed=OBS.observed.at[2].set(False), labelled=OBS.labelled.at[2].set(False))
         wanted = likelihood(PARAMS, prefix, GUMBEL, ATOMS)[q]
         assert np.log(mass) == pytest.approx(float(wanted), abs=2e-5)
 
@@ -316,9 +314,7 @@ def test_simulated_margins() -> None:
 
 def test_simulated_kendall_tau() -> None:
     params = PARAMS._replace(
-        margins=PARAMS.margins._replace(
-            atom_locs=jnp.full((3, 2), NAN), atom_probs=jnp.zeros((3, 2))
-        )
+        margins=PARAMS.margins._replace(atom_locs=jnp.full((3, 2), NAN), atom_probs=jnp.zeros((3, 2)))
     )
     for copula, tau in ((GUMBEL, 1 - 1 / np.asarray(PARAMS.theta)), (INDEPENDENCE, np.zeros(2))):
         data = simulate(
@@ -333,9 +329,7 @@ def test_simulated_kendall_tau() -> None:
         z = data.logit_score().T
         for i in range(2):
             bound = 4 * np.sqrt(2 * (1 - tau[i] ** 2) / N)
-            assert scipy.stats.kendalltau(z[i], z[i + 1]).statistic == pytest.approx(
-                tau[i], abs=bound
-            )
+            assert scipy.stats.kendalltau(z[i], z[i + 1]).statistic == pytest.approx(tau[i], abs=bound)
 
 
 def test_simulated_correctness_at_atoms_and_between() -> None:

@@ -170,9 +170,7 @@ class TestLogitBetainc:
                     q = list(p)
                     q[i] += s * steps[i]
                     q[j] += t * steps[j]
-                    total = [
-                        c + s * t * mp.log(v) for c, v in zip(total, tails_mp(*q), strict=True)
-                    ]
+                    total = [c + s * t * mp.log(v) for c, v in zip(total, tails_mp(*q), strict=True)]
                 exact[:, i, j] = [float(c / (4 * steps[i] * steps[j])) for c in total]
 
         v = jnp.array(point)
@@ -304,9 +302,7 @@ class TestLogitBetainc:
         shown = np.asarray(double) > -30.0
         np.testing.assert_allclose(np.expm1(single - double)[shown], 0.0, atol=1e-4)
         slopes = jax.jit(jax.grad(lambda *p: both(*p).sum(), (0, 1, 2)))
-        for got, want in zip(
-            slopes(a, b, z), slopes(*(v.astype(float) for v in (a, b, z))), strict=True
-        ):
+        for got, want in zip(slopes(a, b, z), slopes(*(v.astype(float) for v in (a, b, z))), strict=True):
             assert got.dtype == jnp.float32
             np.testing.assert_allclose(got, want, rtol=2e-3, atol=2e-4)
 
@@ -329,12 +325,8 @@ class TestBetainc:
         lower, upper = jax.jit(betainc), jax.jit(betaincc)
         for a in SHAPES:
             np.testing.assert_allclose(lower(a, 1.0, x), x**a, rtol=1e-11, atol=1e-300)
-            np.testing.assert_allclose(
-                upper(1.0, a, x), np.exp(a * np.log1p(-x)), rtol=1e-11, atol=1e-300
-            )
-        np.testing.assert_allclose(
-            betainc(0.5, 0.5, x), 2 / np.pi * np.arcsin(np.sqrt(x)), rtol=1e-13
-        )
+            np.testing.assert_allclose(upper(1.0, a, x), np.exp(a * np.log1p(-x)), rtol=1e-11, atol=1e-300)
+        np.testing.assert_allclose(betainc(0.5, 0.5, x), 2 / np.pi * np.arcsin(np.sqrt(x)), rtol=1e-13)
 
     def test_end_points(self):
         lower, upper = jax.jit(betainc), jax.jit(betaincc)

@@ -80,9 +80,7 @@ def test_inverse_link_equals_mpmath(logit: float) -> None:
 def test_logprob_survives_there_and_back(logprob: float) -> None:
     # An error of one rounding in a logit of size 700 is a relative error of 700 roundings in l.
     tolerance = 4e-16 * (4.0 + abs(exact_logit(logprob)))
-    assert inverse_link(link(logprob, "logprob"), "logprob") == pytest.approx(
-        logprob, rel=tolerance, abs=0
-    )
+    assert inverse_link(link(logprob, "logprob"), "logprob") == pytest.approx(logprob, rel=tolerance, abs=0)
 
 
 @STEADY

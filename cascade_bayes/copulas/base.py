@@ -59,9 +59,7 @@ def unit_point_from_logs(log_u: jax.Array, log_1mu: jax.Array) -> UnitPoint:
     # At u = 1/2 exactly both sides agree; -inf maps to 0 with a zero gradient.
     safe_small = jnp.minimum(safe_small, -1e-3)
     other = log1mexp(safe_small)
-    return UnitPoint(
-        jnp.where(upper_is_small, other, log_u), jnp.where(upper_is_small, log_1mu, other)
-    )
+    return UnitPoint(jnp.where(upper_is_small, other, log_u), jnp.where(upper_is_small, log_1mu, other))
 
 
 BinaryFunction = Callable[[UnitPoint, UnitPoint, jax.Array], jax.Array]

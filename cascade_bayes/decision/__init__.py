@@ -1,0 +1,1 @@
+"""Thresholds under the posterior: exact forward pass, optimisation, frontier, policy."""

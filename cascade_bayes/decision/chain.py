@@ -26,6 +26,7 @@ one fit of a chain serves every ordered subset of its models.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -138,9 +139,7 @@ def chain_tables(
         )
     )
     # The first boundary is 0 whether or not an atom begins there.
-    boundary = UnitPoint(
-        boundary.log_u.at[:, 0].set(-jnp.inf), boundary.log_1mu.at[:, 0].set(0.0)
-    )
+    boundary = UnitPoint(boundary.log_u.at[:, 0].set(-jnp.inf), boundary.log_1mu.at[:, 0].set(0.0))
 
     transitions, slopes = [], []
     for i in range(members[0], members[-1]):
@@ -148,7 +147,7 @@ def chain_tables(
         transitions.append(table)
         slopes.append(jnp.where(is_atom[i][:, None], 0.0, _slope(table, is_atom[i])))
     steps, step_slopes = [], []
-    for a, b in zip(members, members[1:], strict=False):
+    for a, b in itertools.pairwise(members):
         step, step_slope = transitions[a - members[0]], slopes[a - members[0]]
         for i in range(a + 1, b):
             step = step @ transitions[i - members[0]]
@@ -178,10 +177,7 @@ def _transition(boundary: UnitPoint, i: int, copula: Copula, theta: jax.Array) -
         shape = (-1, 1) if axis == 0 else (1, -1)
         num = point.log_u.shape[-1]
         return UnitPoint(
-            *(
-                jnp.broadcast_to(field.reshape(shape), (num, num))
-                for field in (point.log_u, point.log_1mu)
-            )
+            *(jnp.broadcast_to(field.reshape(shape), (num, num)) for field in (point.log_u, point.log_1mu))
         )
 
     u = UnitPoint(boundary.log_u[i], boundary.log_1mu[i])
@@ -226,9 +222,7 @@ def deferral(positions: jax.Array, is_atom: jax.Array) -> tuple[jax.Array, jax.A
     return fraction, jnp.where(is_atom, 0.0, 0.5 * below * (1.0 - below))
 
 
-def run_chain(
-    tables: ChainTables, call_cost: jax.Array, fraction: jax.Array, tilt: jax.Array
-) -> Outcome:
+def run_chain(tables: ChainTables, call_cost: jax.Array, fraction: jax.Array, tilt: jax.Array) -> Outcome:
     """Run the forward pass of one draw with given deferred fractions (see `deferral`)."""
     mass = tables.mass
     right = jnp.zeros((), dtype=mass.dtype)
@@ -236,11 +230,7 @@ def run_chain(
     for i in range(fraction.shape[0]):
         deferred = mass * fraction[i]
         tilted = mass * tilt[i]
-        right = (
-            right
-            + jnp.dot(mass - deferred, tables.correct[i])
-            + jnp.dot(tilted, tables.correct_slope[i])
-        )
+        right = right + jnp.dot(mass - deferred, tables.correct[i]) + jnp.dot(tilted, tables.correct_slope[i])
         reach.append(jnp.sum(deferred))
         mass = deferred @ tables.transition[i] - tilted @ tables.transition_slope[i]
     right = right + jnp.dot(mass, tables.correct[-1])
@@ -248,9 +238,7 @@ def run_chain(
     return Outcome(1.0 - right, jnp.dot(reach_prob, call_cost), reach_prob)
 
 
-def forward(
-    tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, positions: jax.Array
-) -> Outcome:
+def forward(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, positions: jax.Array) -> Outcome:
     """Return error, cost and reach of a threshold policy on one draw.
 
     Parameters

@@ -149,9 +149,7 @@ class Frontier:
             draw_thresholds=self.draw_thresholds[index],
             error_price=price,
             question=question or {"error_price": price},
-            prediction=Prediction.of_draws(
-                self.error[index], self.cost[index], self.reach_prob[index]
-            ),
+            prediction=Prediction.of_draws(self.error[index], self.cost[index], self.reach_prob[index]),
             **self.context,
         )
 
@@ -200,10 +198,9 @@ class Frontier:
         }
         if len(asked) != 1:
             raise InputError(
-                "ask for exactly one of error_price, budget, target_error; got "
-                f"{', '.join(asked) or 'none'}."
+                f"ask for exactly one of error_price, budget, target_error; got {', '.join(asked) or 'none'}."
             )
-        (name, value), = asked.items()
+        ((name, value),) = asked.items()
         if not (np.isfinite(value) and value > 0):
             raise InputError(f"{name} must be a positive number; got {value!r}.")
         if not 0 < confidence < 1:
@@ -281,9 +278,7 @@ class Frontier:
             }
             for name, values in (("expected_error", self.error[i]), ("expected_cost", self.cost[i])):
                 row[name] = float(values.mean())
-                row[f"{name}_q05"], row[f"{name}_q95"] = (
-                    float(q) for q in np.quantile(values, [0.05, 0.95])
-                )
+                row[f"{name}_q05"], row[f"{name}_q95"] = (float(q) for q in np.quantile(values, [0.05, 0.95]))
             rows.append(row)
         return rows
 
@@ -403,7 +398,9 @@ def error_cost_frontier(
     else:
         prices = np.sort(np.asarray(error_prices, dtype=float))
     if prices.ndim != 1 or not prices.size or not np.all(np.isfinite(prices) & (prices > 0)):
-        raise InputError(f"error prices must be positive numbers, US dollars per error; got {error_prices!r}.")
+        raise InputError(
+            f"error prices must be positive numbers, US dollars per error; got {error_prices!r}."
+        )
 
     swept = sweep(
         tables,

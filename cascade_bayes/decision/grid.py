@@ -11,6 +11,7 @@ which is then not deferred; :math:`l + 1` is "just above" it. Position 0 never d
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -129,14 +130,14 @@ def make_grid(
         interior = np.isfinite(atoms)
         count = num_cells - int((~interior).sum()) - 2 * int(interior.sum())
         if count < 2:
-            raise ValueError(f"num_cells must exceed twice the number of atoms of a model by 2; got {num_cells}.")
+            raise ValueError(
+                f"num_cells must exceed twice the number of atoms of a model by 2; got {num_cells}."
+            )
         # Levels by the cosine rule: a cell at either end holds some 1e-3 of the mass, in the middle 2 %.
         levels = 0.5 * (1 - np.cos(np.pi * np.arange(1, count) / count))
         cuts = np.interp(levels, *_increasing(cdf[i], fine))
         bounds = np.unique(np.concatenate([[-np.inf], cuts, atoms[interior], [np.inf]]))
-        cells: list[tuple[float, float, float]] = [
-            (a, b, np.nan) for a, b in zip(bounds, bounds[1:], strict=False)
-        ]
+        cells: list[tuple[float, float, float]] = [(a, b, np.nan) for a, b in itertools.pairwise(bounds)]
         cells += [(a, a, raw) for a, raw in zip(atoms, raws, strict=True)]
         cells.sort(key=lambda cell: (cell[0], cell[1]))
         while len(cells) < num_cells:  # a cut fell on an atom, or two on each other: split the widest

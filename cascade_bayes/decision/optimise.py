@@ -176,9 +176,7 @@ def _sweep(
     _, masses = jax.lax.scan(reach, tables.mass, (fraction, by_model))
     stop = error_price * (1.0 - jnp.moveaxis(tables.correct, 1, 0))  # (model, draw, cell)
 
-    def choose(
-        value: jax.Array, step: tuple[jax.Array, ...]
-    ) -> tuple[jax.Array, jax.Array]:
+    def choose(value: jax.Array, step: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         mass, transition, stop_here, next_cost, atoms, current = step
         go = next_cost + jnp.einsum("dlm,dm->dl", transition, value)
         gain = jnp.mean(mass * (go - stop_here), axis=0)
@@ -214,9 +212,7 @@ def _polish(loss: object, coarse: jax.Array, is_atom: jax.Array) -> jax.Array:
         best = jnp.where(improved, positions, best)
         best_loss = jnp.minimum(value, best_loss)
         updates, state = optimiser.update(gradient, state)
-        positions = optax.projections.projection_box(
-            optax.apply_updates(positions, updates), low, high
-        )
+        positions = optax.projections.projection_box(optax.apply_updates(positions, updates), low, high)
         return (positions, state, best, best_loss), None
 
     init = (start, optimiser.init(start), start, jnp.full((), jnp.inf, dtype=coarse.dtype))

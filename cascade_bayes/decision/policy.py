@@ -39,7 +39,7 @@ class Prediction(NamedTuple):
 
     @classmethod
     def of_draws(cls, error: np.ndarray, cost: np.ndarray, reach_prob: np.ndarray) -> Prediction:
-        """Summarise draws: ``error`` and ``cost`` ``(num_draws,)``, ``reach_prob`` ``(num_draws, num_models)``."""
+        """Summarise draws of error, cost, both ``(num_draws,)``, and ``reach_prob`` ``(num_draws, num_models)``."""
         low_error, high_error = np.quantile(error, [0.05, 0.95])
         low_cost, high_cost = np.quantile(cost, [0.05, 0.95])
         return cls(
@@ -143,11 +143,11 @@ class Policy:
         if not 0 < probability < 1:
             raise InputError(f"probability must lie between 0 and 1; got {probability!r}.")
         if not len(self.draw_thresholds):
-            raise InputError("this policy carries no per-draw thresholds: take it from a posterior, not a frontier file.")
+            raise InputError(
+                "this policy carries no per-draw thresholds: take it from a posterior, not a frontier file."
+            )
         tail = (1 - probability) / 2
-        low, high = np.quantile(
-            self.draw_thresholds, [tail, 1 - tail], axis=0, method="closest_observation"
-        )
+        low, high = np.quantile(self.draw_thresholds, [tail, 1 - tail], axis=0, method="closest_observation")
         return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
     def read(self, source: Any, *, prices: Any = None) -> CascadeData:
@@ -192,9 +192,7 @@ class Policy:
             "error_price": self.error_price,
             "question": self.question,
             "prediction": {**self.prediction._asdict(), "reach_prob": list(self.prediction.reach_prob)},
-            "threshold_intervals_90": [
-                [encode(a), encode(b)] for a, b in self.threshold_interval(0.9)
-            ]
+            "threshold_intervals_90": [[encode(a), encode(b)] for a, b in self.threshold_interval(0.9)]
             if len(self.draw_thresholds)
             else None,
             "draw_thresholds": [[encode(t) for t in row] for row in self.draw_thresholds],

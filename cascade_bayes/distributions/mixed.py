@@ -58,9 +58,7 @@ def point(z: jax.Array, params: MarginParams) -> MarginPoint:
 
     The tails are sums of positive terms on each side, so both keep relative precision.
     """
-    continuous = beta_mixture.cdf(
-        z, params.mixing_probs, params.concentration1, params.concentration0
-    )
+    continuous = beta_mixture.cdf(z, params.mixing_probs, params.concentration1, params.concentration0)
     num_atoms = params.atom_locs.shape[-1]
     no_atom = jnp.zeros(z.shape, dtype=bool)
     if num_atoms == 0:
@@ -86,9 +84,7 @@ def _log_continuous_prob(params: MarginParams) -> jax.Array:
     return jnp.where(prob > 0, jnp.log(jnp.where(prob > 0, prob, 1.0)), -jnp.inf)
 
 
-def _mix(
-    atoms_below: jax.Array, atoms_above: jax.Array, log_weight: jax.Array, part: UnitPoint
-) -> UnitPoint:
+def _mix(atoms_below: jax.Array, atoms_above: jax.Array, log_weight: jax.Array, part: UnitPoint) -> UnitPoint:
     def add(log_continuous: jax.Array, atoms: jax.Array) -> jax.Array:
         # log(exp(log_continuous) + atoms); plain addition is exact enough once atoms > 0.
         has = atoms > 0
@@ -123,9 +119,7 @@ def quantile(probability: jax.Array, params: MarginParams, num_steps: int = 100)
     The bracket is ``[-745, 745]``, the logits that a 64-bit probability can hold. Not meant to be
     differentiated.
     """
-    return quantile_of_point(
-        UnitPoint(jnp.log(probability), jnp.log1p(-probability)), params, num_steps
-    )
+    return quantile_of_point(UnitPoint(jnp.log(probability), jnp.log1p(-probability)), params, num_steps)
 
 
 def quantile_of_point(target: UnitPoint, params: MarginParams, num_steps: int = 100) -> jax.Array:

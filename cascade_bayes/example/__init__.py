@@ -100,9 +100,7 @@ def truth_from_record(record: Mapping[str, Any]) -> Truth:
 
     found = (record.get("schema"), record.get("version"))
     if found != (SCHEMA, SCHEMA_VERSION):
-        raise ValueError(
-            f"the record must be of format {SCHEMA!r}, version {SCHEMA_VERSION}; got {found}."
-        )
+        raise ValueError(f"the record must be of format {SCHEMA!r}, version {SCHEMA_VERSION}; got {found}.")
     models = record["models"]
     num_atoms = max(len(model["atoms"]) for model in models)
 

@@ -1,0 +1,1 @@
+"""Fit the generative model, and hold what came out."""

@@ -1,10 +1,18 @@
-"""Fit the generative model to a table by NUTS, started from a Laplace approximation.
+r"""Fit the generative model to a table by NUTS in coordinates whitened by a Laplace approximation.
 
-NUTS (Hoffman & Gelman, JMLR 15, 2014) as NumPyro has it, with a dense mass matrix. Its costliest part
-is the early warm-up, when the mass matrix is still wrong and trajectories are long. The posterior mode
-and the curvature there, found in a fraction of a second, give a mass matrix that is right to within a
-small factor; chains start from draws of that normal, widened so that R-hat can see a chain that has
-not forgotten its start, and adaptation goes on from there.
+NUTS (Hoffman & Gelman, JMLR 15, 2014) as NumPyro has it, on the density of
+
+.. math:: x = A^{-1} (z - \hat z), \qquad A A^\top = \hat\Sigma,
+
+with :math:`z` the unconstrained parameters, :math:`\hat z` the posterior mode and
+:math:`\hat\Sigma = U \Lambda U^\top` the inverse curvature there, :math:`A = U \Lambda^{1/2}`. The mode
+and the curvature take a fraction of a second; in their coordinates the posterior is close to a
+standard normal, and NUTS has only the scale of each principal axis left to adapt. A dense mass matrix
+estimated from the early warm-up's few dozen draws of fifty parameters is far from that good: its
+trajectories were ten times as long.
+
+Chains start from draws of the Laplace approximation, widened so that R-hat can see a chain that has
+not forgotten its start.
 """
 
 from __future__ import annotations
@@ -13,7 +21,6 @@ import platform
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -21,19 +28,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from numpyro import handlers
+from numpyro.distributions import biject_to
 from numpyro.infer import MCMC, NUTS
-from numpyro.infer.util import initialize_model
+from numpyro.infer.util import potential_energy
 
-from cascade_bayes.copulas import get_copula
+from cascade_bayes.copulas import Copula, get_copula
 from cascade_bayes.data import CascadeData, check_fittable
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.model.cascade import cascade_model
+from cascade_bayes.model.cascade import cascade_model, sample_sites
 from cascade_bayes.model.likelihood import observations
-from cascade_bayes.model.params import find_atoms
+from cascade_bayes.model.params import AtomLayout, find_atoms
 from cascade_bayes.model.priors import Priors
 
 METHODS = ("nuts",)
+
+EXTRA_FIELDS = ("accept_prob", "diverging", "energy", "num_steps", "potential_energy")
 
 START_SPREAD = 1.5
 """Factor by which starting points are wider than the Laplace approximation."""
@@ -45,12 +56,12 @@ def fit(
     *,
     seed: int,
     num_chains: int = 4,
-    num_warmup: int = 400,
-    num_samples: int = 600,
+    num_warmup: int = 300,
+    num_samples: int = 1000,
     max_rounds: int = 3,
     copula: str = "gumbel",
     priors: Priors | None = None,
-    target_accept_prob: float = 0.9,
+    target_accept_prob: float = 0.85,
     progress: bool = True,
 ) -> Posterior:
     """Fit the generative model and return its posterior.
@@ -118,38 +129,49 @@ def fit(
         )
     priors = priors or Priors()
     layout = find_atoms(data)
-    model = partial(cascade_model, layout=layout, copula=get_copula(copula), priors=priors)
+    family = get_copula(copula)
     obs = observations(data)
 
     began = time.perf_counter()
-    key_init, key_start, key_run = jax.random.split(jax.random.key(seed), 3)
-    info = initialize_model(key_init, model, model_args=(obs,))
-    mode, covariance = laplace(info.potential_fn, info.param_info.z)
-    unravel = ravel_pytree(info.param_info.z)[1]
-    spread = START_SPREAD * np.linalg.cholesky(covariance)
-    noise = jax.random.normal(key_start, (num_chains, mode.size), dtype=mode.dtype)
-    starts = jax.vmap(unravel)(jnp.asarray(mode + np.asarray(noise) @ spread.T, dtype=mode.dtype))
-    if num_chains == 1:
-        starts = jax.tree.map(lambda x: x[0], starts)
+    start, constrain = _unconstrained(data.num_models, layout, family, priors)
 
-    kernel = NUTS(
-        model,
-        dense_mass=True,
-        inverse_mass_matrix=jnp.asarray(covariance),
-        target_accept_prob=target_accept_prob,
-    )
+    def potential(z: Any) -> jax.Array:
+        return potential_energy(cascade_model, (obs, layout, family, priors), {}, z)
+
+    mode, covariance = laplace(potential, start)
+    eigenvalues, vectors = np.linalg.eigh(covariance)
+    unravel = ravel_pytree(start)[1]
+    centre, scale = jnp.asarray(mode), jnp.asarray(vectors * np.sqrt(eigenvalues))
+
+    def unwhiten(x: jax.Array) -> Any:
+        return unravel(centre + scale @ x)
+
+    key_start, key_run = jax.random.split(jax.random.key(seed))
+    shape = (num_chains, mode.size) if num_chains > 1 else (mode.size,)
+    starts = START_SPREAD * jax.random.normal(key_start, shape, dtype=mode.dtype)
     parallel = num_chains > 1 and jax.local_device_count() >= num_chains
     mcmc = MCMC(
-        kernel,
+        NUTS(
+            potential_fn=lambda x: potential(unwhiten(x)),
+            target_accept_prob=target_accept_prob,
+        ),
         num_warmup=num_warmup,
         num_samples=num_samples,
         num_chains=num_chains,
         chain_method="parallel" if parallel else "vectorized",
         progress_bar=progress,
     )
-    fields = ("accept_prob", "diverging", "energy", "num_steps", "potential_energy")
-    mcmc.run(key_run, obs, init_params=starts, extra_fields=fields)
-    samples, stats = _draws(mcmc)
+    sites = jax.jit(jax.vmap(jax.vmap(lambda x: constrain(unwhiten(x)))))
+
+    def draw(key: jax.Array, **kwargs: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        mcmc.run(key, extra_fields=EXTRA_FIELDS, **kwargs)
+        stats = mcmc.get_extra_fields(group_by_chain=True)
+        return (
+            {k: np.asarray(v) for k, v in sites(mcmc.get_samples(group_by_chain=True)).items()},
+            {k: np.asarray(v) for k, v in stats.items()},
+        )
+
+    samples, stats = draw(key_run, init_params=starts)
 
     def posterior() -> Posterior:
         return Posterior(
@@ -174,26 +196,30 @@ def fit(
         if posterior().convergence().mixed:
             break
         mcmc.post_warmup_state = mcmc.last_state
-        mcmc.run(mcmc.last_state.rng_key, obs, extra_fields=fields)
-        more, more_stats = _draws(mcmc)
+        more, more_stats = draw(mcmc.last_state.rng_key)
         samples = {k: np.concatenate([v, more[k]], axis=1) for k, v in samples.items()}
         stats = {k: np.concatenate([v, more_stats[k]], axis=1) for k, v in stats.items()}
     return posterior()
 
 
-def _draws(mcmc: MCMC) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Draws and sampler statistics, arrays ``(num_chains, num_samples, ...)``."""
-    samples = mcmc.get_samples(group_by_chain=True)
-    stats = mcmc.get_extra_fields(group_by_chain=True)
-    return (
-        {k: np.asarray(v) for k, v in samples.items()},
-        {k: np.asarray(v) for k, v in stats.items()},
-    )
+def _unconstrained(
+    num_models: int, layout: AtomLayout, family: Copula, priors: Priors
+) -> tuple[dict[str, jax.Array], Callable[[Any], dict[str, jax.Array]]]:
+    """Zeros of the shape of the unconstrained parameters, and the map to constrained ones."""
+    transforms: dict[str, Any] = {}
+
+    def shapes() -> dict[str, jax.Array]:
+        with handlers.seed(rng_seed=0), handlers.trace() as trace:
+            sample_sites(num_models, layout, family, priors)
+        for name, site in trace.items():
+            transforms[name] = biject_to(site["fn"].support)
+        return {k: transform.inv(trace[k]["value"]) for k, transform in transforms.items()}
+
+    start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes))
+    return start, lambda z: {k: transforms[k](v) for k, v in z.items()}
 
 
-def laplace(
-    potential: Callable[[Any], jax.Array], start: Any
-) -> tuple[np.ndarray, np.ndarray]:
+def laplace(potential: Callable[[Any], jax.Array], start: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return the mode and the covariance of the normal that matches the curvature there.
 
     The mode is found by L-BFGS-B (SciPy); the Hessian is the central difference of the gradient, which
@@ -222,7 +248,10 @@ def laplace(
         return float(value), np.asarray(grad, dtype=float)
 
     found = minimize(
-        objective, np.asarray(flat, dtype=float), jac=True, method="L-BFGS-B",
+        objective,
+        np.asarray(flat, dtype=float),
+        jac=True,
+        method="L-BFGS-B",
         options={"maxiter": 500},
     )
     mode = found.x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -134,7 +135,7 @@ class Posterior:
         count = total if num_draws is None else min(num_draws, total)
         # Centres of equal stretches: evenly spaced, and never the same end of every chain.
         index = ((np.arange(count) + 0.5) * total / count).astype(int)
-        flat = {k: jnp.asarray(v.reshape((total,) + v.shape[2:])[index]) for k, v in self.samples.items()}
+        flat = {k: jnp.asarray(v.reshape((total, *v.shape[2:]))[index]) for k, v in self.samples.items()}
         return jax.vmap(lambda s: params_from_sites(s, self.layout, self.family))(flat)
 
     def digest(self) -> str:
@@ -178,8 +179,7 @@ class Posterior:
 
     def _dims(self) -> dict[str, list[str]]:
         known = {
-            "mixing_probs": ["model", "component"],
-            "component_loc": ["model", "component"],
+            "mixing_logratio": ["model", "contrast"],
             "concentration": ["model", "component"],
             "atom_logit": ["atom"],
             "tau": ["pair"],
@@ -196,8 +196,9 @@ class Posterior:
             atoms.append(f"{models[i]}@{self.layout.raw[i, slot]:.6g}")
         return {
             "model": models,
-            "pair": [f"{a} > {b}" for a, b in zip(models, models[1:], strict=False)],
+            "pair": [f"{a} > {b}" for a, b in itertools.pairwise(models)],
             "component": list(range(self.priors.num_components)),
+            "contrast": list(range(self.priors.num_components - 1)),
             "atom": atoms,
         }
 
@@ -234,8 +235,16 @@ class Posterior:
             "observed_data": observed,
             "constant_data": constants,
         }
-        coords = {**self._coords(), "query": list(data.query_ids), "slot": list(range(self.layout.locs.shape[1]))}
-        used = self._dims() | table_dims | {"call_cost": ["model"], "atom_locs": ["model", "slot"], "atom_raw": ["model", "slot"]}
+        coords = {
+            **self._coords(),
+            "query": list(data.query_ids),
+            "slot": list(range(self.layout.locs.shape[1])),
+        }
+        used = (
+            self._dims()
+            | table_dims
+            | {"call_cost": ["model"], "atom_locs": ["model", "slot"], "atom_raw": ["model", "slot"]}
+        )
         needed = {dim for names in used.values() for dim in names}
         return _arviz.make_tree(
             groups, {k: v for k, v in coords.items() if k in needed}, used, self._attributes()

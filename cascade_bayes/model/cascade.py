@@ -3,8 +3,7 @@ r"""The generative model in NumPyro: priors, parameters, likelihood.
 =====================  ====================================================  =================
 site                   prior                                                 shape
 =====================  ====================================================  =================
-``mixing_probs``       Dirichlet                                             (model, component)
-``component_loc``      Normal: logit of each component's mean                (model, component)
+``mixing_logratio``    Normal: isometric log ratios of mixing probabilities  (model, component - 1)
 ``concentration``      LogNormal: concentration1 + concentration0            (model, component)
 ``atom_logit``         Normal: log odds of an atom against the continuum     (atom,)
 ``tau``                Beta: Kendall's tau of neighbours                     (pair,)
@@ -22,6 +21,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 
@@ -32,9 +32,7 @@ from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 
 
-def sample_sites(
-    num_models: int, layout: AtomLayout, copula: Copula, priors: Priors
-) -> dict[str, jax.Array]:
+def sample_sites(num_models: int, layout: AtomLayout, copula: Copula, priors: Priors) -> dict[str, jax.Array]:
     """Sample every site of the model, inside a NumPyro context; shapes as in the module's table."""
     k, num_components = num_models, priors.num_components
     total_atoms = len(layout.model_index)
@@ -44,16 +42,7 @@ def sample_sites(
         batch = shape[: len(shape) - len(prior.event_shape)]
         sites[name] = numpyro.sample(name, prior.expand(batch).to_event(len(batch)))
 
-    site(
-        "mixing_probs",
-        dist.Dirichlet(jnp.full(num_components, priors.mixing_concentration)),
-        (k, num_components),
-    )
-    site(
-        "component_loc",
-        dist.Normal(jnp.asarray(priors.component_anchors), priors.component_loc_scale),
-        (k, num_components),
-    )
+    site("mixing_logratio", dist.Normal(0.0, priors.mixing_scale), (k, num_components - 1))
     site(
         "concentration",
         dist.LogNormal(jnp.log(priors.concentration), priors.concentration_scale),
@@ -81,13 +70,11 @@ def _random_walk(num_models: int, priors: Priors) -> dist.Distribution:
     return dist.MultivariateNormal(loc, covariance_matrix=cov)
 
 
-def params_from_sites(
-    sites: Mapping[str, jax.Array], layout: AtomLayout, copula: Copula
-) -> CascadeParams:
+def params_from_sites(sites: Mapping[str, jax.Array], layout: AtomLayout, copula: Copula) -> CascadeParams:
     """Return the parameters that sampled sites stand for (one draw; `jax.vmap` over several)."""
     intercept = jnp.asarray(sites["intercept"])
-    loc = sites["component_loc"]
     concentration = sites["concentration"]
+    mean = component_means(concentration.shape[-1])
     locs = jnp.asarray(layout.locs, dtype=intercept.dtype)
     if len(layout.model_index):
         # softmax over (continuous part with log odds 0, atoms); empty slots have none.
@@ -104,11 +91,38 @@ def params_from_sites(
     margins = MarginParams(
         atom_locs=locs,
         atom_probs=atom_probs,
-        mixing_probs=sites["mixing_probs"],
-        concentration1=concentration * jax.nn.sigmoid(loc),
-        concentration0=concentration * jax.nn.sigmoid(-loc),
+        mixing_probs=simplex_from_logratios(sites["mixing_logratio"]),
+        concentration1=concentration * mean,
+        concentration0=concentration * (1.0 - mean),
     )
     return CascadeParams(margins, theta, intercept, sites["slope"], atom_effect)
+
+
+def component_means(num_components: int) -> jax.Array:
+    """Means of a margin's beta components: the middles of equal parts of (0, 1)."""
+    return (jnp.arange(num_components) + 0.5) / num_components
+
+
+def simplex_from_logratios(logratio: jax.Array) -> jax.Array:
+    r"""Return probabilities ``(..., d + 1)`` from isometric log ratios ``(..., d)``.
+
+    :math:`p = \mathrm{softmax}(V x)` with the columns of :math:`V` orthonormal and orthogonal to 1
+    (Egozcue et al., Mathematical Geology 35, 2003). Independent normal :math:`x` of one scale give
+    the exchangeable logistic-normal distribution (Aitchison & Shen, Biometrika 67, 1980).
+
+    Examples
+    --------
+    >>> simplex_from_logratios(jnp.zeros(3)).tolist()
+    [0.25, 0.25, 0.25, 0.25]
+    """
+    return jax.nn.softmax(logratio @ _contrasts(logratio.shape[-1] + 1).T, axis=-1)
+
+
+def _contrasts(size: int) -> np.ndarray:
+    """Helmert contrasts, ``(size, size - 1)``: part ``j + 1`` against the mean of those before."""
+    rows, columns = np.indices((size, size - 1))
+    raw = np.where(rows <= columns, 1.0, np.where(rows == columns + 1, -(columns + 1.0), 0.0))
+    return -raw / np.linalg.norm(raw, axis=0)
 
 
 def cascade_model(obs: Observations, layout: AtomLayout, copula: Copula, priors: Priors) -> None:

@@ -115,9 +115,7 @@ def find_atoms(data: CascadeData, interior_share: float = INTERIOR_ATOM_SHARE) -
     per_model: list[tuple[np.ndarray, np.ndarray]] = []
     for i in range(data.num_models):
         seen = data.observed[:, i]
-        raw, first, counts = np.unique(
-            data.confidence[seen, i], return_index=True, return_counts=True
-        )
+        raw, first, counts = np.unique(data.confidence[seen, i], return_index=True, return_counts=True)
         logit = z[seen, i][first]
         enough = (counts >= 5) & (counts >= interior_share * counts.sum())
         keep = np.isinf(logit) | enough

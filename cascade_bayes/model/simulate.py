@@ -52,17 +52,13 @@ def simulate_scores(
             break
         at = mixed.point(z, margin)
         lower, upper = at.lower.value, at.upper.value
-        inside = lower + (upper - lower) * jax.random.uniform(
-            keys[2 * i + 1], (num_queries,), dtype=dtype
-        )
+        inside = lower + (upper - lower) * jax.random.uniform(keys[2 * i + 1], (num_queries,), dtype=dtype)
         inside = jnp.clip(inside, jnp.finfo(dtype).tiny, 1 - jnp.finfo(dtype).epsneg)
         start = UnitPoint(
             jnp.where(at.is_atom, jnp.log(inside), u.log_u),
             jnp.where(at.is_atom, jnp.log1p(-inside), u.log_1mu),
         )
-        q = jax.random.uniform(
-            keys[2 * i + 2], (num_queries,), dtype=dtype, minval=jnp.finfo(dtype).tiny
-        )
+        q = jax.random.uniform(keys[2 * i + 2], (num_queries,), dtype=dtype, minval=jnp.finfo(dtype).tiny)
         u = inverse_h_v_given_u(copula, start, q, params.theta[i])
     z = jnp.stack(rows)
     correct = jax.random.bernoulli(keys[-1], jax.nn.sigmoid(correctness_logit(z, params)))
