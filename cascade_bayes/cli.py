@@ -279,7 +279,7 @@ def _check_output(path: Path) -> None:
 
 
 def _schema_of(path: Path) -> Any:
-    """Return the schema named in a JSON file, or None: the reader of the file then says what is wrong with it."""
+    """Return the schema named in a JSON file; refuse a file that is not ours."""
     if not path.is_file():
         raise InputError(f"policy file {path} does not exist; make one with `cascade-bayes tune`.")
     try:

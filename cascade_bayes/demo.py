@@ -132,7 +132,8 @@ class DemoResult:
             self.verdict.sentence(),
             self.evaluation.sentence(),
             f"Loss (cost + price x error) under the truth, $ per 1000 queries: "
-            f"tuned {1e3 * self.true_loss:.4f}, truly optimal {1e3 * self.optimal_loss:.4f}: {excess:.2%} above.",
+            f"tuned {1e3 * self.true_loss:.4f}, truly optimal {1e3 * self.optimal_loss:.4f}: "
+            f"{excess:.2%} above.",
             f"Fitted in {self.seconds['fit']:.0f} s, all in {self.seconds['total']:.0f} s. "
             f"Wrote {', '.join(str(path) for path in self.files.values())}.",
         ]

@@ -1,9 +1,50 @@
-"""Settings every test shares: 64-bit arithmetic and one host device per chain."""
+"""Settings every test shares: 64-bit arithmetic, two host devices, one small fitted posterior."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # Shared by the workers and by subprocesses of one run, thrown away with it: compiling dominates.
+    _cache = tempfile.mkdtemp(prefix="cascade-bayes-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
+    atexit.register(shutil.rmtree, _cache, ignore_errors=True)
 
 import jax
 
 jax.config.update("jax_enable_x64", True)
+
+import pandas as pd
+import pytest
+
+from cascade_bayes import example
+from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.inference.fit import fit
+from cascade_bayes.inference.posterior import Posterior
+
+
+@pytest.fixture(scope="session")
+def small_frame() -> pd.DataFrame:
+    """120 queries and three models of the bundled example, the last with atoms."""
+    frame = pd.read_parquet(example.train_path())
+    queries = frame["query"].drop_duplicates().iloc[:120]
+    return frame[frame["query"].isin(queries) & frame["model"].isin(SMALL_MODELS)].reset_index(drop=True)
+
+
+SMALL_MODELS = ("small-3b", "medium-8b", "large-70b")
+
+
+@pytest.fixture(scope="session")
+def small_data(small_frame: pd.DataFrame) -> CascadeData:
+    """The small table, read."""
+    return read_table(small_frame, confidence="logprob")
+
+
+@pytest.fixture(scope="session")
+def small_posterior(small_data: CascadeData) -> Posterior:
+    """A short fit of the small table: enough draws to compute with, too few to conclude from."""
+    return fit(
+        small_data, seed=0, num_chains=2, num_warmup=150, num_samples=100, max_rounds=1, progress=False
+    )

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -207,7 +208,8 @@ class TestGrid:
     def test_positions_and_thresholds_are_inverse(self) -> None:
         _, grid, _ = lay(3)
         rng = np.random.default_rng(0)
-        positions = rng.uniform(0, grid.num_cells, (200, 2))
+        # No raw score lies above the infinite one, whose atom is the last cell.
+        positions = rng.uniform(0, grid.num_cells - 1, (200, 2))
         back = grid.positions(grid.thresholds(positions, score_map(3)), score_map(3))
         for i in range(2):
             atom = grid.is_atom[i, np.floor(positions[:, i]).astype(int)]
@@ -236,7 +238,8 @@ class TestGrid:
     def test_logprob_scale_ends(self) -> None:
         params, layout = cascade(3)
         log_map = ConfidenceMap("logprob", (1.0,) * 3, (2.0,) * 3)
-        layout = AtomLayout(layout.locs, log_map.from_logit(layout.locs))
+        raw = [log_map.from_logit(locs, model=i) for i, locs in enumerate(layout.locs)]
+        layout = AtomLayout(layout.locs, np.stack(raw))
         grid = make_grid(jax.tree.map(lambda x: x[None], params), layout, log_map)
         top = int(np.flatnonzero(grid.is_atom[2])[0])
         assert grid.atom_raw[2, top] == 0.0
@@ -267,7 +270,7 @@ class TestOptimise:
     def test_stationary_where_stopping_equals_going_on(self) -> None:
         """For two models the threshold solves price (1 - p_1(z)) = cost_2 + price P(wrong_2 | z)."""
         _, grid, tables = lay(2, num_cells=200, atoms=False)
-        price, cost = 40.0, jnp.asarray(COST[2])
+        price, cost = 25.0, jnp.asarray(COST[2])
         best = jax.jit(optimise)(
             tables, cost, jnp.asarray(grid.is_atom), jnp.asarray(price), default_starts(1, 200)
         )
@@ -275,8 +278,10 @@ class TestOptimise:
         stop = price * (1 - one.correct[0])
         go = cost[1] + one.transition[0] @ (price * (1 - one.correct[1]))
         middle = np.arange(200) + 0.5
-        crossing = np.interp(0.0, np.asarray(go - stop)[60:180], middle[60:180])
-        assert 60 < crossing < 180
+        gain = np.asarray(go - stop)
+        (last_loss,) = np.flatnonzero((gain[:-1] < 0) & (gain[1:] >= 0))
+        crossing = np.interp(0.0, gain[last_loss : last_loss + 2], middle[last_loss : last_loss + 2])
+        assert 20 < crossing < 180
         assert abs(float(best.positions[0]) - crossing) < 0.6
 
     def test_threshold_stands_on_the_right_side_of_an_atom(self) -> None:
@@ -378,7 +383,7 @@ class TestPolicy:
         data = _table()
         labelled = data.labelled.copy()
         labelled[2] = False
-        broken = CascadeData(**{**vars(data), "labelled": labelled})
+        broken = replace(data, labelled=labelled, correct=data.correct & labelled)
         with pytest.raises(InputError, match="label of query '2' is missing"):
             realise(broken, np.array([0.0, 0.0]))
 
@@ -402,8 +407,8 @@ class TestFrontier:
         frame = frontier.to_frame()
         assert list(frame.columns[:3]) == ["error_price", "models", "thresholds"]
         assert frame.error_price.is_monotonic_increasing
-        assert (frame.expected_error_q05 <= frame.expected_error).all()
-        assert (frame.expected_cost <= frame.expected_cost_q95).all()
+        assert (frame.expected_error_q05 <= frame.expected_error * (1 + 1e-12)).all()
+        assert (frame.expected_cost <= frame.expected_cost_q95 * (1 + 1e-12)).all()
         # A dearer error buys fewer errors for more money, up to the optimiser's accuracy.
         assert np.all(np.diff(frame.expected_error) <= 1e-4)
         assert np.all(np.diff(frame.expected_cost) >= -1e-4 * frame.expected_cost.max())

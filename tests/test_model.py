@@ -18,7 +18,7 @@ from jax.test_util import check_grads
 from cascade_bayes.copulas import FAMILIES
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.distributions import MarginParams
-from cascade_bayes.model.cascade import params_from_sites
+from cascade_bayes.model.cascade import params_from_sites, simplex_from_logratios
 from cascade_bayes.model.likelihood import Observations, log_likelihood, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
 from cascade_bayes.model.simulate import simulate
@@ -160,8 +160,7 @@ def test_value_that_no_margin_holds_has_density_zero() -> None:
 def sites() -> dict[str, Array]:
     layout_atoms = 4
     return {
-        "mixing_probs": PARAMS.margins.mixing_probs,
-        "component_loc": jnp.array([[-1.0, 0.5], [-0.5, 0.5], [0.0, 2.0]]),
+        "mixing_logratio": jnp.array([[0.7], [-0.4], [0.0]]),
         "concentration": jnp.array([[3.0, 4.5], [2.5, 6.0], [4.0, 8.0]]),
         "atom_logit": jnp.linspace(-1.0, 0.5, layout_atoms),
         "tau": jnp.array([0.2, 0.6]),
@@ -169,6 +168,16 @@ def sites() -> dict[str, Array]:
         "slope": PARAMS.slope,
         "atom_effect": jnp.array([0.1, -0.2, 0.3, -0.4]),
     }
+
+
+def test_simplex_from_logratios_is_the_isometric_log_ratio() -> None:
+    """Distances of log ratios are Aitchison distances of the probabilities, whatever the contrasts."""
+    x = jax.random.normal(jax.random.key(0), (2, 50, 4))
+    p = np.asarray(simplex_from_logratios(x))
+    np.testing.assert_allclose(p.sum(-1), 1, atol=1e-14)
+    clr = np.log(p) - np.log(p).mean(-1, keepdims=True)
+    aitchison = np.linalg.norm(clr[0] - clr[1], axis=-1)
+    np.testing.assert_allclose(aitchison, np.linalg.norm(x[0] - x[1], axis=-1), rtol=1e-12)
 
 
 LAYOUT = AtomLayout(*[np.asarray(PARAMS.margins.atom_locs)] * 2)
@@ -180,7 +189,10 @@ def test_params_from_sites() -> None:
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, PARAMS)
     np.testing.assert_allclose(params.theta, [1.25, 2.5])
     mean = params.margins.concentration1 / sites()["concentration"]
-    np.testing.assert_allclose(mean, sp.expit(sites()["component_loc"]))
+    np.testing.assert_allclose(mean, np.tile([0.25, 0.75], (3, 1)))
+    # Two parts: log(p_2 / p_1) is sqrt(2) times the isometric log ratio.
+    odds = params.margins.mixing_probs[:, 1] / params.margins.mixing_probs[:, 0]
+    np.testing.assert_allclose(np.log(odds), np.sqrt(2) * sites()["mixing_logratio"][:, 0])
     total = params.margins.concentration1 + params.margins.concentration0
     np.testing.assert_allclose(total, sites()["concentration"])
     np.testing.assert_array_equal(params.margins.atom_probs[1], 0.0)

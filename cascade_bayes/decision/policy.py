@@ -39,7 +39,7 @@ class Prediction(NamedTuple):
 
     @classmethod
     def of_draws(cls, error: np.ndarray, cost: np.ndarray, reach_prob: np.ndarray) -> Prediction:
-        """Summarise draws of error, cost, both ``(num_draws,)``, and ``reach_prob`` ``(num_draws, num_models)``."""
+        """Summarise draws ``(num_draws,)`` of error and cost, and reach ``(num_draws, num_models)``."""
         low_error, high_error = np.quantile(error, [0.05, 0.95])
         low_cost, high_cost = np.quantile(cost, [0.05, 0.95])
         return cls(

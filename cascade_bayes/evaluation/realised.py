@@ -114,7 +114,7 @@ def realise(data: CascadeData, thresholds: NDArray[np.float64]) -> Realised:
         if missing.any():
             row = int(np.argmax(missing))
             raise InputError(
-                f"the {what} of query {data.query_ids[row]!r} is missing for a call that the policy "
+                f"the {what} of query {str(data.query_ids[row])!r} is missing for a call that the policy "
                 f"makes (it answers with model {data.models[stop[row]]!r}); {int(missing.sum())} of "
                 f"{data.num_queries} queries lack one. Evaluate on a table with complete rows."
             )

@@ -1,0 +1,300 @@
+"""The fit and its file: the Laplace start, draws, diagnostics, NetCDF bit for bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+
+import cascade_bayes.inference.fit as fit_module
+from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.errors import DataWarning, InputError
+from cascade_bayes.inference import _arviz
+from cascade_bayes.inference.fit import _unconstrained, fit, laplace
+from cascade_bayes.inference.posterior import SCHEMA_VERSION, Posterior
+from cascade_bayes.model.params import find_atoms
+from cascade_bayes.model.priors import Priors
+
+
+class TestLaplace:
+    def test_normal_is_found_exactly(self) -> None:
+        rng = np.random.default_rng(0)
+        root = rng.normal(size=(4, 4))
+        covariance = root @ root.T / 4 + 0.1 * np.eye(4)
+        loc = rng.normal(size=4)
+        precision = jnp.asarray(np.linalg.inv(covariance))
+
+        def potential(z: dict[str, jax.Array]) -> jax.Array:
+            x = jnp.concatenate([z["a"], z["b"].ravel()]) - loc
+            return 0.5 * x @ precision @ x
+
+        mode, found = laplace(potential, {"a": jnp.zeros(2), "b": jnp.ones((1, 2))})
+        np.testing.assert_allclose(mode, loc, atol=1e-4)
+        np.testing.assert_allclose(found, covariance, rtol=1e-5, atol=1e-6)
+
+    def test_flat_directions_get_a_finite_spread(self) -> None:
+        _, covariance = laplace(lambda z: 0.5 * z[0] ** 2 + 0.0 * z[1], jnp.zeros(2))
+        np.testing.assert_allclose(covariance, np.diag([1.0, 10.0]), atol=1e-6)
+
+
+def test_draws_keep_their_supports(small_posterior: Posterior) -> None:
+    samples = small_posterior.samples
+    assert {v.shape[:2] for v in samples.values()} == {(2, 100)}
+    assert np.all(samples["concentration"] > 0)
+    assert np.all((samples["tau"] > 0) & (samples["tau"] < 1))
+    params = small_posterior.params()
+    np.testing.assert_allclose(params.margins.mixing_probs.sum(-1), 1, atol=1e-12)
+    assert params.margins.atom_probs.shape == (200, 3, 1)
+    assert np.all(np.asarray(params.theta) >= 1)
+
+
+def test_constrained_parameters_invert_the_unconstrained(small_posterior: Posterior) -> None:
+    post = small_posterior
+    start, constrain = _unconstrained(3, post.layout, post.family, post.priors)
+    assert set(start) == set(post.samples)
+    for name, value in constrain(start).items():
+        assert value.shape == post.samples[name].shape[2:]
+
+
+def test_same_seed_same_draws_other_seed_others(small_data: CascadeData) -> None:
+    def run(seed: int) -> dict[str, Any]:
+        return dict(
+            fit(
+                small_data, seed=seed, num_chains=1, num_warmup=5, num_samples=4, max_rounds=1, progress=False
+            ).samples
+        )
+
+    one, same, other = run(3), run(3), run(4)
+    for name in one:
+        np.testing.assert_array_equal(one[name], same[name])
+        assert not np.array_equal(one[name], other[name])
+
+
+def test_rounds_go_on_until_the_chains_agree(small_data: CascadeData) -> None:
+    short = fit(small_data, seed=0, num_chains=2, num_warmup=5, num_samples=4, max_rounds=3, progress=False)
+    assert short.samples["tau"].shape[:2] == (2, 12)
+    assert short.sample_stats["diverging"].shape == (2, 12)
+    assert not short.convergence().converged
+
+
+def test_posterior_agrees_with_simple_estimates(small_posterior: Posterior) -> None:
+    """Kendall's tau and the atom's share have estimates that need no model."""
+    from scipy.stats import kendalltau
+
+    z = small_posterior.data.logit_score()
+    for i, draws in enumerate(np.moveaxis(small_posterior.samples["tau"], 2, 0)):
+        wanted = kendalltau(z[:, i], z[:, i + 1]).statistic
+        assert abs(draws.mean() - wanted) < 3 * draws.std() + 0.02
+    atoms = np.asarray(small_posterior.params().margins.atom_probs)
+    (model,) = small_posterior.layout.model_index
+    share = np.mean(z[:, model] == np.inf)
+    assert share > 0.05
+    assert abs(atoms[:, model, 0].mean() - share) < 0.03
+
+
+def test_draws_chosen_are_spread_over_all_chains(small_posterior: Posterior) -> None:
+    few = small_posterior.params(4)
+    every = small_posterior.params()
+    np.testing.assert_array_equal(few.slope, np.asarray(every.slope)[[25, 75, 125, 175]])
+    assert small_posterior.params(10_000).slope.shape == (200, 3)
+
+
+class TestConvergence:
+    def make(self, posterior: Posterior, draws: np.ndarray, **stats: np.ndarray) -> Posterior:
+        return replace(posterior, samples={"slope": draws}, sample_stats=stats)
+
+    def test_good_chains(self, small_posterior: Posterior) -> None:
+        draws = np.random.default_rng(0).normal(size=(4, 500, 3))
+        verdict = self.make(small_posterior, draws, diverging=np.zeros((4, 500))).convergence()
+        assert verdict.converged
+        assert verdict.min_ess_bulk > 1000
+        assert verdict.sentence().startswith("The chains agree")
+
+    def test_one_divergence_is_enough(self, small_posterior: Posterior) -> None:
+        draws = np.random.default_rng(0).normal(size=(4, 500, 3))
+        diverging = np.zeros((4, 500))
+        diverging[2, 7] = 1
+        verdict = self.make(small_posterior, draws, diverging=diverging).convergence()
+        assert verdict.mixed
+        assert not verdict.converged
+        assert "1 divergences" in verdict.sentence()
+
+    def test_the_stuck_parameter_is_named(self, small_posterior: Posterior) -> None:
+        draws = np.random.default_rng(0).normal(size=(4, 500, 3))
+        draws[3, :, 1] += 5
+        verdict = self.make(small_posterior, draws).convergence()
+        assert not verdict.mixed
+        assert verdict.worst_parameter == "slope[medium-8b]"
+        assert verdict.max_r_hat > 1.5
+
+
+class TestFile:
+    def test_round_trip_is_bit_for_bit(self, small_posterior: Posterior, tmp_path: Path) -> None:
+        small_posterior.save(tmp_path / "p.nc")
+        back = Posterior.load(tmp_path / "p.nc")
+        for group in ("samples", "sample_stats"):
+            left, right = getattr(small_posterior, group), getattr(back, group)
+            assert set(left) == set(right)
+            for name in left:
+                np.testing.assert_array_equal(left[name], right[name])
+        for name in ("confidence", "correct", "labelled", "cost", "call_cost", "query_ids"):
+            np.testing.assert_array_equal(getattr(small_posterior.data, name), getattr(back.data, name))
+        np.testing.assert_array_equal(back.layout.raw, small_posterior.layout.raw)
+        assert back.models == small_posterior.models
+        assert back.priors == small_posterior.priors
+        assert back.confidence_map == small_posterior.confidence_map
+        assert back.digest() == small_posterior.digest()
+        assert back.provenance["versions"]["jax"] == jax.__version__
+
+    def test_summary_names_models(self, small_posterior: Posterior) -> None:
+        rows = list(small_posterior.summary().index)
+        assert "slope[small-3b]" in rows
+        assert "tau[small-3b > medium-8b]" in rows
+
+    def test_arviz_reads_the_file(self, small_posterior: Posterior, tmp_path: Path) -> None:
+        small_posterior.save(tmp_path / "p.nc")
+        tree = _arviz.read_netcdf(tmp_path / "p.nc")
+        posterior = tree["posterior"]
+        assert list(posterior["slope"].dims) == ["chain", "draw", "model"]
+        assert list(posterior["model"].values) == list(small_posterior.models)
+        record = json.loads(posterior.attrs["cascade_bayes"])
+        assert record["data_summary"]["num_queries"] == 120
+        assert record["cost_unit"] == "US dollars per call"
+
+    @pytest.mark.parametrize("keep", [0, 100, 5000])
+    def test_cut_short(self, small_posterior: Posterior, tmp_path: Path, keep: int) -> None:
+        path = tmp_path / "p.nc"
+        small_posterior.save(path)
+        path.write_bytes(path.read_bytes()[:keep])
+        with pytest.raises(InputError, match="cut short"):
+            Posterior.load(path)
+
+    def test_other_netcdf_file(self, tmp_path: Path) -> None:
+        import xarray
+
+        path = tmp_path / "other.nc"
+        xarray.Dataset({"x": ("t", [1.0, 2.0])}).to_netcdf(path, engine="h5netcdf")
+        with pytest.raises(InputError, match="not a posterior file"):
+            Posterior.load(path)
+
+    def test_other_version(
+        self, small_posterior: Posterior, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from cascade_bayes.inference import posterior as module
+
+        monkeypatch.setattr(module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+        small_posterior.save(tmp_path / "p.nc")
+        monkeypatch.undo()
+        with pytest.raises(InputError, match=f"version {SCHEMA_VERSION + 1}; this release reads"):
+            Posterior.load(tmp_path / "p.nc")
+
+    def test_a_failed_save_leaves_the_old_file(
+        self, small_posterior: Posterior, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "p.nc"
+        path.write_text("old")
+
+        def fail(_: Any, temporary: Path) -> None:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+        monkeypatch.setattr(_arviz, "write_netcdf", fail)
+        with pytest.raises(OSError, match="disk full"):
+            small_posterior.save(path)
+        assert path.read_text() == "old"
+        assert [p.name for p in tmp_path.iterdir()] == ["p.nc"]
+
+
+class Stopped(Exception):  # noqa: N818
+    """Raised in place of the costly part, which these tests have no need of."""
+
+
+def stop(*_: Any) -> None:
+    raise Stopped
+
+
+class TestBadRequests:
+    def test_unknown_method(self, small_data: CascadeData) -> None:
+        with pytest.raises(InputError, match="method must be one of nuts; got 'svi'"):
+            fit(small_data, "svi", seed=0)
+
+    def test_unknown_copula(self, small_data: CascadeData) -> None:
+        with pytest.raises(InputError, match="copula must be one of gumbel, independence; got 'x'"):
+            fit(small_data, seed=0, copula="x")
+
+    @pytest.mark.parametrize("name", ["num_chains", "num_warmup", "num_samples", "max_rounds"])
+    def test_counts(self, small_data: CascadeData, name: str) -> None:
+        with pytest.raises(InputError, match=f"{name} must be at least 1; got 0"):
+            fit(small_data, seed=0, **{name: 0})
+
+    def test_model_without_labels(self, small_frame: pd.DataFrame) -> None:
+        frame = small_frame.astype({"correct": object})
+        frame.loc[frame["model"] == "medium-8b", "correct"] = None
+        with pytest.raises(InputError, match="medium-8b"):
+            fit(read_table(frame), seed=0)
+
+    def test_thirty_two_bits_are_pointed_out(
+        self, small_data: CascadeData, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fit_module, "laplace", stop)
+        jax.config.update("jax_enable_x64", False)
+        try:
+            with pytest.warns(UserWarning, match="32-bit arithmetic"), pytest.raises(Stopped):
+                fit(small_data, seed=0)
+        finally:
+            jax.config.update("jax_enable_x64", True)
+
+    def test_gap_between_models_is_pointed_out(
+        self, small_frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(fit_module, "laplace", stop)
+        first = small_frame["query"].iloc[0]
+        gap = (small_frame["query"] == first) & (small_frame["model"] == "medium-8b")
+        data = read_table(small_frame[~gap])
+        with (
+            pytest.warns(DataWarning, match="1 of 120 queries lack a confidence between"),
+            pytest.raises(Stopped),
+        ):
+            fit(data, seed=0)
+
+
+def test_constant_labels_warn_and_the_prior_carries_them(small_frame: pd.DataFrame) -> None:
+    frame = small_frame.copy()
+    frame.loc[frame["model"] == "large-70b", "correct"] = True
+    with pytest.warns(DataWarning, match="large-70b"):
+        post = fit(
+            read_table(frame),
+            seed=0,
+            num_chains=2,
+            num_warmup=100,
+            num_samples=50,
+            max_rounds=1,
+            progress=False,
+        )
+    top = post.samples["intercept"][..., 2]
+    assert np.all(np.isfinite(top))
+    assert top.mean() > 2
+
+
+def test_priors_are_overridden_in_one_place(small_data: CascadeData) -> None:
+    post = fit(
+        small_data,
+        seed=0,
+        num_chains=1,
+        num_warmup=5,
+        num_samples=4,
+        max_rounds=1,
+        priors=Priors(num_components=2),
+        copula="independence",
+        progress=False,
+    )
+    assert post.samples["concentration"].shape[-1] == 2
+    assert "tau" not in post.samples
+    assert find_atoms(small_data).counts.tolist() == post.layout.counts.tolist()
