@@ -82,10 +82,14 @@ def fit(
     """Fit the model of confidences and correctness to a table of results, by NUTS."""
     _check_output(output)
     _start_jax(chains)
-    from cascade_bayes.data import read_table
+    from cascade_bayes.data import check_fittable, read_table
+    from cascade_bayes.errors import DataWarning
     from cascade_bayes.inference.fit import fit as fit_posterior
 
     data = read_table(table, confidence=confidence, models=_split(models), prices=prices)
+    with warnings.catch_warnings():  # `fit` gives the warnings
+        warnings.simplefilter("ignore", DataWarning)
+        check_fittable(data)
     if not as_json:
         say.print(
             f"Fitting {data.num_models} models on {data.num_queries} queries: {' > '.join(data.models)}"
@@ -174,7 +178,7 @@ def tune(
         if frontier is not None:
             swept.save(output)
             if as_json:
-                _print_json({"output": str(output), "points": _json_rows(swept.records())})
+                _print_json({"output": str(output), "points": swept.points()})
             else:
                 out.print(_frontier_table(swept.records()))
                 out.print(f"Wrote {output}.")
@@ -301,10 +305,6 @@ def _schema_of(path: Path) -> Any:
 
 def _print_json(record: dict[str, Any]) -> None:
     print(json.dumps(record, indent=1, allow_nan=False))
-
-
-def _json_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{**row, "thresholds": [encode(t) for t in row["thresholds"]]} for row in rows]
 
 
 def _number(value: float) -> str:

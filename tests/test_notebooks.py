@@ -2,6 +2,7 @@
 
 import ast
 import json
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -57,11 +58,14 @@ def source_of(cell):
 
 
 def kinds(cell):
-    """What a cell puts out: stream names and MIME types, in order."""
-    return [
-        output["name"] if output["output_type"] == "stream" else sorted(output.get("data", ["error"]))
+    """What a cell puts out: streams (a run of one counts once, standard error not at all) and MIME types."""
+    found = [
+        output["name"]
+        if output["output_type"] == "stream"
+        else " ".join(sorted(output.get("data", ["error"])))
         for output in cell["outputs"]
     ]
+    return [kind for kind, _ in groupby(found) if kind != "stderr"]
 
 
 def shortened(source):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes._files import decode, encode, read_record, write_json
+from cascade_bayes._files import encode, read_record, write_json
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.chain import ChainTables, forward, tables_for_draws
 from cascade_bayes.decision.grid import DEFAULT_CELLS, Grid, make_grid
@@ -203,6 +203,8 @@ class Frontier:
         ((name, value),) = asked.items()
         if not (np.isfinite(value) and value > 0):
             raise InputError(f"{name} must be a positive number; got {value!r}.")
+        if name == "target_error" and value >= 1:
+            raise InputError(f"target_error must be a probability below 1; got {value!r}.")
         if not 0 < confidence < 1:
             raise InputError(f"confidence must lie between 0 and 1; got {confidence!r}.")
         if name == "error_price":
@@ -289,8 +291,8 @@ class Frontier:
             for i in range(len(self))
         ]
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the frontier to a JSON file, whole or not at all."""
+    def points(self) -> list[dict[str, Any]]:
+        """Return the points as the file holds them: `records` and more, infinities as strings."""
         points = []
         for i, row in enumerate(self.records()):
             points.append(
@@ -303,12 +305,16 @@ class Frontier:
                     "reach_prob": [float(x) for x in self.reach_prob[i].mean(axis=0)],
                 }
             )
+        return points
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the frontier to a JSON file, whole or not at all."""
         record = {
             "schema": SCHEMA,
             "schema_version": SCHEMA_VERSION,
             "cost_unit": "US dollars per query",
             **Policy.context_to_json(self.context),
-            "points": points,
+            "points": self.points(),
         }
         write_json(Path(path), record)
 
@@ -327,7 +333,7 @@ def load_policies(path: str | os.PathLike[str]) -> list[Policy]:
         return [
             Policy(
                 models=tuple(point["models"]),
-                thresholds=np.asarray([decode(t) for t in point["thresholds"]]),
+                thresholds=Policy.thresholds_from_json(point),
                 draw_thresholds=np.zeros((0, len(point["thresholds"]))),
                 error_price=point["error_price"],
                 question={"error_price": point["error_price"]},

@@ -220,6 +220,14 @@ class Policy:
             "fit_digest": record["fit_digest"],
         }
 
+    @staticmethod
+    def thresholds_from_json(record: dict[str, Any]) -> np.ndarray:
+        """Return the thresholds of a policy or point; `ValueError` unless one fewer than the models."""
+        thresholds = np.asarray([decode(t) for t in record["thresholds"]], dtype=float)
+        if thresholds.shape != (len(record["models"]) - 1,) or np.isnan(thresholds).any():
+            raise ValueError("thresholds must be numbers, one fewer than models")
+        return thresholds
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the policy to a JSON file, whole or not at all."""
         write_json(Path(path), self.to_dict())
@@ -237,9 +245,7 @@ class Policy:
         try:
             prediction = dict(record["prediction"])
             prediction["reach_prob"] = tuple(prediction["reach_prob"])
-            thresholds = np.asarray([decode(t) for t in record["thresholds"]], dtype=float)
-            if thresholds.shape != (len(record["models"]) - 1,):
-                raise ValueError("thresholds must be one fewer than models")
+            thresholds = cls.thresholds_from_json(record)
             draws = [[decode(t) for t in row] for row in record["draw_thresholds"]]
             return cls(
                 models=tuple(record["models"]),

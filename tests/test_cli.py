@@ -1,0 +1,361 @@
+"""The command line as a person or a script meets it: outputs, exit codes, and what bad input says."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cascade_bayes import cli, example
+from cascade_bayes.decision.frontier import error_cost_frontier
+from cascade_bayes.inference.posterior import Posterior
+
+DATA = os.environ.get("CASCADE_BAYES_DATA", "")
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> dict:
+        return json.loads(self.out, parse_constant=pytest.fail)
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command line in this process."""
+
+    def call(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["cascade-bayes", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "100")
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory, small_posterior: Posterior) -> Path:
+    """A folder with a posterior, a policy and a frontier."""
+    folder = tmp_path_factory.mktemp("files")
+    small_posterior.save(folder / "posterior.nc")
+    frontier = error_cost_frontier(small_posterior, error_prices=7, num_draws=20)
+    frontier.save(folder / "frontier.json")
+    frontier.policy(4).save(folder / "policy.json")
+    return folder
+
+
+@pytest.fixture
+def table(small_frame: pd.DataFrame, tmp_path: Path) -> Path:
+    path = tmp_path / "table.csv"
+    small_frame.to_csv(path, index=False)
+    return path
+
+
+def test_help_lists_the_commands_and_exit_codes(run: Run) -> None:
+    shown = run("--help")
+    assert shown.code == 0
+    for word in ("demo", "fit", "tune", "evaluate", "Exit codes"):
+        assert word in shown.out
+    for command, flags in {
+        "fit": ["--confidence", "--models", "--prices", "--seed", "--num-samples", "--json"],
+        "tune": ["--error-price", "--budget", "--target-error", "--frontier", "--models", "--json"],
+        "evaluate": ["--prices", "--json"],
+        "demo": ["--output", "--json"],
+    }.items():
+        text = run(command, "--help").out
+        assert [flag for flag in flags if flag not in text] == []
+
+
+def test_module_and_script_are_one_program() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "cascade_bayes.cli", "fit", "nowhere.csv", "-o", "x.nc"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 2
+    assert "nowhere.csv" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+def test_fit_too_short_to_converge_exits_3_and_keeps_the_fit(run: Run, table: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "p.nc"
+    sizes = ("--chains", 2, "--num-warmup", 10, "--num-samples", 10)
+    shown = run("fit", table, "--seed", 0, "-o", saved, *sizes, "--json")
+    assert shown.code == 3
+    record = shown.json()
+    assert record["converged"] is False
+    assert record["num_draws"] == 60  # three rounds of ten draws of two chains
+    assert record["data"]["num_queries"] == 120
+    assert record["output"] == str(saved)
+    assert "did not converge" in shown.err
+    assert Posterior.load(saved).digest() == record["fit_digest"]
+
+
+class TestTune:
+    def test_frontier(self, run: Run, files: Path, tmp_path: Path) -> None:
+        saved = tmp_path / "f.json"
+        shown = run("tune", files / "posterior.nc", "--frontier", 7, "--draws", 20, "-o", saved, "--json")
+        assert shown.code == 0
+        points = shown.json()["points"]
+        assert points == json.loads(saved.read_text())["points"]
+        for point in points:
+            assert point["models"] == ["small-3b", "medium-8b", "large-70b"]
+            assert len(point["thresholds"]) == 2
+            assert {f"expected_{w}{q}" for w in ("error", "cost") for q in ("", "_q05", "_q95")} <= set(point)
+
+    def test_error_price(self, run: Run, files: Path, tmp_path: Path) -> None:
+        saved = tmp_path / "p.json"
+        shown = run(
+            "tune", files / "posterior.nc", "--error-price", 0.002, "--draws", 20, "-o", saved, "--json"
+        )
+        assert shown.code == 0
+        record = shown.json()
+        assert record["question"] == {"error_price": 0.002}
+        assert len(record["thresholds"]) == 2
+        again = run("tune", files / "posterior.nc", "--error-price", 0.002, "--draws", 20, "-o", saved)
+        assert "defer below" in again.out
+        assert "90 % interval" in again.out
+
+    def test_budget_that_no_policy_meets_exits_4_and_writes_nothing(
+        self, run: Run, files: Path, tmp_path: Path
+    ) -> None:
+        saved = tmp_path / "p.json"
+        shown = run("tune", files / "posterior.nc", "--budget", 1e-9, "--draws", 20, "-o", saved)
+        assert shown.code == 4
+        assert "Infeasible" in shown.err
+        assert re.search(r"lowest cost it reaches.* is \d", shown.err), shown.err
+        assert not saved.exists()
+
+
+class TestEvaluate:
+    def test_policy(self, run: Run, files: Path, table: Path) -> None:
+        record = run("evaluate", files / "policy.json", table, "--json").json()
+        assert record["num_queries"] == 120
+        assert 0 < record["realised_error"] < 1
+        assert record["realised_cost"] > 0
+        assert "realised" in run("evaluate", files / "policy.json", table).out
+
+    def test_frontier_has_one_row_a_point(self, run: Run, files: Path, table: Path) -> None:
+        points = run("evaluate", files / "frontier.json", table, "--json").json()["points"]
+        assert len(points) == 7
+        assert points[-1]["realised_cost"] >= points[0]["realised_cost"]
+
+    def test_policy_and_frontier_agree(self, run: Run, files: Path, table: Path) -> None:
+        single = run("evaluate", files / "policy.json", table, "--json").json()
+        point = run("evaluate", files / "frontier.json", table, "--json").json()["points"][4]
+        assert single == point
+
+
+# Bad input: one sentence, exit code 2, nothing on disk changed.
+
+
+def edit(frame: pd.DataFrame, row: int, column: str, value: object) -> pd.DataFrame:
+    frame = frame.astype({column: object})
+    frame.loc[row, column] = value
+    return frame
+
+
+def of_model(frame: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
+    frame = frame.astype({column: object})
+    frame.loc[frame["model"] == "medium-8b", column] = value
+    return frame
+
+
+BAD_TABLES = {
+    "missing column": (lambda f: f.drop(columns="confidence"), (), "confidence"),
+    "positive log-probability": (lambda f: edit(f, 7, "confidence", 0.5), (), "row 8"),
+    "probability above 1": (
+        lambda f: edit(f.assign(confidence=0.5), 7, "confidence", 1.2),
+        ("--confidence", "probability"),
+        "row 8",
+    ),
+    "unknown kind": (lambda f: f, ("--confidence", "logits"), "logprob"),
+    "label of another kind": (lambda f: edit(f, 3, "correct", "maybe"), (), "maybe"),
+    "label 2": (lambda f: edit(f.astype({"correct": int}), 3, "correct", 2), (), "row 4"),
+    "duplicate row": (lambda f: pd.concat([f, f.iloc[[5]]]), (), "row 6 and again in row 361"),
+    "no label at all": (lambda f: of_model(f, "correct", None), (), "medium-8b"),
+    "one distinct confidence": (lambda f: of_model(f, "confidence", -0.5), (), "medium-8b"),
+    "negative cost": (lambda f: edit(f, 2, "cost", -1e-5), (), "row 3"),
+    "missing cost": (lambda f: edit(f, 2, "cost", None), (), "row 3"),
+    "no cost": (lambda f: f.drop(columns="cost"), (), "cost"),
+    "unknown model": (lambda f: f, ("--models", "small-3b,medium-9b"), "medium-9b"),
+    "fewer than two models": (lambda f: f, ("--models", "small-3b"), "at least 2"),
+    "only one model": (lambda f: f[f["model"] == "small-3b"], (), "at least two"),
+    "empty": (lambda f: f.iloc[:0], (), "row"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TABLES)
+def test_bad_table(case: str, run: Run, small_frame: pd.DataFrame, tmp_path: Path) -> None:
+    spoil, flags, clue = BAD_TABLES[case]
+    path, output = tmp_path / "bad.csv", tmp_path / "p.nc"
+    spoil(small_frame).to_csv(path, index=False)
+    output.write_text("precious")
+    shown = run("fit", path, "-o", output, *flags)
+    assert shown.code == 2, shown.err
+    assert clue in shown.err
+    assert shown.err.startswith("Error: ")
+    assert len(shown.err.strip().splitlines()) == 1
+    assert "Traceback" not in shown.err
+    assert output.read_text() == "precious"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.csv", "p.nc"]
+
+
+def test_missing_files(run: Run, files: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone.csv"
+    for arguments in (
+        ("fit", gone, "-o", tmp_path / "p.nc"),
+        ("tune", gone, "--error-price", 1, "-o", tmp_path / "p.json"),
+        ("evaluate", gone, gone),
+        ("evaluate", files / "policy.json", gone),
+        ("evaluate", files / "frontier.json", gone),
+    ):
+        shown = run(*arguments)
+        assert shown.code == 2
+        assert "gone.csv" in shown.err
+        assert "does not exist" in shown.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["cut short", "not ours", "other version"])
+@pytest.mark.parametrize("name", ["policy.json", "frontier.json"])
+def test_spoiled_policy(what: str, name: str, run: Run, files: Path, table: Path, tmp_path: Path) -> None:
+    text = (files / name).read_text()
+    record = json.loads(text)
+    spoiled = {
+        "cut short": text[: len(text) // 2],
+        "not ours": json.dumps({"thresholds": [1, 2]}),
+        "other version": json.dumps(record | {"schema_version": 99}),
+    }[what]
+    path = tmp_path / name
+    path.write_text(spoiled)
+    shown = run("evaluate", path, table)
+    assert shown.code == 2
+    assert name in shown.err
+    assert {"cut short": "cut short", "not ours": "schema", "other version": "99"}[what] in shown.err
+
+
+@pytest.mark.parametrize("name", ["policy.json", "frontier.json"])
+def test_policy_with_a_spoiled_value(name: str, run: Run, files: Path, table: Path, tmp_path: Path) -> None:
+    record = json.loads((files / name).read_text())
+    holder = record if name == "policy.json" else record["points"][0]
+    for value in ("high", None, [[]]):
+        holder["thresholds"] = [value, 0.0] if value != [[]] else []
+        (tmp_path / name).write_text(json.dumps(record))
+        shown = run("evaluate", tmp_path / name, table)
+        assert shown.code == 2, shown.err
+        assert "Traceback" not in shown.err
+
+
+def test_spoiled_posterior(run: Run, files: Path, tmp_path: Path) -> None:
+    path, output = tmp_path / "p.nc", tmp_path / "policy.json"
+    output.write_text("precious")
+    path.write_bytes((files / "posterior.nc").read_bytes()[:20000])
+    shown = run("tune", path, "--error-price", 0.01, "-o", output)
+    assert shown.code == 2
+    assert "cut short" in shown.err
+    assert output.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("flags", "clue"),
+    [
+        ((), "exactly one"),
+        (("--budget", 1, "--error-price", 1), "exactly one"),
+        (("--error-price", 0), "--error-price must be positive"),
+        (("--error-price", math.nan), "--error-price must be positive"),
+        (("--error-price", 1, "--models", "small-3b,huge"), "huge"),
+        (("--error-price", 1, "--models", "small-3b"), "at least two"),
+        (("--budget", -1), "budget"),
+        (("--target-error", 2), "target_error"),
+        (("--budget", 1, "--probability", 1.5), "confidence"),
+    ],
+)
+def test_bad_request(flags: tuple, clue: str, run: Run, files: Path, tmp_path: Path) -> None:
+    output = tmp_path / "policy.json"
+    shown = run("tune", files / "posterior.nc", "--draws", 20, "-o", output, *flags)
+    assert shown.code == 2, shown.err
+    assert clue in shown.err
+    assert not output.exists()
+
+
+def test_output_that_cannot_be_written_is_refused_at_once(run: Run, table: Path, tmp_path: Path) -> None:
+    for output, clue in ((tmp_path, "is a folder"), (tmp_path / "no" / "p.nc", "does not exist")):
+        shown = run("fit", table, "-o", output)
+        assert shown.code == 2
+        assert clue in shown.err
+
+
+def test_evaluate_without_labels(run: Run, files: Path, small_frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "unlabelled.csv"
+    small_frame.drop(columns="correct").to_csv(path, index=False)
+    shown = run("evaluate", files / "policy.json", path)
+    assert shown.code == 2
+    assert "label" in shown.err or "correct" in shown.err
+
+
+def test_evaluate_other_models(run: Run, files: Path, small_frame: pd.DataFrame, tmp_path: Path) -> None:
+    path = tmp_path / "other.csv"
+    small_frame[small_frame["model"] != "medium-8b"].to_csv(path, index=False)
+    shown = run("evaluate", files / "policy.json", path)
+    assert shown.code == 2
+    assert "medium-8b" in shown.err
+
+
+# Slow: the whole job with default settings.
+
+
+def whole_job(train: Path, test: Path, folder: Path) -> None:
+    def call(*arguments: object) -> dict:
+        command = [sys.executable, "-m", "cascade_bayes.cli", *map(str, arguments), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (arguments, done.stderr)
+        return json.loads(done.stdout)
+
+    nc, frontier, policy = folder / "m.nc", folder / "frontier.json", folder / "policy.json"
+    verdict = call("fit", train, "--confidence", "logprob", "--seed", 0, "-o", nc)
+    assert verdict["converged"]
+    assert verdict["max_r_hat"] <= 1.01
+    assert verdict["min_ess_bulk"] >= 400
+    assert verdict["num_divergences"] == 0
+    assert len(call("tune", nc, "--frontier", 41, "-o", frontier)["points"]) == 41
+    call("tune", nc, "--error-price", 0.002, "-o", policy)
+    assert 0 < call("evaluate", policy, test)["realised_error"] < 1
+    assert len(call("evaluate", frontier, test)["points"]) == 41
+
+
+@pytest.mark.slow
+def test_whole_job_on_the_example(tmp_path: Path) -> None:
+    whole_job(example.train_path(), example.test_path(), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not DATA, reason="CASCADE_BAYES_DATA names no folder of real results")
+@pytest.mark.parametrize(
+    "name",
+    [p.name[: -len("-train.parquet")] for p in sorted(Path(DATA).glob("*-train.parquet"))]
+    if DATA
+    else ["none"],
+)
+def test_whole_job_on_real_results(name: str, tmp_path: Path) -> None:
+    train = Path(DATA) / f"{name}-train.parquet"
+    test = Path(DATA) / f"{name}-test.parquet"
+    whole_job(train, test if test.exists() else train, tmp_path)
