@@ -57,8 +57,13 @@ def plot_frontier(
             color=ORANGE,
             label=f"realised on {number} queries, 90 % interval",
         )
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
     ax.set_xscale("log")
-    ax.set_xlabel("expected cost, US dollars per 1000 queries")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("cost, US dollars per 1000 queries")
     ax.set_ylabel("error, %")
     ax.set_title(" > ".join(frontier.models), fontsize=9)
     ax.grid(alpha=0.25, which="both")

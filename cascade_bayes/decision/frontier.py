@@ -29,6 +29,9 @@ DEFAULT_DRAWS = 200
 """Posterior draws a decision averages over: the Monte Carlo error of a mean is 7 % of the posterior
 standard deviation, small against the uncertainty that the bands report."""
 
+PRICE_BATCH = 8
+"""Prices that are optimised side by side."""
+
 DEFAULT_PRICES = 41
 
 
@@ -99,7 +102,7 @@ def sweep(
             draw_loss,
         )
 
-    return jax.lax.map(at_price, error_prices, batch_size=8)
+    return jax.lax.map(at_price, error_prices, batch_size=PRICE_BATCH)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +255,7 @@ class Frontier:
             beside = [i for i in (best - 1, best + 1) if 0 <= i < len(self) and not holds[i]]
             if beside:
                 ends = np.sort(self.error_prices[[best, beside[0]]])
-                finer = self._refined(np.geomspace(ends[0], ends[1], 9))
+                finer = self._refined(np.geomspace(ends[0], ends[1], PRICE_BATCH + 2)[1:-1])
                 found, _ = choose(finer)
                 if found is not None:
                     return finer.policy(found, question)
@@ -408,23 +411,26 @@ def error_cost_frontier(
             f"error prices must be positive numbers, US dollars per error; got {error_prices!r}."
         )
 
+    # Whole batches: a remainder would be a second program to compile.
+    extra = -prices.size % PRICE_BATCH if prices.size > PRICE_BATCH else 0
     swept = sweep(
         tables,
         call_cost,
         is_atom,
-        jnp.asarray(prices, dtype=tables.mass.dtype),
+        jnp.asarray(np.pad(prices, (0, extra), mode="edge"), dtype=tables.mass.dtype),
         default_starts(num_thresholds, grid.num_cells),
     )
+    swept = jax.tree.map(lambda field: np.asarray(field)[: prices.size], swept)
     kept = posterior.confidence_map.select(index)
     sub_grid = Grid(grid.edges[index], grid.is_atom[index], grid.atom_raw[index])
     return Frontier(
         models=tuple(posterior.models[i] for i in members),
         error_prices=prices,
-        thresholds=sub_grid.thresholds(np.asarray(swept.positions), kept),
-        draw_thresholds=sub_grid.thresholds(np.asarray(swept.draw_positions), kept),
-        error=np.asarray(swept.error),
-        cost=np.asarray(swept.cost),
-        reach_prob=np.asarray(swept.reach_prob),
+        thresholds=sub_grid.thresholds(swept.positions, kept),
+        draw_thresholds=sub_grid.thresholds(swept.draw_positions, kept),
+        error=swept.error,
+        cost=swept.cost,
+        reach_prob=swept.reach_prob,
         context={
             "kind": posterior.data.kind,
             "call_cost": posterior.data.call_cost[index],

@@ -44,8 +44,8 @@ class Realised(NamedTuple):
             "realised_error_se": self.error_se,
             "realised_cost": self.cost,
             "realised_cost_se": self.cost_se,
-            "reach_prob": list(self.reach_prob),
-            "stop_prob": list(self.stop_prob),
+            "realised_reach_prob": list(self.reach_prob),
+            "realised_stop_prob": list(self.stop_prob),
         }
 
 

@@ -67,8 +67,8 @@ class Convergence(NamedTuple):
             return f"The chains agree: {figures}."
         return (
             f"The fit did not converge: {figures}; wanted R-hat <= {MAX_R_HAT}, bulk ESS >= "
-            f"{MIN_ESS_BULK:.0f} and no divergence. Draw more (--num-samples, --num-warmup) or raise "
-            "--target-accept."
+            f"{MIN_ESS_BULK:.0f} and no divergence. Raise num_samples, num_warmup or the target acceptance "
+            "rate."
         )
 
 

@@ -1,0 +1,141 @@
+"""Time the fit and the frontier, compilation and running apart.
+
+The table is the bundled example, or ``NAME-train.parquet`` of the folder in ``CASCADE_BAYES_DATA``. Run
+``python benchmarks/bench_fit.py [NAME] [--peer]``. With ``--peer`` the same posterior is also sampled by
+NumPyro's NUTS as it comes (dense mass matrix, start at the prior's median), with as many draws, and
+effective draws a second are compared in the one run; that takes many minutes.
+
+Compilation is what JAX reports of tracing, lowering and compiling; running is the rest of the wall time.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpyro
+
+from cascade_bayes import error_cost_frontier, example, fit, read_table
+from cascade_bayes.copulas import get_copula
+from cascade_bayes.data import CascadeData
+from cascade_bayes.inference._arviz import rhat_and_ess
+from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.model.cascade import cascade_model
+from cascade_bayes.model.likelihood import observations
+
+NUM_RUNS = 5
+NUM_PRICES = 41
+COMPILE_EVENTS = (
+    "/jax/core/compile/jaxpr_trace_duration",
+    "/jax/core/compile/jaxpr_to_mlir_module_duration",
+    "/jax/core/compile/backend_compile_duration",
+)
+
+_compiled: list[float] = []
+
+
+def _listen(event: str, duration: float, **_: Any) -> None:
+    if event in COMPILE_EVENTS:
+        _compiled.append(duration)
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float, float]:
+    """Return the result, seconds of compiling, seconds of the rest."""
+    _compiled.clear()
+    start = time.perf_counter()
+    result = call()
+    wall = time.perf_counter() - start
+    compiling = min(sum(_compiled), wall)
+    return result, compiling, wall - compiling
+
+
+def table(name: str | None) -> CascadeData:
+    if name is None:
+        return read_table(example.train_path())
+    folder = os.environ.get("CASCADE_BAYES_DATA")
+    if not folder:
+        raise SystemExit("CASCADE_BAYES_DATA must name the folder that holds NAME-train.parquet")
+    return read_table(Path(folder) / f"{name}-train.parquet")
+
+
+def smallest_ess(samples: dict[str, Any]) -> float:
+    return min(float(values.min()) for values in rhat_and_ess(samples)["ess_bulk"].values())
+
+
+def plain_nuts(data: CascadeData, posterior: Posterior) -> dict[str, Any]:
+    model = partial(
+        cascade_model,
+        layout=posterior.layout,
+        copula=get_copula(posterior.copula),
+        priors=posterior.priors,
+    )
+    chains, draws = next(iter(posterior.samples.values())).shape[:2]
+    mcmc = numpyro.infer.MCMC(
+        numpyro.infer.NUTS(
+            model, dense_mass=True, target_accept_prob=posterior.provenance["target_accept_prob"]
+        ),
+        num_warmup=posterior.provenance["num_warmup"],
+        num_samples=draws,
+        num_chains=chains,
+        chain_method="parallel",
+        progress_bar=False,
+    )
+    mcmc.run(jax.random.key(0), observations(data))
+    samples = mcmc.get_samples(group_by_chain=True)
+    return {name: samples[name] for name in posterior.samples}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "name", nargs="?", help="table of CASCADE_BAYES_DATA; the bundled example if left out"
+    )
+    parser.add_argument("--peer", action="store_true", help="also time NumPyro's NUTS as it comes")
+    options = parser.parse_args()
+    numpyro.set_host_device_count(4)
+    jax.config.update("jax_enable_x64", True)
+    jax.monitoring.register_event_duration_secs_listener(_listen)
+    data = table(options.name)
+    print(
+        f"Python {platform.python_version()}, jax {jax.__version__}, {jax.devices()[0].device_kind}, ", end=""
+    )
+    print(f"{os.cpu_count()} cores; {data.num_models} models, {data.num_queries} queries")
+
+    posterior, compiling, running = timed(lambda: fit(data, seed=0, progress=False))
+    ess = smallest_ess(dict(posterior.samples))
+    steps = posterior.sample_stats["num_steps"].mean()
+    print(f"fit, cold:            compile {compiling:7.2f} s   run {running:7.2f} s")
+    print(f"    {posterior.convergence().sentence()}")
+    print(f"    {posterior.num_draws} draws kept, {steps:.1f} leapfrog steps each")
+    own_rate = ess / (compiling + running)
+
+    def sweep() -> Any:
+        return error_cost_frontier(posterior, error_prices=NUM_PRICES)
+
+    frontier, compiling, running = timed(sweep)
+    print(f"frontier, cold:       compile {compiling:7.2f} s   run {running:7.2f} s")
+    warm = [timed(sweep) for _ in range(NUM_RUNS)]
+    medians = [statistics.median(column) for column in zip(*[w[1:] for w in warm], strict=True)]
+    print(
+        f"frontier, again:      compile {medians[0]:7.2f} s   run {medians[1]:7.2f} s (medians of {NUM_RUNS})"
+    )
+    print(f"    {len(frontier)} prices x {frontier.error.shape[1]} draws")
+
+    if options.peer:
+        samples, compiling, running = timed(lambda: plain_nuts(data, posterior))
+        peer = smallest_ess(samples)
+        print(
+            f"plain NUTS, cold:     compile {compiling:7.2f} s   run {running:7.2f} s   smallest ESS {peer:.0f}"
+        )
+        ratio = own_rate / (peer / (compiling + running))
+        print(f"smallest bulk ESS a second, fit against plain NUTS: {ratio:.1f} times")
+
+
+if __name__ == "__main__":
+    main()
