@@ -131,7 +131,7 @@ def main() -> None:
         samples, compiling, running = timed(lambda: plain_nuts(data, posterior))
         peer = smallest_ess(samples)
         print(
-            f"plain NUTS, cold:     compile {compiling:7.2f} s   run {running:7.2f} s   smallest ESS {peer:.0f}"
+            f"plain NUTS, cold:     compile {compiling:7.2f} s   run {running:7.2f} s   least ESS {peer:.0f}"
         )
         ratio = own_rate / (peer / (compiling + running))
         print(f"smallest bulk ESS a second, fit against plain NUTS: {ratio:.1f} times")

@@ -219,7 +219,7 @@ class Posterior:
         from cascade_bayes.inference import _arviz
 
         data = self.data
-        observed = {
+        observed: dict[str, np.ndarray] = {
             "confidence": data.confidence,
             "correct": data.correct.astype(np.int8),
             "labelled": data.labelled.astype(np.int8),
