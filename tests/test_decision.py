@@ -11,9 +11,9 @@ import pytest
 from jax.test_util import check_grads
 
 from cascade_bayes.copulas import GUMBEL, INDEPENDENCE
-from cascade_bayes.data import CascadeData
+from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.decision.chain import ChainTables, chain_tables, forward, tables_for_draws
-from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
+from cascade_bayes.decision.frontier import Frontier, call_cost_draws, error_cost_frontier, load_policies
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
 from cascade_bayes.decision.policy import Policy, Prediction
@@ -419,12 +419,23 @@ class TestFrontier:
         params = posterior.params(20)
         grid = make_grid(params, posterior.layout, posterior.confidence_map)
         tables = tables_for_draws(params, grid, posterior.family, (0, 1, 2))
+        call_cost = call_cost_draws(posterior.data, 20)
         for d in range(20):
             positions = grid.positions(swept.draw_thresholds[0, d], posterior.confidence_map)
             one = jax.tree.map(lambda x, d=d: x[d], tables)
-            own = forward(one, posterior.data.call_cost, grid.is_atom, positions)
+            own = forward(one, call_cost[d], grid.is_atom, positions)
             bayes = swept.cost[0, d] + price * swept.error[0, d]
             assert float(own.cost + price * own.error) <= bayes * (1 + 1e-4)
+
+    def test_call_costs_vary_as_means_of_a_sample_do(self, small_frame) -> None:
+        rng = np.random.default_rng(0)
+        cost = small_frame["cost"] * rng.lognormal(0, 0.5, 120).repeat(3)  # a long query costs all more
+        data = read_table(small_frame.assign(cost=cost))
+        draws = call_cost_draws(data, 4000)
+        np.testing.assert_allclose(draws.mean(axis=0), data.call_cost, rtol=1e-12)
+        se = data.cost.std(axis=0, ddof=1) / np.sqrt(120)
+        np.testing.assert_allclose(draws.std(axis=0), se, rtol=0.06)
+        np.testing.assert_allclose(np.corrcoef(draws.T), 1.0, atol=1e-6)
 
     def test_budget_and_target_hold_on_the_posterior(self, frontier: Frontier) -> None:
         middle = float(np.median(frontier.cost))

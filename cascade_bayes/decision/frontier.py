@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,18 +42,15 @@ class Sweep(NamedTuple):
     error: jax.Array
     cost: jax.Array
     reach_prob: jax.Array
-    loss: jax.Array
-    draw_loss: jax.Array
 
 
-@partial(jax.jit, static_argnames=("per_draw",))
+@jax.jit
 def sweep(
     tables: ChainTables,
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_prices: jax.Array,
     starts: jax.Array,
-    per_draw: bool = True,
 ) -> Sweep:
     """Optimise thresholds at every price, over all draws together and for each draw, in one program.
 
@@ -63,44 +59,28 @@ def sweep(
     tables
         Draws, fields with a leading axis.
     call_cost
-        US dollars per call, ``(num_models,)``.
+        Draws of US dollars per call, ``(num_draws, num_models)``. They are independent of the other
+        parameters, so that the mean over draws of the loss needs their mean alone.
     is_atom
         ``(num_models, num_cells)``.
     error_prices
         US dollars per wrong answer, ``(num_prices,)``.
     starts
         Starting positions, ``(num_starts, num_models - 1)``.
-    per_draw
-        Whether to find each draw's own optimum as well; static.
     """
+    mean_cost = jnp.mean(call_cost, axis=0)
 
     def at_price(price: jax.Array) -> Sweep:
-        bayes = optimise(tables, call_cost, is_atom, price, starts)
-        outcome = jax.vmap(forward, in_axes=(0, None, None, None))(
-            tables, call_cost, is_atom, bayes.positions
-        )
-        num_draws = outcome.error.shape[0]
-        if per_draw:
-            near = jnp.concatenate([bayes.positions[None], starts[:1]])
+        bayes = optimise(tables, mean_cost, is_atom, price, starts)
+        outcome = jax.vmap(forward, in_axes=(0, 0, None, None))(tables, call_cost, is_atom, bayes.positions)
+        near = jnp.concatenate([bayes.positions[None], starts[:1]])
 
-            def own(draw: ChainTables) -> tuple[jax.Array, jax.Array]:
-                one = jax.tree.map(lambda field: field[None], draw)
-                best = optimise(one, call_cost, is_atom, price, near)
-                return best.positions, best.loss
+        def own(draw: ChainTables, cost: jax.Array) -> jax.Array:
+            one = jax.tree.map(lambda field: field[None], draw)
+            return optimise(one, cost, is_atom, price, near).positions
 
-            draw_positions, draw_loss = jax.vmap(own)(tables)
-        else:
-            draw_positions = jnp.zeros((num_draws, 0), dtype=price.dtype)
-            draw_loss = jnp.zeros(0, dtype=price.dtype)
-        return Sweep(
-            bayes.positions,
-            draw_positions,
-            outcome.error,
-            outcome.cost,
-            outcome.reach_prob,
-            bayes.loss,
-            draw_loss,
-        )
+        draw_positions = jax.vmap(own)(tables, call_cost)
+        return Sweep(bayes.positions, draw_positions, outcome.error, outcome.cost, outcome.reach_prob)
 
     return jax.lax.map(at_price, error_prices, batch_size=PRICE_BATCH)
 
@@ -397,13 +377,13 @@ def error_cost_frontier(
     grid = make_grid(params, posterior.layout, posterior.confidence_map, num_cells)
     tables = tables_for_draws(params, grid, posterior.family, members)
     index = list(members)
-    call_cost = jnp.asarray(posterior.data.call_cost[index], dtype=tables.mass.dtype)
+    call_cost = call_cost_draws(posterior.data, tables.mass.shape[0])[:, index]
     is_atom = jnp.asarray(grid.is_atom[index])
     num_thresholds = len(members) - 1
     if isinstance(error_prices, (int, np.integer)):
         if error_prices < 1:
             raise InputError(f"the number of error prices must be at least 1; got {error_prices}.")
-        prices = price_range(tables, np.asarray(call_cost), int(error_prices))
+        prices = price_range(tables, posterior.data.call_cost[index], int(error_prices))
     else:
         prices = np.sort(np.asarray(error_prices, dtype=float))
     if prices.ndim != 1 or not prices.size or not np.all(np.isfinite(prices) & (prices > 0)):
@@ -415,7 +395,7 @@ def error_cost_frontier(
     extra = -prices.size % PRICE_BATCH if prices.size > PRICE_BATCH else 0
     swept = sweep(
         tables,
-        call_cost,
+        jnp.asarray(call_cost, dtype=tables.mass.dtype),
         is_atom,
         jnp.asarray(np.pad(prices, (0, extra), mode="edge"), dtype=tables.mass.dtype),
         default_starts(num_thresholds, grid.num_cells),
@@ -438,6 +418,21 @@ def error_cost_frontier(
         },
         posterior=posterior,
     )
+
+
+def call_cost_draws(data: CascadeData, num_draws: int) -> np.ndarray:
+    r"""Return posterior draws of the mean cost of a call, ``(num_draws, num_models)``, US dollars.
+
+    The Bayesian bootstrap (Rubin, Annals of Statistics 9, 1981): means under weights
+    :math:`w \sim \mathrm{Dirichlet}(1, \dots, 1)` over the queries, one :math:`w` a draw for all models,
+    because a long query costs more with each of them. The draws are scaled so that their mean is
+    ``data.call_cost``. The same table gives the same draws.
+    """
+    weights = np.random.default_rng(0).standard_exponential((num_draws, data.num_queries))
+    seen = ~np.isnan(data.cost)
+    draws = (weights @ np.where(seen, data.cost, 0.0)) / (weights @ seen)
+    mean = draws.mean(axis=0)
+    return np.asarray(draws * np.where(mean > 0, data.call_cost / np.where(mean > 0, mean, 1.0), 1.0))
 
 
 def price_range(tables: ChainTables, call_cost: np.ndarray, num_prices: int) -> np.ndarray:
