@@ -295,6 +295,8 @@ class Posterior:
             tree = _arviz.read_netcdf(source)
             record = json.loads(tree["posterior"].attrs["cascade_bayes"])
             schema, schema_version = record["schema"], record["schema_version"]
+        except ImportError:
+            raise
         except Exception as error:
             # Whatever the reader of the file format raises, it means one thing to the user.
             raise InputError(
