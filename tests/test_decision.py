@@ -24,7 +24,7 @@ from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.simulate import simulate_scores
 from cascade_bayes.transforms import ConfidenceMap
 
-NUM_SIMULATED = 400_000
+NUM_SIMULATED = 100_000
 
 
 def cascade(k: int, *, atoms: bool = True, seed: int = 0) -> tuple[CascadeParams, AtomLayout]:
