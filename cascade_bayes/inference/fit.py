@@ -81,7 +81,7 @@ def fit(
     max_rounds
         If R-hat or the effective sample size of a parameter falls short after ``num_samples`` draws, the
         chains go on for as many again, until they suffice or this many rounds are done. All draws are
-        kept.
+        kept. With 1 nothing is checked, and ArviZ need not be there.
     copula
         Family of neighbouring pairs, a name in `cascade_bayes.copulas.FAMILIES`.
     priors
