@@ -22,7 +22,6 @@ import jax
 import numpyro
 
 from cascade_bayes import error_cost_frontier, example, fit, read_table
-from cascade_bayes.copulas import get_copula
 from cascade_bayes.data import CascadeData
 from cascade_bayes.inference._arviz import rhat_and_ess
 from cascade_bayes.inference.posterior import Posterior
@@ -72,7 +71,7 @@ def plain_nuts(data: CascadeData, posterior: Posterior) -> dict[str, Any]:
     model = partial(
         cascade_model,
         layout=posterior.layout,
-        copula=get_copula(posterior.copula),
+        copulas=posterior.copulas,
         priors=posterior.priors,
     )
     chains, draws = next(iter(posterior.samples.values())).shape[:2]

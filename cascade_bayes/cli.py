@@ -68,6 +68,14 @@ def fit(
     models: Models = None,
     prices: Prices = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
+    copula: Annotated[
+        str,
+        typer.Option(
+            help="Copula family of neighbouring models; commas separate one a pair; auto picks by "
+            "leave-one-out log score.",
+            metavar="NAME|A,B,...|auto",
+        ),
+    ] = "gumbel",
     chains: Annotated[int, typer.Option(help="Markov chains.", min=1)] = 4,
     num_warmup: Annotated[int, typer.Option(help="Warm-up draws of each chain.", min=10)] = 300,
     num_samples: Annotated[int, typer.Option(help="Kept draws of each chain.", min=10)] = 1000,
@@ -97,6 +105,7 @@ def fit(
     posterior = fit_posterior(
         data,
         seed=seed,
+        copula=(_split(copula) or []) if "," in copula else copula,
         num_chains=chains,
         num_warmup=num_warmup,
         num_samples=num_samples,
@@ -113,6 +122,7 @@ def fit(
                 "fit_seconds": posterior.provenance["fit_seconds"],
                 "num_draws": posterior.num_draws,
                 "fit_digest": posterior.digest(),
+                "copulas": [family.name for family in posterior.copulas],
                 "data": data.summary(),
             }
         )

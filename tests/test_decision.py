@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from cascade_bayes.copulas import GUMBEL, INDEPENDENCE
+from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.decision.chain import ChainTables, chain_tables, forward, tables_for_draws
 from cascade_bayes.decision.frontier import Frontier, call_cost_draws, error_cost_frontier, load_policies
@@ -64,7 +64,7 @@ def lay(k: int, num_cells: int = 64, **kwargs):
     params, layout = cascade(k, **kwargs)
     draws = jax.tree.map(lambda x: x[None], params)
     grid = make_grid(draws, layout, score_map(k), num_cells)
-    tables = tables_for_draws(draws, grid, GUMBEL, tuple(range(k)))
+    tables = tables_for_draws(draws, grid, get_copulas("gumbel", k - 1), tuple(range(k)))
     return params, grid, tables
 
 
@@ -81,11 +81,13 @@ POSITIONS = {
 
 
 class TestForward:
-    @pytest.mark.parametrize("k", [2, 3, 5])
+    @pytest.mark.parametrize(
+        "k", [pytest.param(2, marks=pytest.mark.slow), 3, pytest.param(5, marks=pytest.mark.slow)]
+    )
     def test_equals_monte_carlo_of_the_same_draw(self, k: int) -> None:
         params, grid, tables = lay(k)
         z, correct = jax.jit(simulate_scores, static_argnums=(2, 3))(
-            jax.random.key(k), params, GUMBEL, NUM_SIMULATED
+            jax.random.key(k), params, get_copulas("gumbel", k - 1), NUM_SIMULATED
         )
         raw = score_map(k).from_logit(np.asarray(z).T)
         cost = np.asarray(COST[k])
@@ -137,7 +139,7 @@ class TestForward:
         figures = []
         for num_cells in (64, 256):
             grid = make_grid(draws, layout, score_map(k), num_cells)
-            tables = tables_for_draws(draws, grid, GUMBEL, tuple(range(k)))
+            tables = tables_for_draws(draws, grid, get_copulas("gumbel", k - 1), tuple(range(k)))
             thresholds = np.linspace(0.2, 1.9, k - 1)
             positions = grid.positions(thresholds, score_map(k))
             figures.append(forward(first(tables), np.asarray(COST[k]), grid.is_atom, positions))
@@ -154,7 +156,7 @@ class TestForward:
         layout = AtomLayout(np.full((2, 0), np.nan), np.full((2, 0), np.nan))
         draws = jax.tree.map(lambda x: x[None], params)
         grid = make_grid(draws, layout, score_map(2), 128)
-        tables = tables_for_draws(draws, grid, INDEPENDENCE, (0, 1))
+        tables = tables_for_draws(draws, grid, get_copulas("independence", 1), (0, 1))
         threshold = 0.4  # of the score s = sigmoid(z); P(correct | s) = s
         z = np.log(threshold / (1 - threshold))
         positions = grid.positions(score_map(2).from_logit(np.array([z, 0.0]))[:1], score_map(2))
@@ -173,9 +175,9 @@ class TestForward:
         params, layout = cascade(3)
         draws = jax.tree.map(lambda x: x[None], params)
         grid = make_grid(draws, layout, score_map(3))
-        full = first(tables_for_draws(draws, grid, GUMBEL, (0, 1, 2)))
-        skip = first(tables_for_draws(draws, grid, GUMBEL, (0, 2)))
-        tail = first(tables_for_draws(draws, grid, GUMBEL, (1, 2)))
+        full = first(tables_for_draws(draws, grid, get_copulas("gumbel", 2), (0, 1, 2)))
+        skip = first(tables_for_draws(draws, grid, get_copulas("gumbel", 2), (0, 2)))
+        tail = first(tables_for_draws(draws, grid, get_copulas("gumbel", 2), (1, 2)))
         expected = full.mass @ full.transition[0] @ full.transition[1]
         np.testing.assert_allclose(skip.mass @ skip.transition[0], expected, atol=1e-12)
         np.testing.assert_allclose(tail.mass, full.mass @ full.transition[0], atol=1e-10)
@@ -196,7 +198,9 @@ class TestForward:
         def objective(theta: jax.Array, intercept: jax.Array, concentration: jax.Array) -> jax.Array:
             margins = params.margins._replace(concentration1=concentration)
             draw = params._replace(theta=theta, intercept=intercept, margins=margins)
-            tables = chain_tables(draw, jnp.asarray(grid.edges), jnp.asarray(grid.is_atom), GUMBEL)
+            tables = chain_tables(
+                draw, jnp.asarray(grid.edges), jnp.asarray(grid.is_atom), get_copulas("gumbel", 2)
+            )
             outcome = forward(tables, jnp.asarray(COST[3]), grid.is_atom, jnp.array([9.4, 12.7]))
             return outcome.cost + 50.0 * outcome.error
 
@@ -418,7 +422,7 @@ class TestFrontier:
         swept = error_cost_frontier(posterior, error_prices=[price], num_draws=20)
         params = posterior.params(20)
         grid = make_grid(params, posterior.layout, posterior.confidence_map)
-        tables = tables_for_draws(params, grid, posterior.family, (0, 1, 2))
+        tables = tables_for_draws(params, grid, posterior.copulas, (0, 1, 2))
         call_cost = call_cost_draws(posterior.data, 20)
         for d in range(20):
             positions = grid.positions(swept.draw_thresholds[0, d], posterior.confidence_map)

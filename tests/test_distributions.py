@@ -14,8 +14,8 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade_bayes.copulas import UnitPoint
 from cascade_bayes.distributions import MarginParams, MixedMargin, mixed
+from cascade_bayes.special import UnitPoint
 
 Array = Any
 INF, NAN = np.inf, np.nan

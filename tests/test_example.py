@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cascade_bayes.copulas import get_copula
+from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import read_table
 from cascade_bayes.example import load_truth, test_path, train_path, truth_from_record
 from cascade_bayes.example.make_example import true_record, write_example
@@ -35,7 +35,7 @@ def simulated(truth):
         truth.params,
         NUM_SIMULATED,
         1,
-        copula=get_copula(truth.copula),
+        copulas=get_copulas(truth.copula, len(truth.models) - 1),
         models=truth.models,
         call_cost=truth.call_cost,
         confidence_map=truth.confidence_map,

@@ -17,7 +17,8 @@ import cascade_bayes.inference.fit as fit_module
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference import _arviz
-from cascade_bayes.inference.fit import _unconstrained, fit, laplace
+from cascade_bayes.inference.fit import fit
+from cascade_bayes.inference.laplace import laplace, unconstrained
 from cascade_bayes.inference.posterior import SCHEMA_VERSION, Posterior
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
@@ -57,7 +58,7 @@ def test_draws_keep_their_supports(small_posterior: Posterior) -> None:
 
 def test_constrained_parameters_invert_the_unconstrained(small_posterior: Posterior) -> None:
     post = small_posterior
-    start, constrain = _unconstrained(3, post.layout, post.family, post.priors)
+    start, constrain = unconstrained(3, post.layout, post.copulas, post.priors)
     assert set(start) == set(post.samples)
     for name, value in constrain(start).items():
         assert value.shape == post.samples[name].shape[2:]
@@ -245,7 +246,7 @@ class TestBadRequests:
             fit(small_data, "svi", seed=0)
 
     def test_unknown_copula(self, small_data: CascadeData) -> None:
-        with pytest.raises(InputError, match="copula must be one of gumbel, independence; got 'x'"):
+        with pytest.raises(InputError, match=r"copula must be one of independence, .*; got 'x'"):
             fit(small_data, seed=0, copula="x")
 
     @pytest.mark.parametrize("name", ["num_chains", "num_warmup", "num_samples", "max_rounds"])

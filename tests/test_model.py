@@ -14,19 +14,21 @@ import pytest
 import scipy.special as sp
 import scipy.stats
 from jax.test_util import check_grads
+from numpyro import handlers
 
-from cascade_bayes.copulas import FAMILIES
+from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.distributions import MarginParams
-from cascade_bayes.model.cascade import params_from_sites, simplex_from_logratios
+from cascade_bayes.model.cascade import params_from_sites, sample_sites, simplex_from_logratios
 from cascade_bayes.model.likelihood import Observations, log_likelihood, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
+from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import simulate
 from cascade_bayes.transforms import ConfidenceMap
 
 Array = Any
 INF, NAN = np.inf, np.nan
-GUMBEL, INDEPENDENCE = FAMILIES["gumbel"], FAMILIES["independence"]
+GUMBEL, INDEPENDENCE = get_copulas("gumbel", 2), get_copulas("independence", 2)
 
 PARAMS = CascadeParams(
     margins=MarginParams(
@@ -285,7 +287,7 @@ def simulated(seed: int) -> CascadeData:
         PARAMS,
         N,
         seed,
-        copula=GUMBEL,
+        copulas=GUMBEL,
         models=("a", "b", "c"),
         call_cost=np.array([1.0, 2.0, 5.0]),
         confidence_map=MAP,
@@ -328,12 +330,12 @@ def test_simulated_kendall_tau() -> None:
     params = PARAMS._replace(
         margins=PARAMS.margins._replace(atom_locs=jnp.full((3, 2), NAN), atom_probs=jnp.zeros((3, 2)))
     )
-    for copula, tau in ((GUMBEL, 1 - 1 / np.asarray(PARAMS.theta)), (INDEPENDENCE, np.zeros(2))):
+    for copulas, tau in ((GUMBEL, 1 - 1 / np.asarray(PARAMS.theta)), (INDEPENDENCE, np.zeros(2))):
         data = simulate(
             params,
             N,
             3,
-            copula=copula,
+            copulas=copulas,
             models=("a", "b", "c"),
             call_cost=np.ones(3),
             confidence_map=MAP,
@@ -375,7 +377,7 @@ def test_simulated_chain_over_atoms() -> None:
         PARAMS._replace(margins=margins),
         N,
         11,
-        copula=GUMBEL,
+        copulas=GUMBEL,
         models=("a", "b", "c"),
         call_cost=np.ones(3),
         confidence_map=MAP,
@@ -401,3 +403,36 @@ def test_simulated_chain_over_atoms() -> None:
         wanted = pairs[0][a, b] * pairs[1][b, c] / np.diff(edges[1])[b]
         share = np.mean((state[0] == a) & (state[1] == b) & (state[2] == c))
         assert within(share, wanted, N), (a, b, c)
+
+
+def test_each_pair_has_its_own_family_and_range_of_tau() -> None:
+    copulas = get_copulas(["frank", "clayton_90"], 2)
+    priors = Priors()
+    with handlers.seed(rng_seed=0), handlers.trace() as trace:
+        sample_sites(3, LAYOUT, copulas, priors)
+    prior = trace["tau"]["fn"]
+    draws = np.asarray(prior.sample(jax.random.key(0), (20_000,)))
+    # Either sign: mean and standard deviation as in `Priors`; one sign: the Beta distribution, mirrored.
+    assert draws[:, 0].mean() == pytest.approx(priors.tau_loc, abs=0.01)
+    assert draws[:, 0].std() == pytest.approx(priors.tau_scale, abs=0.01)
+    assert draws[:, 0].min() < -0.2
+    one, zero = priors.tau_concentration1, priors.tau_concentration0
+    assert scipy.stats.kstest(-draws[:, 1], scipy.stats.beta(one, zero).cdf).pvalue > 1e-3
+    wanted = scipy.stats.beta(one, zero).logpdf(0.3)
+    both = float(prior.log_prob(jnp.array([0.1, -0.3])) - prior.log_prob(jnp.array([0.1, -0.5])))
+    assert both == pytest.approx(wanted - scipy.stats.beta(one, zero).logpdf(0.5), abs=1e-6)
+
+    params = params_from_sites({**sites(), "tau": jnp.array([-0.3, -0.2])}, LAYOUT, copulas)
+    assert float(copulas[0].theta_to_tau(params.theta[0])) == pytest.approx(-0.3)
+    assert float(copulas[1].theta_to_tau(params.theta[1])) == pytest.approx(-0.2)
+
+
+def test_independent_pair_beside_a_dependent_one() -> None:
+    copulas = get_copulas(["independence", "gumbel"], 2)
+    params = params_from_sites({**sites(), "tau": jnp.array([0.5])}, LAYOUT, copulas)
+    np.testing.assert_allclose(params.theta, [0.0, 2.0])
+    mixed_pairs = np.asarray(likelihood(params, OBS, copulas, ATOMS))
+    plain = np.asarray(likelihood(params, OBS, INDEPENDENCE, ATOMS))
+    weak = params._replace(theta=jnp.array([1.0, 2.0]))
+    np.testing.assert_allclose(mixed_pairs, likelihood(weak, OBS, GUMBEL, ATOMS), rtol=1e-12)
+    assert not np.allclose(mixed_pairs, plain)

@@ -1,68 +1,36 @@
-"""What a bivariate copula family must offer, and tools that serve every family.
+r"""What a bivariate copula family must offer, and tools that serve every family.
 
 A copula ``C`` is a distribution function on the unit square with uniform margins (Sklar 1959;
 Nelsen, *An Introduction to Copulas*, 2006). A family is one module that fills one `Copula` record;
 adding a family is one new file, one line in the registry and one row in the test table.
 
-Points of the unit interval travel as `UnitPoint`, the pair ``(log u, log(1 - u))``, so that neither
-end loses digits: a point within 1e-300 of 1 is as exact as one within 1e-300 of 0.
+Points of the unit interval travel as `UnitPoint`, the pair ``(log u, log(1 - u))``, and so do the
+conditional probabilities (h-functions): neither end loses digits.
+
+Families are written for the open square. `on_closed_square` adds the border, where
+
+.. math:: C(u, 0) = 0, \quad C(u, 1) = u, \quad h(0 \mid u) = 0, \quad h(1 \mid u) = 1,
+
+the density is not defined (its log is ``-inf``), and gradients are 0. A conditioning point on the border
+stands for its limit from inside. "Inside" begins at ``tiny ** 0.9``, 1e-277 in 64-bit and 6e-35 in
+32-bit arithmetic, so that derivatives of ``log(-log u)`` do not overflow; closer to an end the
+functions are constant.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.special import log1mexp
+from cascade_bayes.special import UnitPoint, unit_point_from_logit
 
-
-class UnitPoint(NamedTuple):
-    """A point ``u`` of ``[0, 1]``, held as ``(log u, log(1 - u))``; fields of any one shape."""
-
-    log_u: jax.Array
-    log_1mu: jax.Array
-
-    @property
-    def value(self) -> jax.Array:
-        """The point itself, ``u``."""
-        return jnp.exp(self.log_u)
-
-    def flip(self) -> UnitPoint:
-        """Return the point ``1 - u``."""
-        return UnitPoint(self.log_1mu, self.log_u)
-
-
-def unit_point(u: jax.Array) -> UnitPoint:
-    """Return ``u`` in ``[0, 1]``, any shape, as a `UnitPoint`.
-
-    Examples
-    --------
-    >>> float(unit_point(0.25).value)
-    0.25
-    """
-    u = jnp.asarray(u, dtype=jnp.result_type(float, u))
-    return UnitPoint(jnp.log(u), jnp.log1p(-u))
-
-
-def unit_point_from_logs(log_u: jax.Array, log_1mu: jax.Array) -> UnitPoint:
-    """Return the `UnitPoint` whose smaller side is trusted and whose larger is recomputed from it.
-
-    Sums of tail probabilities (mixtures, atoms plus a continuous part) are exact to relative
-    precision on each side separately, but the larger side then forgets the smaller one:
-    ``log u`` near 0 carries ``1 - u`` only to absolute precision. ``log1mexp`` restores it.
-    """
-    upper_is_small = log_1mu < log_u
-    safe_small = jnp.where(upper_is_small, log_1mu, log_u)
-    # At u = 1/2 exactly both sides agree; -inf maps to 0 with a zero gradient.
-    safe_small = jnp.minimum(safe_small, -1e-3)
-    other = log1mexp(safe_small)
-    return UnitPoint(jnp.where(upper_is_small, other, log_u), jnp.where(upper_is_small, log_1mu, other))
-
-
-BinaryFunction = Callable[[UnitPoint, UnitPoint, jax.Array], jax.Array]
+Function = Callable[[UnitPoint, UnitPoint, jax.Array], jax.Array]
+Conditional = Callable[[UnitPoint, UnitPoint, jax.Array], UnitPoint]
+Map = Callable[[jax.Array], jax.Array]
 
 
 class Copula(NamedTuple):
@@ -77,27 +45,130 @@ class Copula(NamedTuple):
     cdf
         ``C(u, v; theta)``, with ``C(u, 0) = 0`` and ``C(u, 1) = u`` exactly.
     h_v_given_u
-        ``P(V <= v | U = u) = dC/du``, 0 at ``v = 0`` and 1 at ``v = 1``.
+        ``P(V <= v | U = u) = dC/du`` with both of its logs, 0 at ``v = 0`` and 1 at ``v = 1``.
     h_u_given_v
-        ``P(U <= u | V = v) = dC/dv``.
+        ``P(U <= u | V = v) = dC/dv`` likewise.
     tau_to_theta, theta_to_tau
         Kendall's tau to the parameter and back.
+    tail_dependence
+        ``theta -> (lower, upper)``: the limits of ``P(V <= q | U <= q)`` for ``q -> 0`` and of
+        ``P(V > q | U > q)`` for ``q -> 1``.
+    theta_range, tau_range
+        Open intervals of the parameter and of Kendall's tau.
     has_theta
         Whether the family has a parameter at all.
     """
 
     name: str
-    log_density: BinaryFunction
-    cdf: BinaryFunction
-    h_v_given_u: BinaryFunction
-    h_u_given_v: BinaryFunction
-    tau_to_theta: Callable[[jax.Array], jax.Array]
-    theta_to_tau: Callable[[jax.Array], jax.Array]
+    log_density: Function
+    cdf: Function
+    h_v_given_u: Conditional
+    h_u_given_v: Conditional
+    tau_to_theta: Map
+    theta_to_tau: Map
+    tail_dependence: Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+    theta_range: tuple[float, float]
+    tau_range: tuple[float, float]
     has_theta: bool = True
 
 
+def closest_to_end(dtype: Any) -> float:
+    """Distance from 0 and 1 at which "inside" begins."""
+    return float(jnp.finfo(dtype).tiny) ** 0.9
+
+
+def interior(point: UnitPoint) -> tuple[UnitPoint, jax.Array]:
+    """Return a stand-in inside the open interval, and where ``point`` itself is inside.
+
+    The stand-in is 1/2 on the border. Both of its logs are strictly negative and agree: where one side
+    was rounded to 0, it is recomputed from the other, ``log(1 - u) <= -u``.
+    """
+    closest = closest_to_end(point.log_u.dtype)
+    inside = jnp.isfinite(point.log_u) & jnp.isfinite(point.log_1mu)
+    half = -math.log(2.0)
+    log_u = jnp.clip(jnp.where(inside, point.log_u, half), math.log(closest), -closest)
+    log_1mu = jnp.clip(jnp.where(inside, point.log_1mu, half), math.log(closest), -closest)
+    return UnitPoint(jnp.minimum(log_u, -jnp.exp(log_1mu)), jnp.minimum(log_1mu, -jnp.exp(log_u))), inside
+
+
+def nearest_interior(point: UnitPoint) -> UnitPoint:
+    """Return the point itself, or the interior point next to it if it lies on the border."""
+    closest = closest_to_end(point.log_u.dtype)
+    inner, inside = interior(point)
+    low = UnitPoint(jnp.full_like(inner.log_u, math.log(closest)), jnp.full_like(inner.log_u, -closest))
+    at_zero = point.log_u < point.log_1mu
+    end = UnitPoint(jnp.where(at_zero, low.log_u, low.log_1mu), jnp.where(at_zero, low.log_1mu, low.log_u))
+    return UnitPoint(*(jnp.where(inside, a, b) for a, b in zip(inner, end, strict=True)))
+
+
+def on_closed_square(
+    log_density: Function, cdf: Function, h_v_given_u: Conditional, h_u_given_v: Conditional
+) -> tuple[Function, Function, Conditional, Conditional]:
+    """Extend a family's four functions from the open to the closed square."""
+
+    def closed_log_density(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
+        (u, inside_u), (v, inside_v) = interior(u), interior(v)
+        return jnp.where(inside_u & inside_v, log_density(u, v, theta), -jnp.inf)
+
+    def closed_cdf(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
+        border = jnp.exp(u.log_u + v.log_u)  # one factor is 0 or 1
+        (u, inside_u), (v, inside_v) = interior(u), interior(v)
+        return jnp.where(inside_u & inside_v, cdf(u, v, theta), border)
+
+    def close(h: Conditional, first: bool) -> Conditional:
+        def closed_h(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> UnitPoint:
+            of, given = (u, v) if first else (v, u)
+            inner, inside = interior(of)
+            given = nearest_interior(given)
+            value = h(inner, given, theta) if first else h(given, inner, theta)
+            return UnitPoint(
+                jnp.where(inside, value.log_u, of.log_u), jnp.where(inside, value.log_1mu, of.log_1mu)
+            )
+
+        return closed_h
+
+    return closed_log_density, closed_cdf, close(h_v_given_u, False), close(h_u_given_v, True)
+
+
+def exchanged(h: Conditional) -> Conditional:
+    """Return the other h-function of a family that is symmetric in its arguments."""
+    return lambda u, v, theta: h(v, u, theta)
+
+
+def inverse_by_newton(function: Map, start: Map, num_steps: int) -> Map:
+    """Invert an increasing function of one real variable, with its derivative.
+
+    Parameters
+    ----------
+    function
+        Differentiable.
+    start
+        A first guess, close enough for ``num_steps`` Newton steps to reach rounding.
+    num_steps
+        How many; no test of convergence inside.
+    """
+
+    def slope(x: jax.Array) -> jax.Array:
+        return jax.jvp(function, (x,), (jnp.ones_like(x),))[1]
+
+    @jax.custom_jvp
+    def inverse(y: jax.Array) -> jax.Array:
+        x = start(y)
+        for _ in range(num_steps):
+            x = x - (function(x) - y) / slope(x)
+        return x
+
+    @inverse.defjvp
+    def _jvp(primals: tuple[Any], tangents: tuple[Any]) -> tuple[jax.Array, jax.Array]:
+        (y,), (dot,) = primals, tangents
+        x = inverse(y)
+        return x, dot / slope(x)
+
+    return lambda y: inverse(jnp.asarray(y, dtype=jnp.result_type(float, y)))
+
+
 def inverse_h_v_given_u(
-    copula: Copula, u: UnitPoint, probability: jax.Array, theta: jax.Array, num_steps: int = 80
+    copula: Copula, u: UnitPoint, probability: UnitPoint, theta: jax.Array, num_steps: int = 80
 ) -> UnitPoint:
     """Solve ``h_v_given_u(v | u) = probability`` for ``v``, elementwise.
 
@@ -112,7 +183,7 @@ def inverse_h_v_given_u(
     u
         Conditioning point.
     probability
-        Values in (0, 1), of the shape of ``u``.
+        Points of the shape of ``u``; the smaller of their tails is compared.
     theta
         Copula parameter, broadcast against the rest.
     num_steps
@@ -123,16 +194,16 @@ def inverse_h_v_given_u(
     UnitPoint
         The conditional quantile, by which ``(u, v)`` is sampled from ``C``.
     """
-    shape = jnp.broadcast_shapes(u.log_u.shape, jnp.shape(probability), jnp.shape(theta))
+    shape = jnp.broadcast_shapes(u.log_u.shape, probability.log_u.shape, jnp.shape(theta))
+    upper_half = probability.log_1mu < probability.log_u
     low = jnp.full(shape, -745.0, dtype=u.log_u.dtype)
 
     def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bracket
         mid = 0.5 * (low + high)
-        point = UnitPoint(jax.nn.log_sigmoid(mid), jax.nn.log_sigmoid(-mid))
-        below = copula.h_v_given_u(u, point, theta) < probability
+        h = copula.h_v_given_u(u, unit_point_from_logit(mid), theta)
+        below = jnp.where(upper_half, h.log_1mu > probability.log_1mu, h.log_u < probability.log_u)
         return jnp.where(below, mid, low), jnp.where(below, high, mid)
 
     low, high = jax.lax.fori_loop(0, num_steps, halve, (low, -low))
-    mid = 0.5 * (low + high)
-    return UnitPoint(jax.nn.log_sigmoid(mid), jax.nn.log_sigmoid(-mid))
+    return unit_point_from_logit(0.5 * (low + high))

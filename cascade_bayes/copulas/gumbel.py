@@ -3,10 +3,18 @@ r"""Gumbel copula: upper-tail dependence, Kendall's tau in [0, 1).
 .. math::
 
     C(u, v) = \exp(-A), \quad A = (x^\theta + y^\theta)^{1/\theta}, \quad
-    x = -\log u,\; y = -\log v, \quad \theta \ge 1, \quad \tau = 1 - 1/\theta .
+    x = -\log u,\; y = -\log v, \quad \theta \ge 1, \quad \tau = 1 - 1/\theta,
+    \quad \lambda_U = 2 - 2^{1/\theta} .
+
+With :math:`r = \log A - \log x \ge 0`,
+
+.. math::
+
+    \log h(v \mid u) = -x\,(e^r - 1) - (\theta - 1)\,r, \qquad
+    \log c = x + y - A + (\theta-1)(\log x + \log y) + (1-2\theta)\log A + \log(A+\theta-1) .
 
 Source: Nelsen (2006), family 4.2.4; Zellinger & Thomson (arXiv 2501.09345), section 3, use it
-between neighbouring models of a cascade. All formulas are evaluated from ``log x`` and ``log y``.
+between neighbouring models of a cascade.
 """
 
 from __future__ import annotations
@@ -14,16 +22,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.copulas.base import Copula, UnitPoint
+from cascade_bayes.copulas.base import Copula, exchanged, on_closed_square
+from cascade_bayes.special import UnitPoint, log1mexp
 
 # notation: x = -log u, y = -log v, A = (x**theta + y**theta)**(1/theta), l* = log of *.
-
-
-def _log_minus_log(point: UnitPoint) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return ``x = -log u`` and ``log x`` at an interior stand-in, and where ``u`` is interior."""
-    interior = (point.log_u < 0) & (point.log_u > -jnp.inf)
-    x = jnp.where(interior, -point.log_u, 1.0)
-    return x, jnp.log(x), interior
 
 
 def _log_a(lx: jax.Array, ly: jax.Array, theta: jax.Array) -> jax.Array:
@@ -32,60 +34,42 @@ def _log_a(lx: jax.Array, ly: jax.Array, theta: jax.Array) -> jax.Array:
     return jnp.maximum(lx, ly) + jnp.log1p(jnp.exp(-theta * jnp.abs(gap))) / theta
 
 
-def log_density(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
-    r"""Return the log of the density.
-
-    .. math::
-
-        \log c = -A + x + y + (\theta-1)(\log x + \log y) + (1-2\theta)\log A + \log(A+\theta-1) .
-
-    ``-inf`` on the border of the square, where the density is not defined.
-    """
-    x, lx, interior_u = _log_minus_log(u)
-    y, ly, interior_v = _log_minus_log(v)
+def _log_density(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
+    x, y = -u.log_u, -v.log_u
+    lx, ly = jnp.log(x), jnp.log(y)
     la = _log_a(lx, ly, theta)
     a = jnp.exp(la)
-    value = x + y - a + (theta - 1) * (lx + ly - la) - theta * la + jnp.log(a + (theta - 1))
-    return jnp.where(interior_u & interior_v, value, -jnp.inf)
+    return x + y - a + (theta - 1) * (lx + ly - la) - theta * la + jnp.log(a + (theta - 1))
 
 
-def cdf(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
-    """Return ``C(u, v)``; exact on the border: 0 where a point is 0, the other where one is 1."""
-    _, lx, interior_u = _log_minus_log(u)
-    _, ly, interior_v = _log_minus_log(v)
-    inside = jnp.exp(-jnp.exp(_log_a(lx, ly, theta)))
-    border = jnp.exp(u.log_u + v.log_u)  # one factor is 0 or 1
-    return jnp.where(interior_u & interior_v, inside, border)
+def _cdf(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
+    return jnp.exp(-jnp.exp(_log_a(jnp.log(-u.log_u), jnp.log(-v.log_u), theta)))
 
 
-def h_v_given_u(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
-    r"""Return :math:`\partial C/\partial u = \exp\{x - A + (\theta-1)(\log x - \log A)\}`.
-
-    At ``u`` = 0 or 1 the limit from inside at distance ``tiny`` is returned; at ``v`` = 0 or 1 the
-    value is 0 or 1 exactly.
-    """
-    tiny = jnp.finfo(u.log_u.dtype).tiny
-    log_u = jnp.clip(u.log_u, jnp.log(tiny), -tiny)
-    _, ly, interior_v = _log_minus_log(v)
-    x = -log_u
-    lx = jnp.log(x)
-    la = _log_a(lx, ly, theta)
-    inside = jnp.exp(x - jnp.exp(la) + (theta - 1) * (lx - la))
-    border = jnp.where(v.log_u < 0, 0.0, 1.0)
-    return jnp.where(interior_v, inside, border)
+def _h_v_given_u(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> UnitPoint:
+    x = -u.log_u
+    gap = jnp.log(-v.log_u) - jnp.log(x)
+    r = jnp.maximum(gap, 0.0) + jnp.log1p(jnp.exp(-theta * jnp.abs(gap))) / theta
+    log_h = -x * jnp.expm1(r) - (theta - 1) * r
+    return UnitPoint(log_h, log1mexp(log_h))
 
 
-def h_u_given_v(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
-    """Return ``dC/dv``; the family is symmetric in its arguments."""
-    return h_v_given_u(v, u, theta)
+_density, _c, _h, _ = on_closed_square(_log_density, _cdf, _h_v_given_u, exchanged(_h_v_given_u))
+
+
+def _tail_dependence(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.zeros_like(theta), 2 - jnp.exp2(1 / theta)
 
 
 GUMBEL = Copula(
     name="gumbel",
-    log_density=log_density,
-    cdf=cdf,
-    h_v_given_u=h_v_given_u,
-    h_u_given_v=h_u_given_v,
+    log_density=_density,
+    cdf=_c,
+    h_v_given_u=_h,
+    h_u_given_v=exchanged(_h),
     tau_to_theta=lambda tau: 1.0 / (1.0 - tau),
     theta_to_tau=lambda theta: 1.0 - 1.0 / theta,
+    tail_dependence=_tail_dependence,
+    theta_range=(1.0, float("inf")),
+    tau_range=(0.0, 1.0),
 )

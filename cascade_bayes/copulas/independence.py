@@ -5,36 +5,37 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.copulas.base import Copula, UnitPoint
+from cascade_bayes.copulas.base import Copula, exchanged
+from cascade_bayes.special import UnitPoint
 
 
-def log_density(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
-    """Return 0, the log density of a uniform pair."""
+def _log_density(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
     return jnp.zeros(jnp.broadcast_shapes(u.log_u.shape, v.log_u.shape), dtype=u.log_u.dtype)
 
 
-def cdf(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
-    """Return ``u v``."""
+def _cdf(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
     return jnp.exp(u.log_u + v.log_u)
 
 
-def h_v_given_u(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
-    """Return ``v``."""
-    return jnp.broadcast_to(v.value, jnp.broadcast_shapes(u.log_u.shape, v.log_u.shape))
+def _h_v_given_u(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> UnitPoint:
+    shape = jnp.broadcast_shapes(u.log_u.shape, v.log_u.shape)
+    return UnitPoint(jnp.broadcast_to(v.log_u, shape), jnp.broadcast_to(v.log_1mu, shape))
 
 
-def h_u_given_v(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
-    """Return ``u``."""
-    return h_v_given_u(v, u, theta)
+def _tail_dependence(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jnp.zeros_like(theta), jnp.zeros_like(theta)
 
 
 INDEPENDENCE = Copula(
     name="independence",
-    log_density=log_density,
-    cdf=cdf,
-    h_v_given_u=h_v_given_u,
-    h_u_given_v=h_u_given_v,
-    tau_to_theta=jnp.ones_like,
+    log_density=_log_density,
+    cdf=_cdf,
+    h_v_given_u=_h_v_given_u,
+    h_u_given_v=exchanged(_h_v_given_u),
+    tau_to_theta=jnp.zeros_like,
     theta_to_tau=jnp.zeros_like,
+    tail_dependence=_tail_dependence,
+    theta_range=(0.0, 0.0),
+    tau_range=(0.0, 0.0),
     has_theta=False,
 )

@@ -18,43 +18,25 @@ Biometrics 65 (2009), section 2 (mixed margins).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
 
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.copulas.base import Copula, UnitPoint
-
-
-class MarginPoint(NamedTuple):
-    """A value of a mixed margin as the copula sees it.
-
-    Attributes
-    ----------
-    upper, lower
-        ``F(x)`` and ``F(x-)``; equal where ``x`` is not an atom.
-    is_atom
-        Whether ``x`` is a point mass.
-    log_mass
-        ``log(F(x) - F(x-))`` where ``x`` is an atom, any finite number elsewhere.
-    """
-
-    upper: UnitPoint
-    lower: UnitPoint
-    is_atom: jax.Array
-    log_mass: jax.Array
+from cascade_bayes.copulas.base import Copula
+from cascade_bayes.distributions.mixed import MarginPoint
+from cascade_bayes.special import UnitPoint, log_difference
 
 
 def _safe(point: UnitPoint, use: jax.Array) -> UnitPoint:
     """Replace unused points by 1/2, so that no gradient comes from outside the domain."""
-    half = jnp.log(jnp.asarray(0.5, dtype=point.log_u.dtype))
+    half = -math.log(2.0)
     return UnitPoint(jnp.where(use, point.log_u, half), jnp.where(use, point.log_1mu, half))
 
 
-def _log_positive(value: jax.Array, use: jax.Array) -> jax.Array:
-    """``log`` of a probability computed as a difference: rounding may leave it at or below 0."""
-    tiny = jnp.finfo(value.dtype).tiny
-    return jnp.log(jnp.maximum(jnp.where(use, value, 1.0), tiny))
+def _floor(log_mass: jax.Array) -> jax.Array:
+    """Keep a log probability finite where rounding left nothing of it."""
+    return jnp.maximum(log_mass, math.log(jnp.finfo(log_mass.dtype).tiny))
 
 
 def log_copula_ratio(
@@ -88,17 +70,19 @@ def log_copula_ratio(
     if has_atoms[0]:
         use = left.is_atom & ~right.is_atom
         v = _safe(right.upper, use)
-        mass = copula.h_u_given_v(_safe(left.upper, use), v, theta) - copula.h_u_given_v(
-            _safe(left.lower, use), v, theta
+        log_mass = log_difference(
+            copula.h_u_given_v(_safe(left.upper, use), v, theta),
+            copula.h_u_given_v(_safe(left.lower, use), v, theta),
         )
-        result = jnp.where(use, _log_positive(mass, use) - left.log_mass, result)
+        result = jnp.where(use, _floor(log_mass) - left.log_mass, result)
     if has_atoms[1]:
         use = ~left.is_atom & right.is_atom
         u = _safe(left.upper, use)
-        mass = copula.h_v_given_u(u, _safe(right.upper, use), theta) - copula.h_v_given_u(
-            u, _safe(right.lower, use), theta
+        log_mass = log_difference(
+            copula.h_v_given_u(u, _safe(right.upper, use), theta),
+            copula.h_v_given_u(u, _safe(right.lower, use), theta),
         )
-        result = jnp.where(use, _log_positive(mass, use) - right.log_mass, result)
+        result = jnp.where(use, _floor(log_mass) - right.log_mass, result)
     if has_atoms[0] and has_atoms[1]:
         use = left.is_atom & right.is_atom
         mass = rectangle(
@@ -109,7 +93,9 @@ def log_copula_ratio(
             _safe(right.upper, use),
             theta,
         )
-        result = jnp.where(use, _log_positive(mass, use) - left.log_mass - right.log_mass, result)
+        # A difference of numbers up to 1: rounding may leave it at or below 0.
+        positive = jnp.maximum(jnp.where(use, mass, 1.0), jnp.finfo(mass.dtype).tiny)
+        result = jnp.where(use, jnp.log(positive) - left.log_mass - right.log_mass, result)
     return result
 
 

@@ -32,11 +32,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.copulas import Copula, UnitPoint
+from cascade_bayes.copulas import Copula
 from cascade_bayes.decision.grid import Grid
 from cascade_bayes.distributions import mixed
 from cascade_bayes.model.likelihood import correctness_logit
 from cascade_bayes.model.params import CascadeParams
+from cascade_bayes.special import UnitPoint
 
 
 class ChainTables(NamedTuple):
@@ -81,7 +82,7 @@ def chain_tables(
     params: CascadeParams,
     edges: jax.Array,
     is_atom: jax.Array,
-    copula: Copula,
+    copulas: tuple[Copula, ...],
     members: tuple[int, ...] | None = None,
 ) -> ChainTables:
     """Build the tables of one draw.
@@ -92,8 +93,8 @@ def chain_tables(
         One draw.
     edges, is_atom
         The grid's arrays, of all models.
-    copula
-        Family of the neighbouring pairs.
+    copulas
+        Family of each neighbouring pair of all models.
     members
         Ascending indices of the models of the cascade; all if None. Static.
     """
@@ -143,7 +144,7 @@ def chain_tables(
 
     transitions, slopes = [], []
     for i in range(members[0], members[-1]):
-        table = _transition(boundary, i, copula, params.theta[i])
+        table = _transition(boundary, i, copulas[i], params.theta[i])
         transitions.append(table)
         slopes.append(jnp.where(is_atom[i][:, None], 0.0, _slope(table, is_atom[i])))
     steps, step_slopes = [], []
@@ -173,16 +174,9 @@ def _curve_logit(z: jax.Array, params: CascadeParams) -> jax.Array:
 
 
 def _transition(boundary: UnitPoint, i: int, copula: Copula, theta: jax.Array) -> jax.Array:
-    def outer(point: UnitPoint, axis: int) -> UnitPoint:
-        shape = (-1, 1) if axis == 0 else (1, -1)
-        num = point.log_u.shape[-1]
-        return UnitPoint(
-            *(jnp.broadcast_to(field.reshape(shape), (num, num)) for field in (point.log_u, point.log_1mu))
-        )
-
-    u = UnitPoint(boundary.log_u[i], boundary.log_1mu[i])
-    v = UnitPoint(boundary.log_u[i + 1], boundary.log_1mu[i + 1])
-    cdf = copula.cdf(outer(u, 0), outer(v, 1), theta)
+    u = UnitPoint(boundary.log_u[i][:, None], boundary.log_1mu[i][:, None])
+    v = UnitPoint(boundary.log_u[i + 1][None], boundary.log_1mu[i + 1][None])
+    cdf = copula.cdf(u, v, theta)
     joint = jnp.maximum(jnp.diff(jnp.diff(cdf, axis=0), axis=1), 0.0)
     mass = jnp.sum(joint, axis=1, keepdims=True)
     has_mass = mass > 0
@@ -256,18 +250,22 @@ def forward(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, posit
 
 
 def tables_for_draws(
-    params: CascadeParams, grid: Grid, copula: Copula, members: tuple[int, ...]
+    params: CascadeParams, grid: Grid, copulas: tuple[Copula, ...], members: tuple[int, ...]
 ) -> ChainTables:
     """Build the tables of many draws, in sequence over draws so that memory stays bounded."""
     dtype = params.intercept.dtype
     edges, is_atom = jnp.asarray(grid.edges, dtype=dtype), jnp.asarray(grid.is_atom)
-    return _tables_for_draws(params, edges, is_atom, copula, members)
+    return _tables_for_draws(params, edges, is_atom, copulas, members)
 
 
 def _build(
-    params: CascadeParams, edges: jax.Array, is_atom: jax.Array, copula: Copula, members: tuple[int, ...]
+    params: CascadeParams,
+    edges: jax.Array,
+    is_atom: jax.Array,
+    copulas: tuple[Copula, ...],
+    members: tuple[int, ...],
 ) -> ChainTables:
-    return jax.lax.map(lambda draw: chain_tables(draw, edges, is_atom, copula, members), params)
+    return jax.lax.map(lambda draw: chain_tables(draw, edges, is_atom, copulas, members), params)
 
 
 _tables_for_draws = jax.jit(_build, static_argnums=(3, 4))

@@ -375,7 +375,7 @@ def error_cost_frontier(
     members = _members(posterior, models)
     params = posterior.params(num_draws)
     grid = make_grid(params, posterior.layout, posterior.confidence_map, num_cells)
-    tables = tables_for_draws(params, grid, posterior.family, members)
+    tables = tables_for_draws(params, grid, posterior.copulas, members)
     index = list(members)
     call_cost = call_cost_draws(posterior.data, tables.mass.shape[0])[:, index]
     is_atom = jnp.asarray(grid.is_atom[index])

@@ -1,5 +1,5 @@
 """Distributions of one model's confidence: beta mixtures with point masses."""
 
-from cascade_bayes.distributions.mixed import MarginParams, MixedMargin
+from cascade_bayes.distributions.mixed import MarginParams, MarginPoint, MixedMargin
 
-__all__ = ["MarginParams", "MixedMargin"]
+__all__ = ["MarginParams", "MarginPoint", "MixedMargin"]

@@ -19,8 +19,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.copulas.base import UnitPoint, unit_point_from_logs
-from cascade_bayes.special import betaln, logit_betainc
+from cascade_bayes.special import UnitPoint, betaln, logit_betainc, unit_point_from_logs
 
 
 def log_density(

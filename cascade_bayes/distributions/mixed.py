@@ -23,9 +23,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from cascade_bayes.copulas.base import UnitPoint, unit_point_from_logs
-from cascade_bayes.copulas.pair import MarginPoint
 from cascade_bayes.distributions import beta_mixture
+from cascade_bayes.special import UnitPoint, unit_point_from_logs
 
 
 class MarginParams(NamedTuple):
@@ -51,6 +50,25 @@ class MarginParams(NamedTuple):
     def continuous_prob(self) -> jax.Array:
         """Probability of the continuous part."""
         return 1.0 - jnp.sum(self.atom_probs, axis=-1)
+
+
+class MarginPoint(NamedTuple):
+    """A value of a mixed margin as a copula sees it.
+
+    Attributes
+    ----------
+    upper, lower
+        ``F(x)`` and ``F(x-)``; equal where ``x`` is not an atom.
+    is_atom
+        Whether ``x`` is a point mass.
+    log_mass
+        ``log(F(x) - F(x-))`` where ``x`` is an atom, any finite number elsewhere.
+    """
+
+    upper: UnitPoint
+    lower: UnitPoint
+    is_atom: jax.Array
+    log_mass: jax.Array
 
 
 def point(z: jax.Array, params: MarginParams) -> MarginPoint:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from cascade_bayes.copulas import get_copula
+from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.example import SCHEMA, SCHEMA_VERSION, truth_from_record
 from cascade_bayes.model.simulate import simulate
@@ -149,7 +149,7 @@ def write_example(folder: Path) -> None:
             truth.params,
             num_queries,
             SEEDS[part],
-            copula=get_copula(truth.copula),
+            copulas=get_copulas(truth.copula, len(truth.models) - 1),
             models=truth.models,
             call_cost=truth.call_cost,
             confidence_map=truth.confidence_map,

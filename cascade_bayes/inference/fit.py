@@ -20,7 +20,7 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -28,18 +28,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from numpyro import handlers
-from numpyro.distributions import biject_to
 from numpyro.infer import MCMC, NUTS
 from numpyro.infer.util import potential_energy
 
-from cascade_bayes.copulas import Copula, get_copula
+from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, check_fittable
 from cascade_bayes.errors import DataWarning, InputError
+from cascade_bayes.inference.laplace import laplace, unconstrained
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.model.cascade import cascade_model, sample_sites
+from cascade_bayes.inference.select import choose_copulas
+from cascade_bayes.model.cascade import cascade_model
 from cascade_bayes.model.likelihood import observations
-from cascade_bayes.model.params import AtomLayout, find_atoms
+from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 
 METHODS = ("nuts",)
@@ -59,7 +59,7 @@ def fit(
     num_warmup: int = 300,
     num_samples: int = 1000,
     max_rounds: int = 3,
-    copula: str = "gumbel",
+    copula: str | Sequence[str] = "gumbel",
     priors: Priors | None = None,
     target_accept_prob: float = 0.85,
     progress: bool = True,
@@ -83,7 +83,9 @@ def fit(
         chains go on for as many again, until they suffice or this many rounds are done. All draws are
         kept. With 1 nothing is checked, and ArviZ need not be there.
     copula
-        Family of neighbouring pairs, a name in `cascade_bayes.copulas.FAMILIES`.
+        Family of neighbouring pairs: one name for all of them, or one a pair, from
+        `cascade_bayes.copulas.FAMILIES`; ``"auto"`` picks for each pair the family with the highest
+        leave-one-out log score (`cascade_bayes.inference.select`).
     priors
         Hyperparameters; the defaults of `Priors` if None.
     target_accept_prob
@@ -129,14 +131,18 @@ def fit(
         )
     priors = priors or Priors()
     layout = find_atoms(data)
-    family = get_copula(copula)
     obs = observations(data)
 
     began = time.perf_counter()
-    start, constrain = _unconstrained(data.num_models, layout, family, priors)
+    selection = None
+    if copula == "auto":
+        selection = choose_copulas(obs, layout, priors)
+        copula = selection.names
+    copulas = get_copulas(copula, data.num_models - 1)
+    start, constrain = unconstrained(data.num_models, layout, copulas, priors)
 
     def potential(z: Any) -> jax.Array:
-        return potential_energy(cascade_model, (obs, layout, family, priors), {}, z)
+        return potential_energy(cascade_model, (obs, layout, copulas, priors), {}, z)
 
     mode, covariance = laplace(potential, start)
     eigenvalues, vectors = np.linalg.eigh(covariance)
@@ -179,7 +185,7 @@ def fit(
             sample_stats=stats,
             data=data,
             layout=layout,
-            copula=copula,
+            copulas=copulas,
             priors=priors,
             provenance={
                 "method": method,
@@ -188,6 +194,7 @@ def fit(
                 "target_accept_prob": target_accept_prob,
                 "fit_seconds": time.perf_counter() - began,
                 "versions": _versions(),
+                **({} if selection is None else {"copula_selection": selection.to_dict(data.models)}),
                 "device": jax.devices()[0].device_kind,
             },
         )
@@ -200,70 +207,6 @@ def fit(
         samples = {k: np.concatenate([v, more[k]], axis=1) for k, v in samples.items()}
         stats = {k: np.concatenate([v, more_stats[k]], axis=1) for k, v in stats.items()}
     return posterior()
-
-
-def _unconstrained(
-    num_models: int, layout: AtomLayout, family: Copula, priors: Priors
-) -> tuple[dict[str, jax.Array], Callable[[Any], dict[str, jax.Array]]]:
-    """Zeros of the shape of the unconstrained parameters, and the map to constrained ones."""
-    transforms: dict[str, Any] = {}
-
-    def shapes() -> dict[str, jax.Array]:
-        with handlers.seed(rng_seed=0), handlers.trace() as trace:
-            sample_sites(num_models, layout, family, priors)
-        for name, site in trace.items():
-            transforms[name] = biject_to(site["fn"].support)
-        return {k: transform.inv(trace[k]["value"]) for k, transform in transforms.items()}
-
-    start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes))
-    return start, lambda z: {k: transforms[k](v) for k, v in z.items()}
-
-
-def laplace(potential: Callable[[Any], jax.Array], start: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mode and the covariance of the normal that matches the curvature there.
-
-    The mode is found by L-BFGS-B (SciPy); the Hessian is the central difference of the gradient, which
-    needs no other compiled program than the gradient. Directions in which the curvature is below 0.1
-    (flatter than a standard deviation of 3 on the unconstrained scale, or not convex) get that value.
-
-    Parameters
-    ----------
-    potential
-        Negative log density of a pytree of unconstrained values.
-    start
-        Where to begin.
-
-    Returns
-    -------
-    tuple of np.ndarray
-        Mode ``(dim,)`` and covariance ``(dim, dim)``, in the order of ``ravel_pytree(start)``.
-    """
-    from scipy.optimize import minimize
-
-    flat, unravel = ravel_pytree(start)
-    value_and_grad = jax.jit(jax.value_and_grad(lambda x: potential(unravel(x))))
-
-    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, grad = value_and_grad(jnp.asarray(x, dtype=flat.dtype))
-        return float(value), np.asarray(grad, dtype=float)
-
-    found = minimize(
-        objective,
-        np.asarray(flat, dtype=float),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": 500},
-    )
-    mode = found.x
-    step = float(np.finfo(flat.dtype).eps) ** (1 / 3)
-    columns = [
-        (objective(mode + step * unit)[1] - objective(mode - step * unit)[1]) / (2 * step)
-        for unit in np.eye(mode.size)
-    ]
-    hessian = np.asarray(columns)
-    eigenvalues, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
-    covariance = (vectors / np.maximum(eigenvalues, 0.1)) @ vectors.T
-    return mode.astype(flat.dtype), covariance.astype(flat.dtype)
 
 
 def _warn_about_gaps(data: CascadeData) -> None:

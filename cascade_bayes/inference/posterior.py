@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._files import replacing
-from cascade_bayes.copulas import Copula, get_copula
+from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import params_from_sites
@@ -25,7 +25,7 @@ from cascade_bayes.model.priors import Priors
 from cascade_bayes.transforms import ConfidenceMap
 
 SCHEMA = "cascade_bayes.posterior"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 MAX_R_HAT = 1.01
 MIN_ESS_BULK = 400.0
@@ -86,8 +86,8 @@ class Posterior:
         The table that was fitted.
     layout
         Where its atoms lie.
-    copula
-        Name of the copula family.
+    copulas
+        Copula family of each neighbouring pair, ``num_models - 1`` of them.
     priors
         Hyperparameters.
     provenance
@@ -98,7 +98,7 @@ class Posterior:
     sample_stats: Mapping[str, np.ndarray]
     data: CascadeData
     layout: AtomLayout
-    copula: str
+    copulas: tuple[Copula, ...]
     priors: Priors
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -111,11 +111,6 @@ class Posterior:
     def confidence_map(self) -> ConfidenceMap:
         """Map from raw confidences to standardised logits."""
         return self.data.confidence_map
-
-    @property
-    def family(self) -> Copula:
-        """The copula family."""
-        return get_copula(self.copula)
 
     @property
     def num_draws(self) -> int:
@@ -136,7 +131,7 @@ class Posterior:
         # Centres of equal stretches: evenly spaced, and never the same end of every chain.
         index = ((np.arange(count) + 0.5) * total / count).astype(int)
         flat = {k: jnp.asarray(v.reshape((total, *v.shape[2:]))[index]) for k, v in self.samples.items()}
-        return jax.vmap(lambda s: params_from_sites(s, self.layout, self.family))(flat)
+        return jax.vmap(lambda s: params_from_sites(s, self.layout, self.copulas))(flat)
 
     def digest(self) -> str:
         """Return the SHA-256 of all draws, which names this fit in files made from it."""
@@ -196,7 +191,11 @@ class Posterior:
             atoms.append(f"{models[i]}@{self.layout.raw[i, slot]:.6g}")
         return {
             "model": models,
-            "pair": [f"{a} > {b}" for a, b in itertools.pairwise(models)],
+            "pair": [
+                f"{a} > {b}"
+                for (a, b), family in zip(itertools.pairwise(models), self.copulas, strict=True)
+                if family.has_theta
+            ],
             "component": list(range(self.priors.num_components)),
             "contrast": list(range(self.priors.num_components - 1)),
             "atom": atoms,
@@ -256,7 +255,7 @@ class Posterior:
             "schema_version": SCHEMA_VERSION,
             "models": list(self.models),
             "confidence_map": self.confidence_map.to_dict(),
-            "copula": self.copula,
+            "copulas": [family.name for family in self.copulas],
             "priors": self.priors.to_dict(),
             "provenance": dict(self.provenance),
             "data_summary": self.data.summary(),
@@ -341,7 +340,7 @@ class Posterior:
             layout=AtomLayout(
                 *(constants[name].reshape(data.num_models, -1) for name in ("atom_locs", "atom_raw"))
             ),
-            copula=record["copula"],
+            copulas=get_copulas(record["copulas"], data.num_models - 1),
             priors=Priors(**record["priors"]),
             provenance=record["provenance"],
         )

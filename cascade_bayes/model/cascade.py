@@ -6,13 +6,14 @@ site                   prior                                                 sha
 ``mixing_logratio``    Normal: isometric log ratios of mixing probabilities  (model, component - 1)
 ``concentration``      LogNormal: concentration1 + concentration0            (model, component)
 ``atom_logit``         Normal: log odds of an atom against the continuum     (atom,)
-``tau``                Beta: Kendall's tau of neighbours                     (pair,)
+``tau``                scaled Beta: Kendall's tau of neighbours              (pair,)
 ``intercept``          Normal random walk along the cascade                  (model,)
 ``slope``              Normal                                                (model,)
 ``atom_effect``        Normal                                                (atom,)
 =====================  ====================================================  =================
 
-The numbers are those of `cascade_bayes.model.priors.Priors`.
+The numbers are those of `cascade_bayes.model.priors.Priors`. ``tau`` has no entry for pairs whose family
+has no parameter (independence).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from numpyro.distributions import constraints
+from numpyro.distributions.transforms import AffineTransform
 
 from cascade_bayes.copulas import Copula
 from cascade_bayes.distributions.mixed import MarginParams
@@ -32,7 +35,9 @@ from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 
 
-def sample_sites(num_models: int, layout: AtomLayout, copula: Copula, priors: Priors) -> dict[str, jax.Array]:
+def sample_sites(
+    num_models: int, layout: AtomLayout, copulas: tuple[Copula, ...], priors: Priors
+) -> dict[str, jax.Array]:
     """Sample every site of the model, inside a NumPyro context; shapes as in the module's table."""
     k, num_components = num_models, priors.num_components
     total_atoms = len(layout.model_index)
@@ -48,8 +53,8 @@ def sample_sites(num_models: int, layout: AtomLayout, copula: Copula, priors: Pr
         dist.LogNormal(jnp.log(priors.concentration), priors.concentration_scale),
         (k, num_components),
     )
-    if copula.has_theta:
-        site("tau", dist.Beta(priors.tau_concentration1, priors.tau_concentration0), (k - 1,))
+    if any(family.has_theta for family in copulas):
+        sites["tau"] = numpyro.sample("tau", tau_prior(copulas, priors))
     sites["intercept"] = numpyro.sample("intercept", _random_walk(k, priors))
     site("slope", dist.Normal(priors.slope_loc, priors.slope_scale), (k,))
     if total_atoms:
@@ -62,6 +67,23 @@ def sample_sites(num_models: int, layout: AtomLayout, copula: Copula, priors: Pr
     return sites
 
 
+def tau_prior(copulas: tuple[Copula, ...], priors: Priors) -> dist.Distribution:
+    """Prior of Kendall's tau: a Beta distribution on the range of each family that has a parameter."""
+    low, width, one, zero = [], [], [], []
+    for family in copulas:
+        if family.has_theta:
+            start, end = family.tau_range
+            shapes = priors.tau_concentrations(start, end)
+            low.append(start)
+            width.append(end - start)
+            one.append(shapes[0])
+            zero.append(shapes[1])
+    unit = dist.Beta(jnp.asarray(one), jnp.asarray(zero))
+    # NumPy, not traced: the bounds become part of the map to unconstrained values.
+    scale = AffineTransform(np.asarray(low), np.asarray(width), domain=constraints.unit_interval)
+    return dist.TransformedDistribution(unit, scale).to_event(1)
+
+
 def _random_walk(num_models: int, priors: Priors) -> dist.Distribution:
     """Joint normal of intercepts: N(loc, scale), then steps up of N(step_loc, step_scale)."""
     i = jnp.arange(num_models)
@@ -70,7 +92,9 @@ def _random_walk(num_models: int, priors: Priors) -> dist.Distribution:
     return dist.MultivariateNormal(loc, covariance_matrix=cov)
 
 
-def params_from_sites(sites: Mapping[str, jax.Array], layout: AtomLayout, copula: Copula) -> CascadeParams:
+def params_from_sites(
+    sites: Mapping[str, jax.Array], layout: AtomLayout, copulas: tuple[Copula, ...]
+) -> CascadeParams:
     """Return the parameters that sampled sites stand for (one draw; `jax.vmap` over several)."""
     intercept = jnp.asarray(sites["intercept"])
     concentration = sites["concentration"]
@@ -84,10 +108,10 @@ def params_from_sites(sites: Mapping[str, jax.Array], layout: AtomLayout, copula
         atom_effect = layout.scatter(sites["atom_effect"], 0.0)
     else:
         atom_probs = atom_effect = jnp.zeros(layout.locs.shape, dtype=intercept.dtype)
-    if copula.has_theta:
-        theta = copula.tau_to_theta(sites["tau"])
-    else:
-        theta = jnp.zeros(intercept.shape[0] - 1, dtype=intercept.dtype)
+    theta = jnp.zeros(intercept.shape[0] - 1, dtype=intercept.dtype)
+    with_theta = [i for i, family in enumerate(copulas) if family.has_theta]
+    for at, i in enumerate(with_theta):
+        theta = theta.at[i].set(copulas[i].tau_to_theta(sites["tau"][at]))
     margins = MarginParams(
         atom_locs=locs,
         atom_probs=atom_probs,
@@ -125,7 +149,7 @@ def _contrasts(size: int) -> np.ndarray:
     return -raw / np.linalg.norm(raw, axis=0)
 
 
-def cascade_model(obs: Observations, layout: AtomLayout, copula: Copula, priors: Priors) -> None:
+def cascade_model(obs: Observations, layout: AtomLayout, copulas: tuple[Copula, ...], priors: Priors) -> None:
     """Joint distribution of parameters and table, as a NumPyro model.
 
     Parameters
@@ -134,12 +158,12 @@ def cascade_model(obs: Observations, layout: AtomLayout, copula: Copula, priors:
         The table, fields ``(num_models, num_queries)``.
     layout
         Where the atoms lie; static.
-    copula
-        Family of the neighbouring pairs; static.
+    copulas
+        Family of each neighbouring pair; static.
     priors
         Hyperparameters; static.
     """
     num_models = obs.z.shape[0]
-    params = params_from_sites(sample_sites(num_models, layout, copula, priors), layout, copula)
+    params = params_from_sites(sample_sites(num_models, layout, copulas, priors), layout, copulas)
     has_atoms = tuple(bool(count) for count in layout.counts)
-    numpyro.factor("log_likelihood", log_likelihood(params, obs, copula, has_atoms))
+    numpyro.factor("log_likelihood", log_likelihood(params, obs, copulas, has_atoms))

@@ -26,10 +26,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.copulas import Copula, MarginPoint, UnitPoint, log_copula_ratio
+from cascade_bayes.copulas import Copula, log_copula_ratio
 from cascade_bayes.data import CascadeData
-from cascade_bayes.distributions import mixed
+from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.model.params import CascadeParams, regressor
+from cascade_bayes.special import UnitPoint
 
 
 class Observations(NamedTuple):
@@ -69,7 +70,7 @@ def correctness_logit(z: jax.Array, params: CascadeParams) -> jax.Array:
 def log_likelihood(
     params: CascadeParams,
     obs: Observations,
-    copula: Copula,
+    copulas: tuple[Copula, ...],
     has_atoms: tuple[bool, ...],
 ) -> jax.Array:
     """Return the log density of each query, ``(num_queries,)``.
@@ -80,8 +81,8 @@ def log_likelihood(
         One draw of the parameters.
     obs
         The table.
-    copula
-        Family of all neighbouring pairs.
+    copulas
+        Family of each neighbouring pair, ``num_models - 1`` of them.
     has_atoms
         Static: which models' margins have atoms, one flag a model.
     """
@@ -93,13 +94,15 @@ def log_likelihood(
     log_bernoulli = -jax.nn.softplus(jnp.where(obs.correct, -logit, logit))
     total = total + jnp.sum(jnp.where(obs.labelled, log_bernoulli, 0.0), axis=0)
 
-    if copula.has_theta:
+    if any(family.has_theta for family in copulas):
         points = mixed.point(obs.z, margins)
-        for i in range(params.num_models - 1):
+        for i, family in enumerate(copulas):
+            if not family.has_theta:
+                continue
             ratio = log_copula_ratio(
-                copula,
-                _row(points, i),
-                _row(points, i + 1),
+                family,
+                row_of(points, i),
+                row_of(points, i + 1),
                 params.theta[i],
                 (has_atoms[i], has_atoms[i + 1]),
             )
@@ -108,7 +111,8 @@ def log_likelihood(
     return total
 
 
-def _row(points: MarginPoint, i: int) -> MarginPoint:
+def row_of(points: MarginPoint, i: int) -> MarginPoint:
+    """Return the points of model ``i``, ``(num_queries,)``."""
     return MarginPoint(
         UnitPoint(points.upper.log_u[i], points.upper.log_1mu[i]),
         UnitPoint(points.lower.log_u[i], points.lower.log_1mu[i]),

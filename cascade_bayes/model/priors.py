@@ -32,8 +32,11 @@ class Priors:
         Normal prior of the log odds of an atom against the continuous part. Seen atoms hold from
         under 1 % to 76 % of the queries.
     tau_concentration1, tau_concentration0
-        Beta prior of Kendall's tau of neighbours. Models find the same questions hard; between
-        public models tau runs from about 0 to 0.6.
+        Beta prior of the size of Kendall's tau of neighbours, for families that have one sign only.
+        Models find the same questions hard; between public models tau runs from about 0 to 0.6.
+    tau_loc, tau_scale
+        Mean and standard deviation of tau for families of either sign: a Beta distribution stretched
+        over (-1, 1). Between public models tau runs from -0.15 to 0.6.
     intercept_loc, intercept_scale
         Normal prior of the first model's log odds of being right at its median confidence.
     step_loc, step_scale
@@ -56,6 +59,8 @@ class Priors:
     atom_logit_scale: float = 1.5
     tau_concentration1: float = 1.5
     tau_concentration0: float = 3.0
+    tau_loc: float = 0.25
+    tau_scale: float = 0.25
     intercept_loc: float = 0.0
     intercept_scale: float = 1.0
     step_loc: float = 0.6
@@ -63,6 +68,16 @@ class Priors:
     slope_loc: float = 0.5
     slope_scale: float = 0.5
     atom_effect_scale: float = 1.0
+
+    def tau_concentrations(self, low: float, high: float) -> tuple[float, float]:
+        """Return the Beta shapes of ``(tau - low) / (high - low)`` for a family with this range of tau."""
+        if low >= 0:
+            return self.tau_concentration1, self.tau_concentration0
+        if high <= 0:
+            return self.tau_concentration0, self.tau_concentration1
+        mean, scale = (self.tau_loc - low) / (high - low), self.tau_scale / (high - low)
+        total = mean * (1 - mean) / scale**2 - 1
+        return mean * total, (1 - mean) * total
 
     def to_dict(self) -> dict[str, Any]:
         """Return the hyperparameters as a plain dictionary."""

@@ -6,16 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.copulas import Copula, UnitPoint, inverse_h_v_given_u
+from cascade_bayes.copulas import Copula, inverse_h_v_given_u
 from cascade_bayes.data import CascadeData
 from cascade_bayes.distributions import mixed
 from cascade_bayes.model.likelihood import correctness_logit
 from cascade_bayes.model.params import CascadeParams
+from cascade_bayes.special import UnitPoint, unit_point, unit_point_from_logit
 from cascade_bayes.transforms import ConfidenceMap
 
 
 def simulate_scores(
-    key: jax.Array, params: CascadeParams, copula: Copula, num_queries: int
+    key: jax.Array, params: CascadeParams, copulas: tuple[Copula, ...], num_queries: int
 ) -> tuple[jax.Array, jax.Array]:
     """Draw standardised logit scores and labels of one cascade.
 
@@ -28,8 +29,8 @@ def simulate_scores(
         PRNG key.
     params
         One draw.
-    copula
-        Family of the neighbouring pairs.
+    copulas
+        Family of each neighbouring pair.
     num_queries
         Rows to draw.
 
@@ -41,8 +42,7 @@ def simulate_scores(
     keys = jax.random.split(key, 2 * params.num_models + 1)
     dtype = params.intercept.dtype
     # From logistic variates: both tails of the uniform keep their digits.
-    logit = jax.random.logistic(keys[0], (num_queries,), dtype=dtype)
-    u = UnitPoint(jax.nn.log_sigmoid(logit), jax.nn.log_sigmoid(-logit))
+    u = unit_point_from_logit(jax.random.logistic(keys[0], (num_queries,), dtype=dtype))
     rows = []
     for i in range(params.num_models):
         margin = params.margin(i)
@@ -59,7 +59,7 @@ def simulate_scores(
             jnp.where(at.is_atom, jnp.log1p(-inside), u.log_1mu),
         )
         q = jax.random.uniform(keys[2 * i + 2], (num_queries,), dtype=dtype, minval=jnp.finfo(dtype).tiny)
-        u = inverse_h_v_given_u(copula, start, q, params.theta[i])
+        u = inverse_h_v_given_u(copulas[i], start, unit_point(q), params.theta[i])
     z = jnp.stack(rows)
     correct = jax.random.bernoulli(keys[-1], jax.nn.sigmoid(correctness_logit(z, params)))
     return z, correct
@@ -70,7 +70,7 @@ def simulate(
     num_queries: int,
     seed: int,
     *,
-    copula: Copula,
+    copulas: tuple[Copula, ...],
     models: tuple[str, ...],
     call_cost: np.ndarray,
     confidence_map: ConfidenceMap,
@@ -85,8 +85,8 @@ def simulate(
         Rows.
     seed
         Seed of the generator; the same seed gives the same table.
-    copula
-        Family of the neighbouring pairs.
+    copulas
+        Family of each neighbouring pair.
     models
         Names in cascade order, ``(num_models,)``.
     call_cost
@@ -100,7 +100,7 @@ def simulate(
         Query ids are ``"0"``, ``"1"``, ...; its confidence map is ``confidence_map``.
     """
     z, correct = jax.jit(simulate_scores, static_argnums=(2, 3))(
-        jax.random.key(seed), params, copula, num_queries
+        jax.random.key(seed), params, copulas, num_queries
     )
     shape = (num_queries, params.num_models)
     return CascadeData(
