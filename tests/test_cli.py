@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -323,7 +324,7 @@ def test_evaluate_other_models(run: Run, files: Path, small_frame: pd.DataFrame,
 # Slow: the whole job with default settings.
 
 
-def whole_job(train: Path, test: Path, folder: Path) -> None:
+def whole_job(train: Path, test: Path, folder: Path, confidence: str = "logprob") -> None:
     def call(*arguments: object) -> dict:
         command = [sys.executable, "-m", "cascade_bayes.cli", *map(str, arguments), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -331,7 +332,7 @@ def whole_job(train: Path, test: Path, folder: Path) -> None:
         return json.loads(done.stdout)
 
     nc, frontier, policy = folder / "m.nc", folder / "frontier.json", folder / "policy.json"
-    verdict = call("fit", train, "--confidence", "logprob", "--seed", 0, "-o", nc)
+    verdict = call("fit", train, "--confidence", confidence, "--seed", 0, "-o", nc)
     assert verdict["converged"]
     assert verdict["max_r_hat"] <= 1.01
     assert verdict["min_ess_bulk"] >= 400
@@ -345,6 +346,40 @@ def whole_job(train: Path, test: Path, folder: Path) -> None:
 @pytest.mark.slow
 def test_whole_job_on_the_example(tmp_path: Path) -> None:
     whole_job(example.train_path(), example.test_path(), tmp_path)
+
+
+WORDS = np.array([0.6, 0.8, 0.9, 0.95, 1.0])
+
+
+def in_words(source: Path, target: Path) -> Path:
+    """Write a table with five verbal confidences in place of the log-probabilities."""
+    frame = pd.read_parquet(source)
+    rank = frame.groupby("model")["confidence"].rank(pct=True)
+    frame["confidence"] = WORDS[np.clip((rank * 5).astype(int), 0, 4)]
+    frame.to_csv(target, index=False)
+    return target
+
+
+@pytest.mark.slow
+def test_whole_job_on_verbal_confidences(tmp_path: Path) -> None:
+    tables = [
+        in_words(source, tmp_path / f"{i}.csv")
+        for i, source in enumerate((example.train_path(), example.test_path()))
+    ]
+    whole_job(*tables, tmp_path, confidence="probability")
+    thresholds = json.loads((tmp_path / "policy.json").read_text())["thresholds"]
+    # A threshold lies at a word, just above one, or beyond them all.
+    known = {float(x) for word in WORDS for x in (word, np.nextafter(word, 2))} | {-np.inf, np.inf}
+    assert {float(t) for t in thresholds} <= known
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::cascade_bayes.errors.DataWarning")
+def test_whole_job_with_missing_rows(tmp_path: Path) -> None:
+    frame = pd.read_parquet(example.train_path())
+    kept = frame[np.random.default_rng(0).random(len(frame)) > 0.15]
+    kept.to_csv(tmp_path / "gaps.csv", index=False)
+    whole_job(tmp_path / "gaps.csv", example.test_path(), tmp_path)
 
 
 @pytest.mark.slow

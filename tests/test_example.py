@@ -110,6 +110,7 @@ def test_neighbours_agree_as_the_copula_says(tables, truth, part):
         assert abs(seen - tau) <= 4 * np.sqrt(2 * (1 - tau**2) / data.num_queries)
 
 
+@pytest.mark.slow
 def test_remaking_gives_the_committed_files(tmp_path):
     write_example(tmp_path)
     for path in PATHS.values():

@@ -319,3 +319,8 @@ def test_priors_are_overridden_in_one_place(small_data: CascadeData) -> None:
     assert post.samples["concentration"].shape[-1] == 2
     assert "tau" not in post.samples
     assert find_atoms(small_data).counts.tolist() == post.layout.counts.tolist()
+
+
+def test_more_components_than_confidences(small_data: CascadeData) -> None:
+    with pytest.raises(InputError, match=r"num_components .* it is 6, and model 'small-3b' has 5"):
+        fit(small_data.take(range(5)), seed=0, priors=Priors(num_components=6))

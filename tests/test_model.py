@@ -19,6 +19,7 @@ from numpyro import handlers
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.distributions import MarginParams
+from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import params_from_sites, sample_sites, simplex_from_logratios
 from cascade_bayes.model.likelihood import Observations, log_likelihood, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
@@ -182,7 +183,7 @@ def test_simplex_from_logratios_is_the_isometric_log_ratio() -> None:
     np.testing.assert_allclose(aitchison, np.linalg.norm(x[0] - x[1], axis=-1), rtol=1e-12)
 
 
-LAYOUT = AtomLayout(*[np.asarray(PARAMS.margins.atom_locs)] * 2)
+LAYOUT = AtomLayout(*[np.asarray(PARAMS.margins.atom_locs)] * 2, np.ones(3, bool))
 
 
 def test_params_from_sites() -> None:
@@ -203,7 +204,7 @@ def test_params_from_sites() -> None:
     odds = (params.margins.atom_probs / rest)[np.array([0, 2])]
     np.testing.assert_allclose(np.log(odds).ravel(), sites()["atom_logit"], atol=1e-14)
 
-    bare = AtomLayout(*[np.full((3, 0), NAN)] * 2)
+    bare = AtomLayout(*[np.full((3, 0), NAN)] * 2, np.ones(3, bool))
     fewer = {k: v for k, v in sites().items() if not k.startswith("atom") and k != "tau"}
     params = params_from_sites(fewer, bare, INDEPENDENCE)
     assert params.margins.atom_probs.shape == params.atom_effect.shape == (3, 0)
@@ -272,6 +273,58 @@ def test_find_atoms() -> None:
 def test_find_atoms_without_any() -> None:
     data = read({"a": [0.1, 0.2, 0.4], "b": [0.3, 0.5, 0.9]}, confidence="probability")
     assert find_atoms(data).locs.shape == (2, 0)
+
+
+def test_words_are_atoms_every_one_of_them() -> None:
+    words = [0.6] * 3 + [0.8] * 30 + [0.9] * 20 + [1.0] * 47
+    numbers = [0.005 * (k + 1) for k in range(100)]
+    data = read({"a": words, "b": numbers}, confidence="probability")
+    layout = find_atoms(data)
+    # 0.6 comes three times only, but the three finite values come 17.7 times on average.
+    np.testing.assert_array_equal(layout.raw[0], [0.6, 0.8, 0.9, 1.0])
+    assert np.isnan(layout.raw[1]).all()
+    np.testing.assert_array_equal(layout.continuous, [False, True])
+    sites = {
+        "intercept": jnp.zeros(2),
+        "slope": jnp.ones(2),
+        "concentration": jnp.full((2, 2), 5.0),
+        "mixing_logratio": jnp.zeros((2, 1)),
+        "atom_logit": jnp.array([0.3, -0.2, 0.5, 0.1]),
+        "atom_effect": jnp.zeros(4),
+    }
+    margins = params_from_sites(sites, layout, get_copulas("independence", 1)).margins
+    np.testing.assert_allclose(margins.atom_probs[0], sp.softmax([0.3, -0.2, 0.5, 0.1]), rtol=1e-14)
+    np.testing.assert_array_equal(margins.continuous_prob, [0.0, 1.0])
+
+
+def test_pair_of_discrete_margins_has_total_mass_one() -> None:
+    locs = np.array([[-1.0, 0.0, 1.5], [-0.5, 0.7, INF]])
+    probs = jnp.array([[0.2, 0.5, 0.3], [0.1, 0.3, 0.6]])
+    one = jnp.ones((2, 1))
+    params = CascadeParams(
+        margins=MarginParams(jnp.asarray(locs), probs, one, 2 * one, 3 * one),
+        theta=jnp.array([2.2]),
+        intercept=jnp.zeros(2),
+        slope=jnp.ones(2),
+        atom_effect=jnp.zeros((2, 3)),
+    )
+    z = np.array([[a, b] for a in locs[0] for b in locs[1]]).T
+    seen, none = np.ones(z.shape, bool), np.zeros(z.shape, bool)
+    mass = np.exp(likelihood(params, table(z, seen, none, none), get_copulas("gumbel", 1), (True, True)))
+    np.testing.assert_allclose(mass.reshape(3, 3).sum(axis=1), probs[0], rtol=1e-12)
+    np.testing.assert_allclose(mass.reshape(3, 3).sum(axis=0), probs[1], rtol=1e-12)
+
+
+def test_atoms_can_be_given() -> None:
+    spread = [-0.01 * (k + 1) for k in range(60)]
+    data = read({"a": [*spread, *[-0.7] * 20], "b": [*spread, *[0.0] * 20]})
+    layout = find_atoms(data, atoms={"a": [-0.3, -0.05], "b": []})
+    np.testing.assert_array_equal(layout.raw, [[-0.3, -0.05], [0.0, NAN]])
+    np.testing.assert_allclose(layout.locs[0], data.confidence_map.to_logit(np.array([-0.3, -0.05]), model=0))
+    with pytest.raises(InputError, match=r"atom of model 'a' must be <= 0 for kind 'logprob'; got 0.5"):
+        find_atoms(data, atoms={"a": [0.5]})
+    with pytest.raises(InputError, match="atoms names model 'c', which is not in the data"):
+        find_atoms(data, atoms={"c": [-0.5]})
 
 
 # ---------------------------------------------------------------------------------------------

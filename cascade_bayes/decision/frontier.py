@@ -15,7 +15,7 @@ import numpy as np
 from cascade_bayes._files import encode, read_record, write_json
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.chain import ChainTables, forward, tables_for_draws
-from cascade_bayes.decision.grid import DEFAULT_CELLS, Grid, make_grid
+from cascade_bayes.decision.grid import Grid, cells_for, make_grid
 from cascade_bayes.decision.optimise import default_starts, optimise
 from cascade_bayes.decision.policy import Policy, Prediction
 from cascade_bayes.errors import InfeasibleError, InputError
@@ -343,7 +343,7 @@ def error_cost_frontier(
     models: Sequence[str] | None = None,
     error_prices: Sequence[float] | np.ndarray | int = DEFAULT_PRICES,
     num_draws: int = DEFAULT_DRAWS,
-    num_cells: int = DEFAULT_CELLS,
+    num_cells: int | None = None,
 ) -> Frontier:
     """Optimise the thresholds over a sweep of error prices.
 
@@ -360,7 +360,7 @@ def error_cost_frontier(
     num_draws
         Posterior draws to average over, evenly spaced.
     num_cells
-        Cells of the grid per model.
+        Cells of the grid per model; if None, `cells_for` as many atoms as there are.
 
     Returns
     -------
@@ -374,6 +374,7 @@ def error_cost_frontier(
     """
     members = _members(posterior, models)
     params = posterior.params(num_draws)
+    num_cells = cells_for(posterior.layout) if num_cells is None else num_cells
     grid = make_grid(params, posterior.layout, posterior.confidence_map, num_cells)
     tables = tables_for_draws(params, grid, posterior.copulas, members)
     index = list(members)

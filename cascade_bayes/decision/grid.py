@@ -99,6 +99,12 @@ class Grid(NamedTuple):
         return out
 
 
+def cells_for(layout: AtomLayout) -> int:
+    """Return how many cells serve margins with these atoms: `DEFAULT_CELLS`, more if atoms take over half."""
+    interior = int(np.isfinite(layout.locs).sum(axis=1).max(initial=0))
+    return max(DEFAULT_CELLS, DEFAULT_CELLS // 2 + 2 * interior)
+
+
 def make_grid(
     params: CascadeParams,
     layout: AtomLayout,
@@ -133,6 +139,7 @@ def make_grid(
             raise ValueError(
                 f"num_cells must exceed twice the number of atoms of a model by 2; got {num_cells}."
             )
+        count = count if layout.continuous[i] else 1  # nothing lies between the atoms: no cuts there
         # Levels by the cosine rule: a cell at either end holds some 1e-3 of the mass, in the middle 2 %.
         levels = 0.5 * (1 - np.cos(np.pi * np.arange(1, count) / count))
         cuts = np.interp(levels, *_increasing(cdf[i], fine))

@@ -48,8 +48,9 @@ class MarginParams(NamedTuple):
 
     @property
     def continuous_prob(self) -> jax.Array:
-        """Probability of the continuous part."""
-        return 1.0 - jnp.sum(self.atom_probs, axis=-1)
+        """Probability of the continuous part; 0 where the atoms leave no more than rounding."""
+        rest = 1.0 - jnp.sum(self.atom_probs, axis=-1)
+        return jnp.where(rest > 64 * jnp.finfo(rest.dtype).eps, rest, 0.0)
 
 
 class MarginPoint(NamedTuple):

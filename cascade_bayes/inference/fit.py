@@ -20,7 +20,7 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -61,6 +61,7 @@ def fit(
     max_rounds: int = 3,
     copula: str | Sequence[str] = "gumbel",
     priors: Priors | None = None,
+    atoms: Mapping[str, Sequence[float]] | None = None,
     target_accept_prob: float = 0.85,
     progress: bool = True,
 ) -> Posterior:
@@ -88,6 +89,9 @@ def fit(
         leave-one-out log score (`cascade_bayes.inference.select`).
     priors
         Hyperparameters; the defaults of `Priors` if None.
+    atoms
+        Point masses by model name, on the raw scale, in place of those that
+        `cascade_bayes.model.params.find_atoms` would find.
     target_accept_prob
         Acceptance rate NUTS adapts its step size to. Closer to 1 is slower, with fewer divergences.
     progress
@@ -130,7 +134,8 @@ def fit(
             stacklevel=2,
         )
     priors = priors or Priors()
-    layout = find_atoms(data)
+    _check_components(data, priors)
+    layout = find_atoms(data, atoms=atoms)
     obs = observations(data)
 
     began = time.perf_counter()
@@ -207,6 +212,16 @@ def fit(
         samples = {k: np.concatenate([v, more[k]], axis=1) for k, v in samples.items()}
         stats = {k: np.concatenate([v, more_stats[k]], axis=1) for k, v in stats.items()}
     return posterior()
+
+
+def _check_components(data: CascadeData, priors: Priors) -> None:
+    for model, count in zip(data.models, data.observed.sum(axis=0), strict=True):
+        if priors.num_components > count:
+            raise InputError(
+                f"num_components of the priors must not exceed the number of confidences of a model; it is "
+                f"{priors.num_components}, and model {model!r} has {count}. Pass for example "
+                f"priors=Priors(num_components={count}), or read more queries."
+            )
 
 
 def _warn_about_gaps(data: CascadeData) -> None:

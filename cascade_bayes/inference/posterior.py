@@ -227,7 +227,12 @@ class Posterior:
         if data.latency_ms is not None:
             observed["latency_ms"] = data.latency_ms
         table_dims = {name: ["query", "model"] for name in observed}
-        constants = {"call_cost": data.call_cost, "atom_locs": self.layout.locs, "atom_raw": self.layout.raw}
+        constants = {
+            "call_cost": data.call_cost,
+            "atom_locs": self.layout.locs,
+            "atom_raw": self.layout.raw,
+            "has_continuous": self.layout.continuous.astype(np.int8),
+        }
         groups: dict[str, dict[str, np.ndarray]] = {
             "posterior": dict(self.samples),
             "sample_stats": dict(self.sample_stats),
@@ -243,6 +248,7 @@ class Posterior:
             self._dims()
             | table_dims
             | {"call_cost": ["model"], "atom_locs": ["model", "slot"], "atom_raw": ["model", "slot"]}
+            | {"has_continuous": ["model"]}
         )
         needed = {dim for names in used.values() for dim in names}
         return _arviz.make_tree(
@@ -338,9 +344,11 @@ class Posterior:
             sample_stats=_arviz.variables(tree, "sample_stats"),
             data=data,
             layout=AtomLayout(
-                *(constants[name].reshape(data.num_models, -1) for name in ("atom_locs", "atom_raw"))
+                constants["atom_locs"].reshape(data.num_models, -1),
+                constants["atom_raw"].reshape(data.num_models, -1),
+                constants["has_continuous"].astype(bool),
             ),
             copulas=get_copulas(record["copulas"], data.num_models - 1),
-            priors=Priors(**record["priors"]),
+            priors=Priors.from_dict(record["priors"]),
             provenance=record["provenance"],
         )

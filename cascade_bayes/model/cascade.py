@@ -103,7 +103,8 @@ def params_from_sites(
     if len(layout.model_index):
         # softmax over (continuous part with log odds 0, atoms); empty slots have none.
         log_odds = layout.scatter(sites["atom_logit"], -jnp.inf)
-        full = jnp.concatenate([jnp.zeros_like(log_odds[:, :1]), log_odds], axis=-1)
+        continuous = jnp.where(jnp.asarray(layout.continuous)[:, None], 0.0, -jnp.inf)
+        full = jnp.concatenate([continuous.astype(log_odds.dtype), log_odds], axis=-1)
         atom_probs = jax.nn.softmax(full, axis=-1)[:, 1:]
         atom_effect = layout.scatter(sites["atom_effect"], 0.0)
     else:

@@ -16,6 +16,7 @@ Every field may carry a leading axis of posterior draws.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -24,6 +25,8 @@ import numpy as np
 
 from cascade_bayes.data import CascadeData
 from cascade_bayes.distributions.mixed import MarginParams
+from cascade_bayes.errors import InputError
+from cascade_bayes.transforms import KINDS, in_domain
 
 MAX_REGRESSOR = 6.0
 """Bound of the calibration regressor, in standardised logits.
@@ -40,6 +43,14 @@ INTERIOR_ATOM_SHARE = 0.1
 Confidences within rounding of certainty are stored in coarse steps, a few per cent of the queries
 each; those are read as continuous. A tenth of all queries on one value is more than a smooth
 density holds.
+"""
+
+
+MIN_REPEATS = 10
+"""Average number of times that each finite value of a discrete confidence occurs.
+
+Verbal confidences take 8 to 53 values over thousands of queries. Log-probabilities of 300 queries, stored
+in coarse steps next to certainty, still take a value 2 or 3 times on average.
 """
 
 
@@ -71,10 +82,13 @@ class AtomLayout(NamedTuple):
         Standardised logits, ``(num_models, num_atoms)``, ascending, NaN in empty slots.
     raw
         The same values on the raw scale, exactly as they stand in the table.
+    continuous
+        Whether each model's margin has a continuous part besides, ``(num_models,)``.
     """
 
     locs: np.ndarray
     raw: np.ndarray
+    continuous: np.ndarray
 
     @property
     def model_index(self) -> np.ndarray:
@@ -97,12 +111,23 @@ class AtomLayout(NamedTuple):
         return out.at[self.model_index, self.slot_index].set(flat)
 
 
-def find_atoms(data: CascadeData, interior_share: float = INTERIOR_ATOM_SHARE) -> AtomLayout:
+def find_atoms(
+    data: CascadeData,
+    interior_share: float = INTERIOR_ATOM_SHARE,
+    *,
+    atoms: Mapping[str, Sequence[float]] | None = None,
+) -> AtomLayout:
     """Find the point masses of each model's confidence.
 
-    A value is an atom if it is exact certainty (a probability of exactly 0 or 1, which no density
-    can hold), or a finite value that at least ``interior_share`` of the model's confidences, and at
-    least five of them, share.
+    A value is an atom if it is
+
+    * exact certainty (a probability of exactly 0 or 1), which no density can hold;
+    * a finite value that at least ``interior_share`` of the model's confidences, and at least five of
+      them, share;
+    * any value of a model whose finite confidences take each value `MIN_REPEATS` times on average:
+      such confidences are words or grades, not measurements.
+
+    A model all of whose confidences are atoms has no continuous part.
 
     Parameters
     ----------
@@ -110,15 +135,38 @@ def find_atoms(data: CascadeData, interior_share: float = INTERIOR_ATOM_SHARE) -
         The table, confidences ``(num_queries, num_models)``.
     interior_share
         See `INTERIOR_ATOM_SHARE`.
+    atoms
+        Finite atoms by model name, on the raw scale, in place of those the rule would find; models that
+        are not named keep the rule. Exact certainty stays an atom.
+
+    Raises
+    ------
+    InputError
+        If ``atoms`` names an unknown model, or a value outside the domain of the confidences.
     """
+    overrides = _check_overrides(data, atoms or {})
     z = data.logit_score()
     per_model: list[tuple[np.ndarray, np.ndarray]] = []
-    for i in range(data.num_models):
+    continuous = np.ones(data.num_models, dtype=bool)
+    for i, model in enumerate(data.models):
         seen = data.observed[:, i]
         raw, first, counts = np.unique(data.confidence[seen, i], return_index=True, return_counts=True)
         logit = z[seen, i][first]
-        enough = (counts >= 5) & (counts >= interior_share * counts.sum())
-        keep = np.isinf(logit) | enough
+        finite = np.isfinite(logit)
+        if model in overrides:
+            wanted = np.asarray(overrides[model], dtype=float)
+            keep = ~finite | np.isin(raw, wanted)
+            extra = np.setdiff1d(wanted, raw)
+            continuous[i] = bool((finite & ~keep).any())
+            raw = np.concatenate([raw[keep], extra])
+            logit = np.concatenate([logit[keep], data.confidence_map.to_logit(extra, model=i)])
+            order = np.argsort(logit)
+            per_model.append((logit[order], raw[order]))
+            continue
+        keep = ~finite | ((counts >= 5) & (counts >= interior_share * counts.sum()))
+        if finite.any() and counts[finite].sum() >= MIN_REPEATS * finite.sum():
+            keep[:] = True
+        continuous[i] = not keep.all()
         per_model.append((logit[keep], raw[keep]))
     width = max(len(logit) for logit, _ in per_model)
     locs = np.full((data.num_models, width), np.nan)
@@ -126,7 +174,25 @@ def find_atoms(data: CascadeData, interior_share: float = INTERIOR_ATOM_SHARE) -
     for i, (logit, raw) in enumerate(per_model):
         locs[i, : len(logit)] = logit
         raws[i, : len(raw)] = raw
-    return AtomLayout(locs, raws)
+    return AtomLayout(locs, raws, continuous)
+
+
+def _check_overrides(
+    data: CascadeData, atoms: Mapping[str, Sequence[float]]
+) -> Mapping[str, Sequence[float]]:
+    for model, values in atoms.items():
+        if model not in data.models:
+            raise InputError(
+                f"atoms names model {model!r}, which is not in the data; its models are "
+                f"{', '.join(map(repr, data.models))}."
+            )
+        for value in values:
+            if np.isnan(value) or not in_domain(value, data.kind):
+                raise InputError(
+                    f"an atom of model {model!r} must be {KINDS[data.kind]} for kind {data.kind!r}; got "
+                    f"{value!r}. Give atoms on the raw scale of the confidences."
+                )
+    return atoms
 
 
 def regressor(z: jax.Array) -> jax.Array:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from cascade_bayes.errors import InputError
+
+MAX_COMPONENTS = 16
+
+_POSITIVE = ("_scale", "_concentration1", "_concentration0", "concentration")
+"""Endings of the names whose values must be positive."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +25,7 @@ class Priors:
     Attributes
     ----------
     num_components
-        Beta components of each margin, at most 16. Their means are fixed at the middles of as many
+        Beta components of each margin, 1 to 16. Their means are fixed at the middles of as many
         equal parts of (0, 1), where standardised scores lie evenly; weights and concentrations are
         free. Components with free means can tell one table in several ways (a narrow bulk on a
         broad ground, two bulks side by side), and a posterior with several modes is one whose
@@ -49,6 +58,17 @@ class Priors:
         possible.
     atom_effect_scale
         Scale of the normal deviation of an atom's log odds from the curve at its place.
+
+    Raises
+    ------
+    InputError
+        If a value is not a finite number, a scale or concentration is not positive, or ``tau_loc`` and
+        ``tau_scale`` fit no distribution on (-1, 1).
+
+    Examples
+    --------
+    >>> Priors(slope_scale=1.0).slope_scale
+    1.0
     """
 
     num_components: int = 4
@@ -68,6 +88,66 @@ class Priors:
     slope_loc: float = 0.5
     slope_scale: float = 0.5
     atom_effect_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise InputError(f"{entry.name} of the priors must be a finite number; got {value!r}.")
+            if entry.name.endswith(_POSITIVE) and not value > 0:
+                raise InputError(f"{entry.name} of the priors must be positive; got {value!r}.")
+        if self.num_components not in range(1, MAX_COMPONENTS + 1):
+            raise InputError(
+                f"num_components of the priors must be a whole number from 1 to {MAX_COMPONENTS}; got "
+                f"{self.num_components!r}."
+            )
+        if min(self.tau_concentrations(-1.0, 1.0)) <= 0:
+            limit = math.sqrt(max(1 - self.tau_loc**2, 0.0))
+            raise InputError(
+                f"tau_loc of the priors must lie between -1 and 1, and tau_scale below {limit:.3g} with it; "
+                f"got {self.tau_loc!r} and {self.tau_scale!r}."
+            )
+
+    @classmethod
+    def weak(cls) -> Priors:
+        """Return priors that know nothing of language models: wide, centred on no effect.
+
+        For checking what the defaults contribute; with few labels they lose what the defaults gain.
+        """
+        return cls(
+            concentration_scale=0.7,
+            atom_logit_scale=2.5,
+            tau_concentration1=1.0,
+            tau_concentration0=1.0,
+            tau_loc=0.0,
+            tau_scale=0.5,
+            intercept_scale=2.0,
+            step_loc=0.0,
+            step_scale=1.5,
+            slope_loc=0.0,
+            slope_scale=1.5,
+            atom_effect_scale=2.0,
+        )
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Priors:
+        """Return priors with these overrides of the defaults.
+
+        Raises
+        ------
+        InputError
+            If a name is not one of the hyperparameters.
+
+        Examples
+        --------
+        >>> Priors.from_dict({"num_components": 2}).num_components
+        2
+        """
+        known = [entry.name for entry in fields(cls)]
+        for name in record:
+            if name not in known:
+                raise InputError(f"the priors have no hyperparameter {name!r}; known: {', '.join(known)}.")
+        return cls(**record)
 
     def tau_concentrations(self, low: float, high: float) -> tuple[float, float]:
         """Return the Beta shapes of ``(tau - low) / (high - low)`` for a family with this range of tau."""
