@@ -99,9 +99,11 @@ def test_module_and_script_are_one_program() -> None:
 def test_fit_too_short_to_converge_exits_3_and_keeps_the_fit(run: Run, table: Path, tmp_path: Path) -> None:
     saved = tmp_path / "p.nc"
     sizes = ("--chains", 2, "--num-warmup", 10, "--num-samples", 10)
-    shown = run("fit", table, "--seed", 0, "-o", saved, *sizes, "--json")
+    families = ("--copula", "independence, independence")
+    shown = run("fit", table, "--seed", 0, "-o", saved, *sizes, *families, "--json")
     assert shown.code == 3
     record = shown.json()
+    assert record["copulas"] == ["independence", "independence"]
     assert record["converged"] is False
     assert record["num_draws"] == 60  # three rounds of ten draws of two chains
     assert record["data"]["num_queries"] == 120

@@ -68,10 +68,12 @@ def test_constrained_parameters_invert_the_unconstrained(small_posterior: Poster
 
 
 def test_same_seed_same_draws_other_seed_others(small_data: CascadeData) -> None:
+    two = small_data.select(small_data.models[:2])
+
     def run(seed: int) -> dict[str, Any]:
         return dict(
             fit(
-                small_data,
+                two,
                 seed=seed,
                 num_chains=1,
                 num_warmup=5,

@@ -52,6 +52,7 @@ def test_score_equals_refitting_without_each_query(name: str) -> None:
         assert got[q] == pytest.approx(wanted, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_finds_the_families_that_made_the_table() -> None:
     names = ("clayton", "frank")
     truth = (0.5, -0.4)
