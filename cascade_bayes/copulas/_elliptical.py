@@ -51,21 +51,20 @@ def _erf_rule(step: float, reach: float) -> tuple[np.ndarray, np.ndarray]:
 NODES, WEIGHTS = _erf_rule(step=1 / 24, reach=5.8)
 
 
-def scaled_distances(x: jax.Array, y: jax.Array, rho: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    r"""Return three forms that make the density stable for either sign of rho.
+def split_form(x: jax.Array, y: jax.Array, rho: jax.Array) -> tuple[jax.Array, jax.Array]:
+    r"""Return :math:`(x - s y)^2 / (1 - \rho^2)` and :math:`s x y / (1 + |\rho|)`, s the sign of rho.
 
-    With :math:`s = \mathrm{sign}(\rho)`: :math:`(x - s y)^2`, :math:`1 - \rho^2` and
-    :math:`1 + |\rho|`; then :math:`x^2 + y^2 - 2\rho x y = (x - s y)^2 + 2 (1 - |\rho|) s x y`.
+    Neither cancels, and
+    :math:`(x^2 + y^2 - 2\rho x y) / (1 - \rho^2)` is the first plus twice the second.
     """
     sign = jnp.where(rho < 0, -1.0, 1.0)
-    return (x - sign * y) ** 2, (1 - rho) * (1 + rho), 1 + sign * rho
+    return (x - sign * y) ** 2 / ((1 - rho) * (1 + rho)), sign * x * y / (1 + sign * rho)
 
 
 def quadratic_form(x: jax.Array, y: jax.Array, rho: jax.Array) -> jax.Array:
     r"""Return :math:`(x^2 + y^2 - 2\rho x y) / (1 - \rho^2)`, at least 0, without cancellation."""
-    square, rest, one_plus = scaled_distances(x, y, rho)
-    sign = jnp.where(rho < 0, -1.0, 1.0)
-    return square / rest + 2 * sign * x * y / one_plus
+    apart, product = split_form(x, y, rho)
+    return apart + 2 * product
 
 
 def elliptical_cdf(
@@ -90,21 +89,18 @@ def elliptical_cdf(
         x, y = quantile(u), quantile(v)
         # One angle at a time: the sum over nodes needs no more memory than one point.
         end = 2 * jnp.arctan2(jnp.sqrt(1 + rho), jnp.sqrt(1 - rho))
-        square, product = (x + y) ** 2, x * y
+        # x**2 + y**2 + 2xy cos = (x - y)**2 + 4xy cos(half)**2 = (x + y)**2 - 4xy sin(half)**2: the form
+        # without cancellation depends on the sign of xy.
+        product = x * y
         same_sign = product > 0
+        apart = jnp.where(same_sign, x - y, x + y) ** 2
 
         def add(total: jax.Array, node_and_weight: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
             node, weight = node_and_weight
             angle = end * node
             sine, half = jnp.sin(angle), 0.5 * angle
-            # x**2 + y**2 + 2xy cos = (x + y)**2 - 4xy sin(half)**2 = (x - y)**2 + 4xy cos(half)**2;
-            # the form without cancellation depends on the sign of xy.
-            apart = jnp.where(same_sign, (x - y) ** 2, square)
-            q = (
-                0.5 * apart / sine**2
-                + jnp.abs(product) * 0.5 / jnp.where(same_sign, jnp.sin(half), jnp.cos(half)) ** 2
-            )
-            return total + weight * generator(q), None
+            other = jnp.where(same_sign, jnp.sin(half), jnp.cos(half))
+            return total + weight * generator(0.5 * (apart / sine**2 + jnp.abs(product) / other**2)), None
 
         zero = jnp.zeros(jnp.broadcast_shapes(x.shape, y.shape, jnp.shape(rho)), dtype=x.dtype)
         nodes = jnp.asarray(NODES, dtype=x.dtype), jnp.asarray(WEIGHTS, dtype=x.dtype)

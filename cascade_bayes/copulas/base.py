@@ -7,7 +7,7 @@ adding a family is one new file, one line in the registry and one row in the tes
 Points of the unit interval travel as `UnitPoint`, the pair ``(log u, log(1 - u))``, and so do the
 conditional probabilities (h-functions): neither end loses digits.
 
-Families are written for the open square. `on_closed_square` adds the border, where
+Families are written for the open square. `exchangeable` adds the border, where
 
 .. math:: C(u, 0) = 0, \quad C(u, 1) = u, \quad h(0 \mid u) = 0, \quad h(1 \mid u) = 1,
 
@@ -54,7 +54,8 @@ class Copula(NamedTuple):
         ``theta -> (lower, upper)``: the limits of ``P(V <= q | U <= q)`` for ``q -> 0`` and of
         ``P(V > q | U > q)`` for ``q -> 1``.
     theta_range, tau_range
-        Open intervals of the parameter and of Kendall's tau.
+        Intervals of the parameter and of Kendall's tau. An end belongs to the family unless tau is -1 or 1
+        there.
     has_theta
         Whether the family has a parameter at all.
     """
@@ -101,10 +102,23 @@ def nearest_interior(point: UnitPoint) -> UnitPoint:
     return UnitPoint(*(jnp.where(inside, a, b) for a, b in zip(inner, end, strict=True)))
 
 
-def on_closed_square(
-    log_density: Function, cdf: Function, h_v_given_u: Conditional, h_u_given_v: Conditional
-) -> tuple[Function, Function, Conditional, Conditional]:
-    """Extend a family's four functions from the open to the closed square."""
+def exchangeable(
+    name: str,
+    *,
+    log_density: Function,
+    cdf: Function,
+    h_v_given_u: Conditional,
+    tau_to_theta: Map,
+    theta_to_tau: Map,
+    tail_dependence: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    theta_range: tuple[float, float],
+    tau_range: tuple[float, float],
+) -> Copula:
+    """Return the record of a family that is symmetric in its arguments.
+
+    Takes functions on the open square, extends them to the border, and gets the second h-function from the
+    first by exchange. Arguments as the attributes of `Copula`.
+    """
 
     def closed_log_density(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
         (u, inside_u), (v, inside_v) = interior(u), interior(v)
@@ -115,24 +129,28 @@ def on_closed_square(
         (u, inside_u), (v, inside_v) = interior(u), interior(v)
         return jnp.where(inside_u & inside_v, cdf(u, v, theta), border)
 
-    def close(h: Conditional, first: bool) -> Conditional:
-        def closed_h(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> UnitPoint:
-            of, given = (u, v) if first else (v, u)
-            inner, inside = interior(of)
-            given = nearest_interior(given)
-            value = h(inner, given, theta) if first else h(given, inner, theta)
-            return UnitPoint(
-                jnp.where(inside, value.log_u, of.log_u), jnp.where(inside, value.log_1mu, of.log_1mu)
-            )
+    def closed_h(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> UnitPoint:
+        inner, inside = interior(v)
+        value = h_v_given_u(nearest_interior(u), inner, theta)
+        return UnitPoint(jnp.where(inside, value.log_u, v.log_u), jnp.where(inside, value.log_1mu, v.log_1mu))
 
-        return closed_h
+    return Copula(
+        name=name,
+        log_density=closed_log_density,
+        cdf=closed_cdf,
+        h_v_given_u=closed_h,
+        h_u_given_v=lambda u, v, theta: closed_h(v, u, theta),
+        tau_to_theta=tau_to_theta,
+        theta_to_tau=theta_to_tau,
+        tail_dependence=tail_dependence,
+        theta_range=theta_range,
+        tau_range=tau_range,
+    )
 
-    return closed_log_density, closed_cdf, close(h_v_given_u, False), close(h_u_given_v, True)
 
-
-def exchanged(h: Conditional) -> Conditional:
-    """Return the other h-function of a family that is symmetric in its arguments."""
-    return lambda u, v, theta: h(v, u, theta)
+def no_tail_dependence(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return two zeros."""
+    return jnp.zeros_like(theta), jnp.zeros_like(theta)
 
 
 def inverse_by_newton(function: Map, start: Map, num_steps: int) -> Map:

@@ -1,8 +1,8 @@
-r"""Clayton copula: lower-tail dependence, Kendall's tau in (0, 1).
+r"""Clayton copula: lower-tail dependence, Kendall's tau in [0, 1).
 
 .. math::
 
-    C(u, v) = (u^{-\theta} + v^{-\theta} - 1)^{-1/\theta}, \quad \theta > 0, \quad
+    C(u, v) = (u^{-\theta} + v^{-\theta} - 1)^{-1/\theta}, \quad \theta \ge 0, \quad
     \tau = \frac{\theta}{\theta + 2}, \quad \lambda_L = 2^{-1/\theta} .
 
 With :math:`x = -\log u`, :math:`y = -\log v`, :math:`m = \min(x, y)`, :math:`d = |x - y|` and
@@ -25,21 +25,27 @@ import jax
 import jax.numpy as jnp
 
 from cascade_bayes.copulas._archimedean import log_excess, ordered
-from cascade_bayes.copulas.base import Copula, exchanged, on_closed_square
+from cascade_bayes.copulas.base import exchangeable
 from cascade_bayes.special import UnitPoint, log1mexp
+
+_SMALL = 1e-10
+"""Below this theta the copula is independence to rounding, also at 0, where the formulas divide by it."""
 
 
 def _log_density(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
+    theta = jnp.maximum(theta, _SMALL)
     low, gap = ordered(-u.log_u, -v.log_u)
     return jnp.log1p(theta) + low - theta * gap - (2 + 1 / theta) * log_excess(low, gap, theta)
 
 
 def _cdf(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
+    theta = jnp.maximum(theta, _SMALL)
     low, gap = ordered(-u.log_u, -v.log_u)
     return jnp.exp(-(low + gap) - log_excess(low, gap, theta) / theta)
 
 
 def _h_v_given_u(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> UnitPoint:
+    theta = jnp.maximum(theta, _SMALL)
     x, y = -u.log_u, -v.log_u
     low, gap = ordered(x, y)
     # log C + x = -max(x, y) + x - ell / theta, each of its two terms at most 0 when x < y; when x > y
@@ -50,19 +56,15 @@ def _h_v_given_u(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> UnitPoint:
     return UnitPoint(log_h, log1mexp(log_h))
 
 
-_density, _c, _h, _ = on_closed_square(_log_density, _cdf, _h_v_given_u, exchanged(_h_v_given_u))
-
-
 def _tail_dependence(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.exp2(-1 / theta), jnp.zeros_like(theta)
+    return jnp.exp2(-1 / jnp.maximum(theta, _SMALL)), jnp.zeros_like(theta)
 
 
-CLAYTON = Copula(
-    name="clayton",
-    log_density=_density,
-    cdf=_c,
-    h_v_given_u=_h,
-    h_u_given_v=exchanged(_h),
+CLAYTON = exchangeable(
+    "clayton",
+    log_density=_log_density,
+    cdf=_cdf,
+    h_v_given_u=_h_v_given_u,
     tau_to_theta=lambda tau: 2 * tau / (1 - tau),
     theta_to_tau=lambda theta: theta / (theta + 2),
     tail_dependence=_tail_dependence,

@@ -31,8 +31,9 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import bernoulli
 
-from cascade_bayes.copulas.base import Copula, exchanged, inverse_by_newton, on_closed_square
+from cascade_bayes.copulas.base import exchangeable, inverse_by_newton, no_tail_dependence
 from cascade_bayes.special import UnitPoint, log1mexp
 
 # notation: t = |theta|.
@@ -40,14 +41,8 @@ from cascade_bayes.special import UnitPoint, log1mexp
 _SMALL = 1e-10
 """Below this size of theta the copula is independence to rounding; theta takes its place."""
 
-# B_2k / (2k)!, k = 1..16: the Bernoulli series of t / (e^t - 1), from B_2k / (2k)! =
-# 2 (-1)^(k+1) zeta(2k) / (2 pi)^(2k).
-_BERNOULLI = tuple(
-    2 * (-1) ** (k + 1) * sum(n ** (-2.0 * k) for n in range(200, 0, -1)) / (2 * math.pi) ** (2 * k)
-    if k > 2
-    else (1 / 12, -1 / 720)[k - 1]
-    for k in range(1, 17)
-)
+_BERNOULLI = [b / math.factorial(2 * k + 2) for k, b in enumerate(bernoulli(32)[2::2])]
+"""B_2k / (2k)!, k = 1..16: the series of t / (e^t - 1), which converges as (t / 2 pi)^2k."""
 
 
 def _magnitude(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -145,22 +140,14 @@ def _start(tau: jax.Array) -> jax.Array:
 
 _tau_to_w = inverse_by_newton(lambda w: _theta_to_tau(_w_to_theta(w)), _start, 4)
 
-_density, _c, _h, _ = on_closed_square(_log_density, _cdf, _h_v_given_u, exchanged(_h_v_given_u))
-
-
-def _tail_dependence(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.zeros_like(theta), jnp.zeros_like(theta)
-
-
-FRANK = Copula(
-    name="frank",
-    log_density=_density,
-    cdf=_c,
-    h_v_given_u=_h,
-    h_u_given_v=exchanged(_h),
+FRANK = exchangeable(
+    "frank",
+    log_density=_log_density,
+    cdf=_cdf,
+    h_v_given_u=_h_v_given_u,
     tau_to_theta=lambda tau: _w_to_theta(_tau_to_w(tau)),
     theta_to_tau=_theta_to_tau,
-    tail_dependence=_tail_dependence,
+    tail_dependence=no_tail_dependence,
     theta_range=(-float("inf"), float("inf")),
     tau_range=(-1.0, 1.0),
 )

@@ -17,23 +17,15 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.copulas._elliptical import elliptical_cdf, rho_to_tau, scaled_distances, tau_to_rho
-from cascade_bayes.copulas.base import Copula, exchanged, on_closed_square
+from cascade_bayes.copulas._elliptical import elliptical_cdf, rho_to_tau, split_form, tau_to_rho
+from cascade_bayes.copulas.base import exchangeable, no_tail_dependence
 from cascade_bayes.special import UnitPoint, normal_cdf, normal_quantile
 
 
 def _log_density(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
     x, y = normal_quantile(u), normal_quantile(v)
-    square, rest, one_plus = scaled_distances(x, y, theta)
-    return (
-        -0.5 * jnp.log(rest)
-        - 0.5 * theta**2 * square / rest
-        + jnp.abs(theta) * _signed(x * y, theta) / one_plus
-    )
-
-
-def _signed(product: jax.Array, rho: jax.Array) -> jax.Array:
-    return jnp.where(rho < 0, -product, product)
+    apart, product = split_form(x, y, theta)
+    return -0.5 * jnp.log((1 - theta) * (1 + theta)) - 0.5 * theta**2 * apart + jnp.abs(theta) * product
 
 
 def _h_v_given_u(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> UnitPoint:
@@ -43,22 +35,14 @@ def _h_v_given_u(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> UnitPoint:
 
 _cdf = elliptical_cdf(lambda q: jnp.exp(-q), normal_quantile, _h_v_given_u)
 
-_density, _c, _h, _ = on_closed_square(_log_density, _cdf, _h_v_given_u, exchanged(_h_v_given_u))
-
-
-def _tail_dependence(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.zeros_like(theta), jnp.zeros_like(theta)
-
-
-GAUSSIAN = Copula(
-    name="gaussian",
-    log_density=_density,
-    cdf=_c,
-    h_v_given_u=_h,
-    h_u_given_v=exchanged(_h),
+GAUSSIAN = exchangeable(
+    "gaussian",
+    log_density=_log_density,
+    cdf=_cdf,
+    h_v_given_u=_h_v_given_u,
     tau_to_theta=tau_to_rho,
     theta_to_tau=rho_to_tau,
-    tail_dependence=_tail_dependence,
+    tail_dependence=no_tail_dependence,
     theta_range=(-1.0, 1.0),
     tau_range=(-1.0, 1.0),
 )

@@ -22,7 +22,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.copulas.base import Copula, exchanged, on_closed_square
+from cascade_bayes.copulas.base import exchangeable
 from cascade_bayes.special import UnitPoint, log1mexp
 
 # notation: x = -log u, y = -log v, A = (x**theta + y**theta)**(1/theta), l* = log of *.
@@ -54,19 +54,15 @@ def _h_v_given_u(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> UnitPoint:
     return UnitPoint(log_h, log1mexp(log_h))
 
 
-_density, _c, _h, _ = on_closed_square(_log_density, _cdf, _h_v_given_u, exchanged(_h_v_given_u))
-
-
 def _tail_dependence(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.zeros_like(theta), 2 - jnp.exp2(1 / theta)
 
 
-GUMBEL = Copula(
-    name="gumbel",
-    log_density=_density,
-    cdf=_c,
-    h_v_given_u=_h,
-    h_u_given_v=exchanged(_h),
+GUMBEL = exchangeable(
+    "gumbel",
+    log_density=_log_density,
+    cdf=_cdf,
+    h_v_given_u=_h_v_given_u,
     tau_to_theta=lambda tau: 1.0 / (1.0 - tau),
     theta_to_tau=lambda theta: 1.0 - 1.0 / theta,
     tail_dependence=_tail_dependence,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.copulas.base import Copula, exchanged
+from cascade_bayes.copulas.base import Copula, no_tail_dependence
 from cascade_bayes.special import UnitPoint
 
 
@@ -22,19 +22,15 @@ def _h_v_given_u(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> UnitPoint:
     return UnitPoint(jnp.broadcast_to(v.log_u, shape), jnp.broadcast_to(v.log_1mu, shape))
 
 
-def _tail_dependence(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return jnp.zeros_like(theta), jnp.zeros_like(theta)
-
-
 INDEPENDENCE = Copula(
     name="independence",
     log_density=_log_density,
     cdf=_cdf,
     h_v_given_u=_h_v_given_u,
-    h_u_given_v=exchanged(_h_v_given_u),
+    h_u_given_v=lambda u, v, theta: _h_v_given_u(v, u, theta),
     tau_to_theta=jnp.zeros_like,
     theta_to_tau=jnp.zeros_like,
-    tail_dependence=_tail_dependence,
+    tail_dependence=no_tail_dependence,
     theta_range=(0.0, 0.0),
     tau_range=(0.0, 0.0),
     has_theta=False,

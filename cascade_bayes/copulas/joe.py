@@ -31,15 +31,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.copulas._archimedean import log_excess, ordered
-from cascade_bayes.copulas.base import Copula, exchanged, inverse_by_newton, on_closed_square
+from cascade_bayes.copulas.base import exchangeable, inverse_by_newton
 from cascade_bayes.special import UnitPoint, log1mexp
 
-# On [1, 3] psi' is analytic and its pole at 0 is the length of the interval's half away from its end:
-# 24 nodes leave (2 + sqrt 3)**-48 = 4e-28.
-_NODES, _WEIGHTS = (
-    0.5 * np.polynomial.legendre.leggauss(24)[0] + 0.5,
-    0.5 * np.polynomial.legendre.leggauss(24)[1],
-)
+# psi' is analytic between 1 and 3; its pole at 0 lies twice the half width from the middle, so that 24
+# nodes leave (2 + sqrt 3)**-48 = 4e-28.
+_NODES, _WEIGHTS = (0.5 * x for x in np.polynomial.legendre.leggauss(24))
+_NODES = _NODES + 0.5
 
 
 def _log_density(u: UnitPoint, v: UnitPoint, theta: jax.Array) -> jax.Array:
@@ -95,19 +93,16 @@ def _start(tau: jax.Array) -> jax.Array:
 # Solved for s = 2 / theta, in which tau is close to linear; -s so that it increases.
 _tau_to_minus_s = inverse_by_newton(lambda minus_s: _theta_to_tau(-2.0 / minus_s), _start, 4)
 
-_density, _c, _h, _ = on_closed_square(_log_density, _cdf, _h_v_given_u, exchanged(_h_v_given_u))
-
 
 def _tail_dependence(theta: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.zeros_like(theta), 2 - jnp.exp2(1 / theta)
 
 
-JOE = Copula(
-    name="joe",
-    log_density=_density,
-    cdf=_c,
-    h_v_given_u=_h,
-    h_u_given_v=exchanged(_h),
+JOE = exchangeable(
+    "joe",
+    log_density=_log_density,
+    cdf=_cdf,
+    h_v_given_u=_h_v_given_u,
     tau_to_theta=lambda tau: -2.0 / _tau_to_minus_s(tau),
     theta_to_tau=_theta_to_tau,
     tail_dependence=_tail_dependence,

@@ -81,7 +81,9 @@ def get_copulas(copula: str | Sequence[str], num_pairs: int) -> tuple[Copula, ..
 
 
 def check_theta(family: Copula, theta: ArrayLike) -> None:
-    """Raise `InputError` if a parameter lies outside the family's domain (its ends may be reached).
+    """Raise `InputError` if a parameter lies outside the family's domain.
+
+    An end of `Copula.theta_range` belongs to it unless Kendall's tau is -1 or 1 there.
 
     Examples
     --------
@@ -89,13 +91,19 @@ def check_theta(family: Copula, theta: ArrayLike) -> None:
     """
     values = np.atleast_1d(np.asarray(theta, dtype=float))
     low, high = family.theta_range
-    bad = ~((values >= low) & (values <= high))
+    closed_low, closed_high = _is_attained(family, low), _is_attained(family, high)
+    bad = ~((values > low) & (values < high) | (values == low) & closed_low | (values == high) & closed_high)
     if family.has_theta and bad.any():
+        interval = f"{'[' if closed_low else '('}{low:g}, {high:g}{']' if closed_high else ')'}"
         raise InputError(
-            f"theta of the {family.name} copula must lie in [{low:g}, {high:g}]; got "
+            f"theta of the {family.name} copula must lie in {interval}; got "
             f"{values[bad][0]:g} for pair {int(np.argmax(bad))}. `theta_from_tau` gives the theta of a "
             "Kendall's tau."
         )
+
+
+def _is_attained(family: Copula, end: float) -> bool:
+    return np.isfinite(end) and abs(float(family.theta_to_tau(jnp.asarray(end)))) < 1
 
 
 def theta_from_tau(family: Copula, tau: ArrayLike) -> np.ndarray:

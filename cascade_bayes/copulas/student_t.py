@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from cascade_bayes.copulas._elliptical import elliptical_cdf, quadratic_form, rho_to_tau, tau_to_rho
-from cascade_bayes.copulas.base import Copula, exchanged, on_closed_square
+from cascade_bayes.copulas.base import Copula, exchangeable
 from cascade_bayes.special import UnitPoint, student_cdf, student_log_density, student_quantile
 
 MIN_DF = 2.0
@@ -61,14 +61,11 @@ def student_t(df: float) -> Copula:
         both = 2 * student_cdf(at, df + 1).value
         return both, both
 
-    cdf = elliptical_cdf(generator, quantile, h_v_given_u)
-    density, c, h, _ = on_closed_square(log_density, cdf, h_v_given_u, exchanged(h_v_given_u))
-    return Copula(
-        name=f"student_t_{df:g}",
-        log_density=density,
-        cdf=c,
-        h_v_given_u=h,
-        h_u_given_v=exchanged(h),
+    return exchangeable(
+        f"student_t_{df:g}",
+        log_density=log_density,
+        cdf=elliptical_cdf(generator, quantile, h_v_given_u),
+        h_v_given_u=h_v_given_u,
         tau_to_theta=tau_to_rho,
         theta_to_tau=rho_to_tau,
         tail_dependence=tail_dependence,
