@@ -70,9 +70,7 @@ def smallest_ess(samples: dict[str, Any]) -> float:
 def plain_nuts(data: CascadeData, posterior: Posterior) -> dict[str, Any]:
     model = partial(
         cascade_model,
-        layout=posterior.layout,
-        copulas=posterior.copulas,
-        priors=posterior.priors,
+        spec=posterior.spec,
     )
     chains, draws = next(iter(posterior.samples.values())).shape[:2]
     mcmc = numpyro.infer.MCMC(

@@ -76,6 +76,13 @@ def fit(
             metavar="NAME|A,B,...|auto",
         ),
     ] = "gumbel",
+    upstream: Annotated[
+        bool,
+        typer.Option(help="Let the previous model's confidence count in how often a model is right."),
+    ] = True,
+    monotone: Annotated[
+        bool, typer.Option("--monotone", help="Keep being right from becoming rarer with confidence.")
+    ] = False,
     chains: Annotated[int, typer.Option(help="Markov chains.", min=1)] = 4,
     num_warmup: Annotated[int, typer.Option(help="Warm-up draws of each chain.", min=10)] = 300,
     num_samples: Annotated[int, typer.Option(help="Kept draws of each chain.", min=10)] = 1000,
@@ -90,11 +97,15 @@ def fit(
     """Fit the model of confidences and correctness to a table of results, by NUTS."""
     _check_output(output)
     _start_jax(chains)
+    from cascade_bayes.copulas import get_copulas
     from cascade_bayes.data import check_fittable, read_table
     from cascade_bayes.errors import DataWarning
     from cascade_bayes.inference.fit import fit as fit_posterior
 
     data = read_table(table, confidence=confidence, models=_split(models), prices=prices)
+    families = (_split(copula) or []) if "," in copula else copula
+    if families != "auto":
+        get_copulas(families, data.num_models - 1)
     with warnings.catch_warnings():  # `fit` gives the warnings
         warnings.simplefilter("ignore", DataWarning)
         check_fittable(data)
@@ -105,7 +116,9 @@ def fit(
     posterior = fit_posterior(
         data,
         seed=seed,
-        copula=(_split(copula) or []) if "," in copula else copula,
+        copula=families,
+        upstream=upstream,
+        monotone=monotone,
         num_chains=chains,
         num_warmup=num_warmup,
         num_samples=num_samples,
@@ -122,7 +135,7 @@ def fit(
                 "fit_seconds": posterior.provenance["fit_seconds"],
                 "num_draws": posterior.num_draws,
                 "fit_digest": posterior.digest(),
-                "copulas": [family.name for family in posterior.copulas],
+                "copulas": [family.name for family in posterior.spec.copulas],
                 "data": data.summary(),
             }
         )

@@ -51,6 +51,7 @@ def cascade(k: int, *, atoms: bool = True, seed: int = 0) -> tuple[CascadeParams
         theta=jnp.asarray(rng.uniform(1.2, 2.5, k - 1)),
         intercept=jnp.asarray(np.linspace(-0.3, 1.6, k)),
         slope=jnp.asarray(rng.uniform(0.4, 1.0, k)),
+        upstream=jnp.asarray([0.0, *rng.uniform(-0.3, 0.6, k - 1)]),
         atom_effect=jnp.asarray(effect),
     )
     return params, AtomLayout(locs, np.where(np.isinf(locs), locs, locs * 2.0 + 1.0), np.ones(k, bool))
@@ -108,11 +109,15 @@ class TestForward:
     def test_equals_enumeration_on_a_discrete_chain(self) -> None:
         rng = np.random.default_rng(3)
         k, n = 3, 5
+        transition = rng.dirichlet(np.ones(n), (k - 1, n))
+        rate = rng.uniform(0, 1, (k - 1, n, n))
         tables = ChainTables(
             mass=jnp.asarray(rng.dirichlet(np.ones(n))),
-            transition=jnp.asarray(rng.dirichlet(np.ones(n), (k - 1, n))),
+            correct=jnp.asarray(rng.uniform(0, 1, n)),
+            transition=jnp.asarray(transition),
+            right=jnp.asarray(transition * rate),
             transition_slope=jnp.zeros((k - 1, n, n)),
-            correct=jnp.asarray(rng.uniform(0, 1, (k, n))),
+            right_slope=jnp.zeros((k - 1, n, n)),
             correct_slope=jnp.zeros((k, n)),
         )
         cost, is_atom = np.array([1.0, 3.0, 10.0]), np.ones((k, n), dtype=bool)
@@ -125,7 +130,8 @@ class TestForward:
                     weight *= float(tables.transition[i, path[i], path[i + 1]])
                 stop = next((i for i in range(k - 1) if path[i] >= r[i]), k - 1)
                 reach[: stop + 1] += weight
-                error += weight * (1 - float(tables.correct[stop, path[stop]]))
+                right = rate[stop - 1, path[stop - 1], path[stop]] if stop else tables.correct[path[0]]
+                error += weight * (1 - float(right))
                 paid += weight * cost[: stop + 1].sum()
             outcome = forward(tables, cost, is_atom, jnp.asarray(r, dtype=float))
             np.testing.assert_allclose(outcome.error, error, atol=1e-12)
@@ -151,7 +157,12 @@ class TestForward:
         one = jnp.ones((2, 1))
         margins = MarginParams(jnp.full((2, 0), jnp.nan), jnp.zeros((2, 0)), one, one, one)
         params = CascadeParams(
-            margins, jnp.ones(1), jnp.array([0.0, 1.0]), jnp.array([1.0, 0.0]), jnp.zeros((2, 0))
+            margins,
+            theta=jnp.ones(1),
+            intercept=jnp.array([0.0, 1.0]),
+            slope=jnp.array([1.0, 0.0]),
+            upstream=jnp.zeros(2),
+            atom_effect=jnp.zeros((2, 0)),
         )
         layout = AtomLayout(np.full((2, 0), np.nan), np.full((2, 0), np.nan), np.ones(2, bool))
         draws = jax.tree.map(lambda x: x[None], params)
@@ -181,6 +192,10 @@ class TestForward:
         expected = full.mass @ full.transition[0] @ full.transition[1]
         np.testing.assert_allclose(skip.mass @ skip.transition[0], expected, atol=1e-12)
         np.testing.assert_allclose(tail.mass, full.mass @ full.transition[0], atol=1e-10)
+        # So do the rates of being right, whatever confidence of the skipped model went before.
+        np.testing.assert_allclose(tail.mass * tail.correct, full.mass @ full.right[0], atol=1e-10)
+        wanted = full.mass @ full.transition[0] @ full.right[1]
+        np.testing.assert_allclose(skip.mass @ skip.right[0], wanted, atol=1e-12)
 
     def test_gradients_in_thresholds(self) -> None:
         _, grid, tables = lay(3)
@@ -279,8 +294,8 @@ class TestOptimise:
             tables, cost, jnp.asarray(grid.is_atom), jnp.asarray(price), default_starts(1, 200)
         )
         one = first(tables)
-        stop = price * (1 - one.correct[0])
-        go = cost[1] + one.transition[0] @ (price * (1 - one.correct[1]))
+        stop = price * (1 - one.correct)
+        go = cost[1] + price * (1 - one.right[0].sum(axis=1))
         middle = np.arange(200) + 0.5
         gain = np.asarray(go - stop)
         (last_loss,) = np.flatnonzero((gain[:-1] < 0) & (gain[1:] >= 0))
@@ -292,9 +307,11 @@ class TestOptimise:
         """All mass in one atom: defer it iff cost + price * error_2 is below price * error_1."""
         tables = ChainTables(
             mass=jnp.array([[0.0, 1.0, 0.0]]),
+            correct=jnp.full((1, 3), 0.5),
             transition=jnp.full((1, 1, 3, 3), 1 / 3),
+            right=jnp.full((1, 1, 3, 3), 0.9 / 3),
             transition_slope=jnp.zeros((1, 1, 3, 3)),
-            correct=jnp.array([[[0.5] * 3, [0.9] * 3]]),
+            right_slope=jnp.zeros((1, 1, 3, 3)),
             correct_slope=jnp.zeros((1, 2, 3)),
         )
         is_atom = jnp.array([[False, True, False]] * 2)
@@ -421,8 +438,8 @@ class TestFrontier:
         posterior, price = small_posterior, 0.002
         swept = error_cost_frontier(posterior, error_prices=[price], num_draws=20)
         params = posterior.params(20)
-        grid = make_grid(params, posterior.layout, posterior.confidence_map)
-        tables = tables_for_draws(params, grid, posterior.copulas, (0, 1, 2))
+        grid = make_grid(params, posterior.spec.layout, posterior.confidence_map)
+        tables = tables_for_draws(params, grid, posterior.spec.copulas, (0, 1, 2))
         call_cost = call_cost_draws(posterior.data, 20)
         for d in range(20):
             positions = grid.positions(swept.draw_thresholds[0, d], posterior.confidence_map)

@@ -58,7 +58,7 @@ def test_draws_keep_their_supports(small_posterior: Posterior) -> None:
 
 def test_constrained_parameters_invert_the_unconstrained(small_posterior: Posterior) -> None:
     post = small_posterior
-    start, constrain = unconstrained(3, post.layout, post.copulas, post.priors)
+    start, constrain = unconstrained(post.spec)
     assert set(start) == set(post.samples)
     for name, value in constrain(start).items():
         assert value.shape == post.samples[name].shape[2:]
@@ -115,7 +115,7 @@ def test_posterior_agrees_with_simple_estimates(small_posterior: Posterior) -> N
         wanted = kendalltau(z[:, i], z[:, i + 1]).statistic
         assert abs(draws.mean() - wanted) < 3 * draws.std() + 0.02
     atoms = np.asarray(small_posterior.params().margins.atom_probs)
-    (model,) = small_posterior.layout.model_index
+    (model,) = small_posterior.spec.layout.model_index
     share = np.mean(z[:, model] == np.inf)
     assert share > 0.05
     assert abs(atoms[:, model, 0].mean() - share) < 0.03
@@ -168,9 +168,9 @@ class TestFile:
                 np.testing.assert_array_equal(left[name], right[name])
         for name in ("confidence", "correct", "labelled", "cost", "call_cost", "query_ids"):
             np.testing.assert_array_equal(getattr(small_posterior.data, name), getattr(back.data, name))
-        np.testing.assert_array_equal(back.layout.raw, small_posterior.layout.raw)
+        np.testing.assert_array_equal(back.spec.layout.raw, small_posterior.spec.layout.raw)
         assert back.models == small_posterior.models
-        assert back.priors == small_posterior.priors
+        assert back.spec.priors == small_posterior.spec.priors
         assert back.confidence_map == small_posterior.confidence_map
         assert back.digest() == small_posterior.digest()
         assert back.provenance["versions"]["jax"] == jax.__version__
@@ -320,7 +320,7 @@ def test_priors_are_overridden_in_one_place(small_data: CascadeData) -> None:
     )
     assert post.samples["concentration"].shape[-1] == 2
     assert "tau" not in post.samples
-    assert find_atoms(small_data).counts.tolist() == post.layout.counts.tolist()
+    assert find_atoms(small_data).counts.tolist() == post.spec.layout.counts.tolist()
 
 
 def test_more_components_than_confidences(small_data: CascadeData) -> None:

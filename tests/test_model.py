@@ -20,7 +20,7 @@ from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.distributions import MarginParams
 from cascade_bayes.errors import InputError
-from cascade_bayes.model.cascade import params_from_sites, sample_sites, simplex_from_logratios
+from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites, simplex_from_logratios
 from cascade_bayes.model.likelihood import Observations, log_likelihood, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
 from cascade_bayes.model.priors import Priors
@@ -42,6 +42,7 @@ PARAMS = CascadeParams(
     theta=jnp.array([1.8, 2.6]),
     intercept=jnp.array([-0.5, 0.2, 0.9]),
     slope=jnp.array([0.6, 0.3, -0.2]),
+    upstream=jnp.array([0.0, 0.4, -0.3]),
     atom_effect=jnp.array([[-0.7, 0.4], [0.0, 0.0], [0.3, -1.1]]),
 )
 ATOMS = (True, False, True)
@@ -107,6 +108,8 @@ def exact_log_likelihood(q: int, theta: Array) -> float:
                 locs, effect = PARAMS.margins.atom_locs[i], PARAMS.atom_effect[i]
                 x = min(max(z, -6.0), 6.0)
                 logit = PARAMS.intercept[i] + PARAMS.slope[i] * x + effect[locs == z].sum()
+                if i:
+                    logit += PARAMS.upstream[i] * min(max(SCORES[i - 1, q], -6.0), 6.0)
                 rate = 1 / (1 + np.exp(-float(logit)))
                 total += np.log(rate if CORRECT[i, q] else 1 - rate)
         for i in range(len(cells) - 1):
@@ -169,6 +172,7 @@ def sites() -> dict[str, Array]:
         "tau": jnp.array([0.2, 0.6]),
         "intercept": PARAMS.intercept,
         "slope": PARAMS.slope,
+        "upstream": PARAMS.upstream[1:],
         "atom_effect": jnp.array([0.1, -0.2, 0.3, -0.4]),
     }
 
@@ -184,10 +188,11 @@ def test_simplex_from_logratios_is_the_isometric_log_ratio() -> None:
 
 
 LAYOUT = AtomLayout(*[np.asarray(PARAMS.margins.atom_locs)] * 2, np.ones(3, bool))
+SPEC = ModelSpec(LAYOUT, GUMBEL, Priors(num_components=2))
 
 
 def test_params_from_sites() -> None:
-    params = params_from_sites(sites(), LAYOUT, GUMBEL)
+    params = params_from_sites(sites(), SPEC)
     assert params.num_models == 3
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, PARAMS)
     np.testing.assert_allclose(params.theta, [1.25, 2.5])
@@ -206,12 +211,12 @@ def test_params_from_sites() -> None:
 
     bare = AtomLayout(*[np.full((3, 0), NAN)] * 2, np.ones(3, bool))
     fewer = {k: v for k, v in sites().items() if not k.startswith("atom") and k != "tau"}
-    params = params_from_sites(fewer, bare, INDEPENDENCE)
+    params = params_from_sites(fewer, ModelSpec(bare, INDEPENDENCE, Priors(), upstream=False))
     assert params.margins.atom_probs.shape == params.atom_effect.shape == (3, 0)
     assert params.theta.shape == (2,)
 
     draws = jax.tree.map(lambda x: jnp.stack([x, x]), sites())
-    many = jax.vmap(lambda s: params_from_sites(s, LAYOUT, GUMBEL))(draws)
+    many = jax.vmap(lambda s: params_from_sites(s, SPEC))(draws)
     assert many.num_models == 3
     assert many.margins.atom_locs.shape == (2, 3, 2)
 
@@ -219,7 +224,7 @@ def test_params_from_sites() -> None:
 def test_gradients_of_the_likelihood() -> None:
     @jax.jit
     def total(sites: dict[str, Array]) -> Array:
-        params = params_from_sites(sites, LAYOUT, GUMBEL)
+        params = params_from_sites(sites, SPEC)
         return jnp.sum(log_likelihood(params, OBS, GUMBEL, ATOMS))
 
     check_grads(total, (sites(),), order=1, modes=("fwd", "rev"), rtol=1e-5, eps=1e-5)
@@ -292,7 +297,9 @@ def test_words_are_atoms_every_one_of_them() -> None:
         "atom_logit": jnp.array([0.3, -0.2, 0.5, 0.1]),
         "atom_effect": jnp.zeros(4),
     }
-    margins = params_from_sites(sites, layout, get_copulas("independence", 1)).margins
+    margins = params_from_sites(
+        sites, ModelSpec(layout, get_copulas("independence", 1), Priors(), upstream=False)
+    ).margins
     np.testing.assert_allclose(margins.atom_probs[0], sp.softmax([0.3, -0.2, 0.5, 0.1]), rtol=1e-14)
     np.testing.assert_array_equal(margins.continuous_prob, [0.0, 1.0])
 
@@ -306,6 +313,7 @@ def test_pair_of_discrete_margins_has_total_mass_one() -> None:
         theta=jnp.array([2.2]),
         intercept=jnp.zeros(2),
         slope=jnp.ones(2),
+        upstream=jnp.zeros(2),
         atom_effect=jnp.zeros((2, 3)),
     )
     z = np.array([[a, b] for a in locs[0] for b in locs[1]]).T
@@ -405,12 +413,19 @@ def test_simulated_correctness_at_atoms_and_between() -> None:
     for i, a in ((0, 0), (0, 1), (2, 0), (2, 1)):
         loc = float(PARAMS.margins.atom_locs[i, a])
         here = np.isclose(z[i], loc, rtol=1e-9)
-        logit = PARAMS.intercept[i] + PARAMS.slope[i] * np.clip(loc, -6, 6)
-        rate = float(sp.expit(logit + PARAMS.atom_effect[i, a]))
-        assert within(correct[i][here].mean(), rate, here.sum())
-    rates = sp.expit(float(PARAMS.intercept[1]) + float(PARAMS.slope[1]) * np.clip(z[1], -6, 6))
-    error = np.sqrt(np.sum(rates * (1 - rates))) / N
-    assert abs(correct[1].mean() - rates.mean()) < 4 * error
+        logit = PARAMS.intercept[i] + PARAMS.slope[i] * np.clip(loc, -6, 6) + PARAMS.atom_effect[i, a]
+        if i:
+            logit = logit + PARAMS.upstream[i] * np.clip(z[i - 1, here], -6, 6)
+        _mean_within(correct[i, here], sp.expit(np.broadcast_to(logit, here.sum())))
+    x = np.clip(z, -6, 6)
+    logit = PARAMS.intercept[1] + PARAMS.slope[1] * x[1] + PARAMS.upstream[1] * x[0]
+    for part in (x[0] > 1, x[0] < 0):
+        _mean_within(correct[1, part], sp.expit(np.asarray(logit[part])))
+
+
+def _mean_within(correct: Array, rates: Array) -> None:
+    error = np.sqrt(np.sum(rates * (1 - rates))) / rates.size
+    assert abs(correct.mean() - rates.mean()) < 4 * error
 
 
 def gumbel_cdf(u: Array, v: Array, theta: float) -> Array:
@@ -462,7 +477,7 @@ def test_each_pair_has_its_own_family_and_range_of_tau() -> None:
     copulas = get_copulas(["frank", "clayton_90"], 2)
     priors = Priors()
     with handlers.seed(rng_seed=0), handlers.trace() as trace:
-        sample_sites(3, LAYOUT, copulas, priors)
+        sample_sites(ModelSpec(LAYOUT, copulas, priors))
     prior = trace["tau"]["fn"]
     draws = np.asarray(prior.sample(jax.random.key(0), (20_000,)))
     # Either sign: mean and standard deviation as in `Priors`; one sign: the Beta distribution, mirrored.
@@ -475,14 +490,16 @@ def test_each_pair_has_its_own_family_and_range_of_tau() -> None:
     both = float(prior.log_prob(jnp.array([0.1, -0.3])) - prior.log_prob(jnp.array([0.1, -0.5])))
     assert both == pytest.approx(wanted - scipy.stats.beta(one, zero).logpdf(0.5), abs=1e-6)
 
-    params = params_from_sites({**sites(), "tau": jnp.array([-0.3, -0.2])}, LAYOUT, copulas)
+    params = params_from_sites(
+        {**sites(), "tau": jnp.array([-0.3, -0.2])}, ModelSpec(LAYOUT, copulas, priors)
+    )
     assert float(copulas[0].theta_to_tau(params.theta[0])) == pytest.approx(-0.3)
     assert float(copulas[1].theta_to_tau(params.theta[1])) == pytest.approx(-0.2)
 
 
 def test_independent_pair_beside_a_dependent_one() -> None:
     copulas = get_copulas(["independence", "gumbel"], 2)
-    params = params_from_sites({**sites(), "tau": jnp.array([0.5])}, LAYOUT, copulas)
+    params = params_from_sites({**sites(), "tau": jnp.array([0.5])}, ModelSpec(LAYOUT, copulas, Priors()))
     np.testing.assert_allclose(params.theta, [0.0, 2.0])
     mixed_pairs = np.asarray(likelihood(params, OBS, copulas, ATOMS))
     plain = np.asarray(likelihood(params, OBS, INDEPENDENCE, ATOMS))

@@ -70,6 +70,7 @@ def test_finds_the_families_that_made_the_table() -> None:
         theta=jnp.asarray(theta),
         intercept=jnp.zeros(3),
         slope=jnp.ones(3),
+        upstream=jnp.zeros(3),
         atom_effect=jnp.zeros((3, 1)),
     )
     z, correct = simulate_scores(jax.random.key(0), params, get_copulas(names, 2), 600)

@@ -20,6 +20,10 @@ second order in the cell width. A threshold inside cell :math:`l` defers its low
 so that the objective has a continuous derivative inside cells, and its kinks at edges are of second order.
 The pass is multilinear in the deferred fractions and differentiable in thresholds and parameters.
 
+Whether model i + 1 is right depends on both cells, :math:`Q_{lm} = R_{lm} p_{lm}` with :math:`p_{lm}` the
+mean of :math:`\sigma(a + b x + c x' + e)` over cell :math:`m`, at the mean :math:`x'` of cell :math:`l`.
+The pass carries the mass that got to each cell and the part of it in which the model there is right.
+
 A cascade that skips models moves by the product of the skipped models' matrices (Chapman-Kolmogorov):
 one fit of a chain serves every ordered subset of its models.
 """
@@ -34,9 +38,9 @@ import jax.numpy as jnp
 
 from cascade_bayes.copulas import Copula
 from cascade_bayes.decision.grid import Grid
-from cascade_bayes.distributions import mixed
-from cascade_bayes.model.likelihood import correctness_logit
-from cascade_bayes.model.params import CascadeParams
+from cascade_bayes.distributions import MarginPoint, mixed
+from cascade_bayes.model.likelihood import own_logit
+from cascade_bayes.model.params import CascadeParams, regressor
 from cascade_bayes.special import UnitPoint
 
 
@@ -47,16 +51,23 @@ class ChainTables(NamedTuple):
     ----------
     mass
         Probability of the first model's cells, ``(num_cells,)``.
-    transition, transition_slope
-        ``R`` and ``D`` of neighbours, ``(num_models - 1, num_cells, num_cells)``.
-    correct, correct_slope
-        Mean probability of being right in each cell, and its change across it, ``(num_models, num_cells)``.
+    correct
+        Probability that the first model is right, given its cell, ``(num_cells,)``.
+    transition, right
+        ``R``, and its part ``Q`` in which the next model is right,
+        ``(num_models - 1, num_cells, num_cells)``.
+    transition_slope, right_slope
+        Their changes ``D`` across a cell.
+    correct_slope
+        Change of the probability of being right across each cell, ``(num_models, num_cells)``.
     """
 
     mass: jax.Array
-    transition: jax.Array
-    transition_slope: jax.Array
     correct: jax.Array
+    transition: jax.Array
+    right: jax.Array
+    transition_slope: jax.Array
+    right_slope: jax.Array
     correct_slope: jax.Array
 
 
@@ -99,78 +110,97 @@ def chain_tables(
         Ascending indices of the models of the cascade; all if None. Static.
     """
     members = tuple(range(params.num_models)) if members is None else members
-    num_cells = edges.shape[1]
-    flat = edges.reshape(edges.shape[0], -1)
     margins = jax.tree.map(lambda field: field[:, None, :], params.margins)
-    at = mixed.point(flat, margins)
-    logit = correctness_logit(flat, params).reshape(edges.shape)
-    # An atom's own rate holds in its own cell only; the curve holds beside it.
-    right = jax.nn.sigmoid(_curve_logit(edges, params))
-    right_at_atom = jax.nn.sigmoid(logit[:, :, 0])
+    flat = edges.reshape(edges.shape[0], -1)
+    at = jax.tree.map(lambda field: field.reshape(edges.shape), mixed.point(flat, margins))
+    boundary = _boundaries(at, is_atom)
+    weight = _node_weights(at)
+    logit = _node_logits(edges, is_atom, params)
+    x = jnp.sum(weight * regressor(edges), axis=-1)
 
-    def parts(point: UnitPoint) -> jax.Array:
-        return jnp.exp(point.log_u).reshape(edges.shape)
+    def joint(i: int) -> tuple[jax.Array, jax.Array]:
+        """``R`` and ``Q`` from model ``i - 1`` to ``i``."""
+        table = _transition(boundary, i - 1, copulas[i - 1], params.theta[i - 1])
+        shifted = logit[i][None] + params.upstream[i] * x[i - 1][:, None, None]
+        return table, table * jnp.sum(weight[i] * jax.nn.sigmoid(shifted), axis=-1)
 
-    lower, upper = parts(at.lower), parts(at.upper)
-    # Mass of each part of a cell: from F just after its lower edge to F just before its upper edge.
-    mass_parts = jnp.maximum(lower[:, :, 1:] - upper[:, :, :-1], 0.0)
-    mean_parts = 0.5 * (right[:, :, 1:] + right[:, :, :-1])
-    total = jnp.sum(mass_parts, axis=-1)
-    has_mass = total > 0
-    weighted = jnp.sum(mass_parts * mean_parts, axis=-1)
-    middle = right[:, :, right.shape[2] // 2]
-    mean = jnp.where(has_mass, weighted / jnp.where(has_mass, total, 1.0), middle)
-    correct = jnp.where(is_atom, right_at_atom, mean)
-    correct_slope = jnp.where(is_atom, 0.0, right[:, :, -1] - right[:, :, 0])
+    def slope(i: int, table: jax.Array) -> jax.Array:
+        return jnp.where(is_atom[i][:, None], 0.0, _slope(table, is_atom[i]))
 
-    # notation: u_l, the boundary before cell l: F(e-) if the cell is an atom, else F(e).
-    boundary = UnitPoint(
-        *(
-            jnp.concatenate(
-                [
-                    jnp.where(is_atom, low.reshape(edges.shape)[:, :, 0], up.reshape(edges.shape)[:, :, 0]),
-                    jnp.full((edges.shape[0], 1), last, dtype=low.dtype),
-                ],
-                axis=1,
-            )
-            for low, up, last in (
-                (at.lower.log_u, at.upper.log_u, 0.0),
-                (at.lower.log_1mu, at.upper.log_1mu, -jnp.inf),
-            )
-        )
-    )
-    # The first boundary is 0 whether or not an atom begins there.
-    boundary = UnitPoint(boundary.log_u.at[:, 0].set(-jnp.inf), boundary.log_1mu.at[:, 0].set(0.0))
+    def mass(i: int) -> jax.Array:
+        return jnp.maximum(jnp.diff(boundary.value[i]), 0.0)
 
-    transitions, slopes = [], []
-    for i in range(members[0], members[-1]):
-        table = _transition(boundary, i, copulas[i], params.theta[i])
-        transitions.append(table)
-        slopes.append(jnp.where(is_atom[i][:, None], 0.0, _slope(table, is_atom[i])))
-    steps, step_slopes = [], []
+    def correct_slope(i: int) -> jax.Array:
+        ahead = params.upstream[i] * jnp.dot(mass(i - 1), x[i - 1]) if i else 0.0
+        rate = jax.nn.sigmoid(logit[i] + ahead)
+        return jnp.where(is_atom[i], 0.0, rate[:, -1] - rate[:, 0])
+
+    start = members[0]
+    if start:
+        # The model before is not called: its confidence is integrated over.
+        share = mass(start - 1) @ joint(start)[1]
+        of_all = mass(start)
+        correct = jnp.where(of_all > 0, share / jnp.where(of_all > 0, of_all, 1.0), 0.0)
+    else:
+        correct = jnp.sum(weight[0] * jax.nn.sigmoid(logit[0]), axis=-1)
+
+    steps: list[tuple[jax.Array, ...]] = []
     for a, b in itertools.pairwise(members):
-        step, step_slope = transitions[a - members[0]], slopes[a - members[0]]
-        for i in range(a + 1, b):
-            step = step @ transitions[i - members[0]]
-            step_slope = step_slope @ transitions[i - members[0]]
+        table, right = joint(a + 1)
+        step = (table, right, slope(a, table), slope(a, right))
+        for i in range(a + 2, b + 1):
+            table, right = joint(i)
+            step = (step[0] @ table, step[0] @ right, step[2] @ table, step[2] @ right)
         steps.append(step)
-        step_slopes.append(step_slope)
+    num_cells = edges.shape[1]
     empty = jnp.zeros((0, num_cells, num_cells), dtype=correct.dtype)
-    index = jnp.asarray(members)
-    u = boundary.value[members[0]]
+    transition, right, transition_slope, right_slope = (
+        [jnp.stack(part) for part in zip(*steps, strict=True)] if steps else [empty] * 4
+    )
     return ChainTables(
-        mass=jnp.maximum(jnp.diff(u), 0.0),
-        transition=jnp.stack(steps) if steps else empty,
-        transition_slope=jnp.stack(step_slopes) if steps else empty,
-        correct=correct[index],
-        correct_slope=correct_slope[index],
+        mass=mass(start),
+        correct=correct,
+        transition=transition,
+        right=right,
+        transition_slope=transition_slope,
+        right_slope=right_slope,
+        correct_slope=jnp.stack([correct_slope(i) for i in members]),
     )
 
 
-def _curve_logit(z: jax.Array, params: CascadeParams) -> jax.Array:
-    """Log odds of being right on the curve, without atoms' own effects; ``z`` is (num_models, ...)."""
-    plain = params._replace(atom_effect=jnp.zeros_like(params.atom_effect))
-    return correctness_logit(z.reshape(z.shape[0], -1), plain).reshape(z.shape)
+def _boundaries(at: MarginPoint, is_atom: jax.Array) -> UnitPoint:
+    """``u`` before each cell, F(e-) if the cell is an atom, else F(e), and after the last.
+
+    Shape ``(num_models, num_cells + 1)``. The first is 0 whether or not an atom begins there.
+    """
+
+    def with_ends(lower: jax.Array, upper: jax.Array, first: float, last: float) -> jax.Array:
+        before = jnp.where(is_atom, lower[:, :, 0], upper[:, :, 0]).at[:, 0].set(first)
+        return jnp.concatenate([before, jnp.full((before.shape[0], 1), last, before.dtype)], axis=1)
+
+    return UnitPoint(
+        with_ends(at.lower.log_u, at.upper.log_u, -jnp.inf, 0.0),
+        with_ends(at.lower.log_1mu, at.upper.log_1mu, 0.0, -jnp.inf),
+    )
+
+
+def _node_weights(at: MarginPoint) -> jax.Array:
+    """Weights of the trapezoidal rule over a cell's parts, by their mass; even where there is none."""
+    # Mass of each part of a cell: from F just after its lower edge to F just before its upper edge.
+    parts = jnp.maximum(at.lower.value[:, :, 1:] - at.upper.value[:, :, :-1], 0.0)
+    total = jnp.sum(parts, axis=-1, keepdims=True)
+    share = jnp.where(total > 0, parts / jnp.where(total > 0, total, 1.0), 1.0 / parts.shape[-1])
+    pad = [(0, 0), (0, 0)]
+    return 0.5 * (jnp.pad(share, [*pad, (0, 1)]) + jnp.pad(share, [*pad, (1, 0)]))
+
+
+def _node_logits(edges: jax.Array, is_atom: jax.Array, params: CascadeParams) -> jax.Array:
+    """Own log odds of being right at the edges of the parts; an atom's effect holds in its own cell only."""
+    flat = edges.reshape(edges.shape[0], -1)
+    curve = own_logit(flat, params._replace(atom_effect=jnp.zeros_like(params.atom_effect)))
+    return jnp.where(
+        is_atom[:, :, None], own_logit(flat, params).reshape(edges.shape), curve.reshape(edges.shape)
+    )
 
 
 def _transition(boundary: UnitPoint, i: int, copula: Copula, theta: jax.Array) -> jax.Array:
@@ -218,18 +248,18 @@ def deferral(positions: jax.Array, is_atom: jax.Array) -> tuple[jax.Array, jax.A
 
 def run_chain(tables: ChainTables, call_cost: jax.Array, fraction: jax.Array, tilt: jax.Array) -> Outcome:
     """Run the forward pass of one draw with given deferred fractions (see `deferral`)."""
-    mass = tables.mass
-    right = jnp.zeros((), dtype=mass.dtype)
+    mass, right = tables.mass, tables.mass * tables.correct
+    answered = jnp.zeros((), dtype=mass.dtype)
     reach = [jnp.ones((), dtype=mass.dtype)]
     for i in range(fraction.shape[0]):
-        deferred = mass * fraction[i]
-        tilted = mass * tilt[i]
-        right = right + jnp.dot(mass - deferred, tables.correct[i]) + jnp.dot(tilted, tables.correct_slope[i])
+        deferred, tilted = mass * fraction[i], mass * tilt[i]
+        answered = answered + jnp.dot(right, 1.0 - fraction[i]) + jnp.dot(tilted, tables.correct_slope[i])
         reach.append(jnp.sum(deferred))
         mass = deferred @ tables.transition[i] - tilted @ tables.transition_slope[i]
-    right = right + jnp.dot(mass, tables.correct[-1])
+        right = deferred @ tables.right[i] - tilted @ tables.right_slope[i]
+    answered = answered + jnp.sum(right)
     reach_prob = jnp.stack(reach)
-    return Outcome(1.0 - right, jnp.dot(reach_prob, call_cost), reach_prob)
+    return Outcome(1.0 - answered, jnp.dot(reach_prob, call_cost), reach_prob)
 
 
 def forward(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, positions: jax.Array) -> Outcome:

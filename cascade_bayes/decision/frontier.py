@@ -14,7 +14,7 @@ import numpy as np
 
 from cascade_bayes._files import encode, read_record, write_json
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.chain import ChainTables, forward, tables_for_draws
+from cascade_bayes.decision.chain import ChainTables, forward, run_chain, tables_for_draws
 from cascade_bayes.decision.grid import Grid, cells_for, make_grid
 from cascade_bayes.decision.optimise import default_starts, optimise
 from cascade_bayes.decision.policy import Policy, Prediction
@@ -374,9 +374,9 @@ def error_cost_frontier(
     """
     members = _members(posterior, models)
     params = posterior.params(num_draws)
-    num_cells = cells_for(posterior.layout) if num_cells is None else num_cells
-    grid = make_grid(params, posterior.layout, posterior.confidence_map, num_cells)
-    tables = tables_for_draws(params, grid, posterior.copulas, members)
+    num_cells = cells_for(posterior.spec.layout) if num_cells is None else num_cells
+    grid = make_grid(params, posterior.spec.layout, posterior.confidence_map, num_cells)
+    tables = tables_for_draws(params, grid, posterior.spec.copulas, members)
     index = list(members)
     call_cost = call_cost_draws(posterior.data, tables.mass.shape[0])[:, index]
     is_atom = jnp.asarray(grid.is_atom[index])
@@ -444,17 +444,19 @@ def price_range(tables: ChainTables, call_cost: np.ndarray, num_prices: int) -> 
     models after the first, the middle weight of cost is :math:`m = \Delta / c`. Prices run over the
     reciprocals of weights from :math:`\min(m/30, 0.01/c)` to :math:`\max(30m, 1/\min_{i>1} c_i)`.
     """
-    first = float(jnp.mean(jnp.sum(tables.mass * tables.correct[:, 0], axis=-1)))
-    mass = tables.mass
-    for i in range(tables.transition.shape[1]):
-        mass = jnp.einsum("dl,dlm->dm", mass, tables.transition[:, i])
-    last = float(jnp.mean(jnp.sum(mass * tables.correct[:, -1], axis=-1)))
+    _, num_steps, num_cells, _ = tables.transition.shape
+
+    def error(deferred: float) -> float:
+        fraction = jnp.full((num_steps, num_cells), deferred, dtype=tables.mass.dtype)
+        run = jax.vmap(run_chain, in_axes=(0, None, None, None))
+        return float(jnp.mean(run(tables, jnp.asarray(call_cost), fraction, 0.0 * fraction).error))
+
     later = np.asarray(call_cost[1:], dtype=float)
     positive = later[later > 0]
     if not positive.size:
         raise InputError("every model after the first is free of cost: give error prices explicitly.")
     extra = float(later.sum())
-    middle = max(abs(last - first), 0.05) / extra
+    middle = max(abs(error(1.0) - error(0.0)), 0.05) / extra
     weights = min(middle / 30, 0.01 / extra), max(30 * middle, 1 / float(positive.min()))
     if num_prices == 1:
         return np.asarray([1 / middle])

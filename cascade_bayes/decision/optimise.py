@@ -11,12 +11,13 @@ the loss by
 
 .. math::
 
-    A_{il} = \frac1D \sum_d \mu_{dil} (\mathrm{go}_{dil} - \mathrm{stop}_{dil}),
+    A_{il} = \frac1D \sum_d (\mu_{dil}\, \mathrm{go}_{dil} - \mathrm{stop}_{dil}),
 
-:math:`\mu` the probability of getting there, "stop" the price of a wrong answer times its probability, "go"
-the cost of the next model plus the value of going on. Sums of :math:`A_{il}` from the lowest cell up are the
-loss at *every* position of threshold i: one backward pass over the models sets each threshold in turn to
-the best of them, an exact line search over the whole scale, atoms included. Sweeps from several starts end
+:math:`\mu` the probability of getting there, "stop" the price of a wrong answer times the probability of
+getting there and being wrong, "go" the cost of the next model plus the value of going on. Sums of
+:math:`A_{il}` from the lowest cell up are the loss at *every* position of threshold i: one backward pass over
+the models sets each threshold in turn to the best of them, an exact line search over the whole scale, atoms
+included. Sweeps from several starts end
 on the grid; Adam (optax) then moves each threshold within the two cells beside it, and the better of both
 is kept.
 
@@ -168,27 +169,40 @@ def _sweep(
     """Set every threshold, last to first, to its best grid position given all others."""
     fraction, _ = deferral(jnp.round(positions), is_atom)
 
-    def reach(mass: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        part, transition = step
-        return jnp.einsum("dl,dlm->dm", mass * part, transition), mass
+    def reach(
+        state: tuple[jax.Array, jax.Array], step: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+        part, transition, right = step
+        deferred = state[0] * part
+        after = tuple(jnp.einsum("dl,dlm->dm", deferred, table) for table in (transition, right))
+        return after, state  # type: ignore[return-value]
 
-    by_model = jnp.moveaxis(tables.transition, 1, 0)
-    _, masses = jax.lax.scan(reach, tables.mass, (fraction, by_model))
-    stop = error_price * (1.0 - jnp.moveaxis(tables.correct, 1, 0))  # (model, draw, cell)
+    by_model = jnp.moveaxis(tables.transition, 1, 0), jnp.moveaxis(tables.right, 1, 0)
+    start = tables.mass, tables.mass * tables.correct
+    _, states = jax.lax.scan(reach, start, (fraction, *by_model))
 
-    def choose(value: jax.Array, step: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        mass, transition, stop_here, next_cost, atoms, current = step
-        go = next_cost + jnp.einsum("dlm,dm->dl", transition, value)
-        gain = jnp.mean(mass * (go - stop_here), axis=0)
+    def choose(
+        later: tuple[jax.Array, jax.Array], step: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        deferred, go_on = later  # of the next model
+        mass, right_here, transition, right, next_cost, atoms, current = step
+        value = deferred * go_on + error_price * (1.0 - deferred)
+        go = (
+            next_cost
+            + jnp.einsum("dlm,dm->dl", transition, value)
+            - error_price * jnp.einsum("dlm,m->dl", right, 1.0 - deferred)
+        )
+        gain = jnp.mean(mass * go - error_price * (mass - right_here), axis=0)
         profile = jnp.concatenate([jnp.zeros(1, dtype=gain.dtype), jnp.cumsum(gain)])
         # Where no query comes, every position is equal: stay.
         idle = jnp.max(mass) <= jnp.finfo(mass.dtype).eps
         best = jnp.where(idle, current, jnp.argmin(profile).astype(current.dtype))
-        deferred, _ = deferral(best[None], atoms[None])
-        return stop_here + deferred[0] * (go - stop_here), best
+        here, _ = deferral(best[None], atoms[None])
+        return (here[0], go), best
 
-    steps = (masses, by_model, stop[:-1], call_cost[1:], is_atom, positions)
-    _, chosen = jax.lax.scan(choose, stop[-1], steps, reverse=True)
+    steps = (*states, *by_model, call_cost[1:], is_atom, positions)
+    last = jnp.zeros_like(is_atom[0], dtype=positions.dtype), jnp.zeros_like(tables.mass)
+    _, chosen = jax.lax.scan(choose, last, steps, reverse=True)
     return chosen
 
 

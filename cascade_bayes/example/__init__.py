@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Truth", "load_truth", "test_path", "train_path"]
 
 SCHEMA = "cascade_bayes.example.truth"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +123,7 @@ def truth_from_record(record: Mapping[str, Any]) -> Truth:
             theta=jnp.asarray([pair["theta"] for pair in record["pairs"]], dtype=float),
             intercept=field("intercept"),
             slope=field("slope"),
+            upstream=field("upstream"),
             atom_effect=atoms("effect", 0.0),
         ),
         confidence_map=ConfidenceMap.from_dict(record["confidence_map"]),

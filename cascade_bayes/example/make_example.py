@@ -30,7 +30,8 @@ SEEDS = {"train": 20250117, "test": 20250118}
 class _Model(NamedTuple):
     """One model; `mean` and `concentration` describe its two beta components.
 
-    `location` and `scale` are those of the logit of the probability, `atom` the mass at exact
+    `upstream` is the effect of the previous model's confidence. `location` and `scale` are those of
+    the logit of the probability, `atom` the mass at exact
     certainty and `atom_effect` the deviation of its log odds of being right from the curve.
     """
 
@@ -43,14 +44,15 @@ class _Model(NamedTuple):
     concentration: tuple[float, float]
     intercept: float
     slope: float
+    upstream: float
     atom: float = 0.0
     atom_effect: float = 0.0
 
 
 MODELS = (
-    _Model("mini-1b", 2e-5, 0.3, 0.8, (0.65, 0.35), (0.38, 0.76), (4.0, 3.5), -0.39, 0.45),
-    _Model("small-3b", 4e-5, 1.3, 1.1, (0.60, 0.40), (0.34, 0.75), (3.4, 4.0), 0.38, 0.55),
-    _Model("medium-8b", 9e-5, 2.0, 1.3, (0.55, 0.45), (0.34, 0.70), (3.6, 2.8), 0.70, 0.60),
+    _Model("mini-1b", 2e-5, 0.3, 0.8, (0.65, 0.35), (0.38, 0.76), (4.0, 3.5), -0.39, 0.45, 0.0),
+    _Model("small-3b", 4e-5, 1.3, 1.1, (0.60, 0.40), (0.34, 0.75), (3.4, 4.0), 0.38, 0.55, 0.15),
+    _Model("medium-8b", 9e-5, 2.0, 1.3, (0.55, 0.45), (0.34, 0.70), (3.6, 2.8), 0.70, 0.60, 0.2),
     _Model(
         "large-70b",
         2.5e-4,
@@ -61,10 +63,11 @@ MODELS = (
         (3.2, 3.2),
         1.25,
         0.55,
+        0.1,
         atom=0.17,
         atom_effect=-2.0,
     ),
-    _Model("giant-405b", 6.2e-4, 3.6, 1.8, (0.45, 0.55), (0.29, 0.65), (3.0, 3.6), 2.08, 0.75),
+    _Model("giant-405b", 6.2e-4, 3.6, 1.8, (0.45, 0.55), (0.29, 0.65), (3.0, 3.6), 2.08, 0.75, 0.25),
 )
 
 TAUS = (0.15, 0.32, 0.44, 0.24)
@@ -82,6 +85,7 @@ def true_record() -> dict[str, Any]:
                 "call_cost": model.call_cost,
                 "intercept": model.intercept,
                 "slope": model.slope,
+                "upstream": model.upstream,
                 "atoms": [atom] if model.atom else [],
                 "mixing_probs": list(model.mixing_probs),
                 "concentration1": [round(m * c, 6) for m, c in shapes],

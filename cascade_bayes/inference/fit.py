@@ -37,7 +37,7 @@ from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.laplace import laplace, unconstrained
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.select import choose_copulas
-from cascade_bayes.model.cascade import cascade_model
+from cascade_bayes.model.cascade import ModelSpec, cascade_model
 from cascade_bayes.model.likelihood import observations
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
@@ -60,6 +60,8 @@ def fit(
     num_samples: int = 1000,
     max_rounds: int = 3,
     copula: str | Sequence[str] = "gumbel",
+    upstream: bool = True,
+    monotone: bool = False,
     priors: Priors | None = None,
     atoms: Mapping[str, Sequence[float]] | None = None,
     target_accept_prob: float = 0.85,
@@ -87,6 +89,10 @@ def fit(
         Family of neighbouring pairs: one name for all of them, or one a pair, from
         `cascade_bayes.copulas.FAMILIES`; ``"auto"`` picks for each pair the family with the highest
         leave-one-out log score (`cascade_bayes.inference.select`).
+    upstream
+        Let the previous model's confidence enter a model's log odds of being right.
+    monotone
+        Keep slopes positive: more confident answers of a model are right at least as often.
     priors
         Hyperparameters; the defaults of `Priors` if None.
     atoms
@@ -112,7 +118,8 @@ def fit(
     UserWarning
         In 32-bit arithmetic; call ``jax.config.update("jax_enable_x64", True)`` first.
     DataWarning
-        If all labels of a model are equal, or queries lack a confidence between two that they have.
+        If all labels of a model are equal, queries lack a confidence between two that they have, or a
+        model's slope is negative with a posterior probability above one half.
     """
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
@@ -143,11 +150,13 @@ def fit(
     if copula == "auto":
         selection = choose_copulas(obs, layout, priors)
         copula = selection.names
-    copulas = get_copulas(copula, data.num_models - 1)
-    start, constrain = unconstrained(data.num_models, layout, copulas, priors)
+    spec = ModelSpec(
+        layout, get_copulas(copula, data.num_models - 1), priors, upstream=upstream, monotone=monotone
+    )
+    start, constrain = unconstrained(spec)
 
     def potential(z: Any) -> jax.Array:
-        return potential_energy(cascade_model, (obs, layout, copulas, priors), {}, z)
+        return potential_energy(cascade_model, (obs, spec), {}, z)
 
     mode, covariance = laplace(potential, start)
     eigenvalues, vectors = np.linalg.eigh(covariance)
@@ -189,9 +198,7 @@ def fit(
             samples=samples,
             sample_stats=stats,
             data=data,
-            layout=layout,
-            copulas=copulas,
-            priors=priors,
+            spec=spec,
             provenance={
                 "method": method,
                 "seed": seed,
@@ -211,6 +218,7 @@ def fit(
         more, more_stats = draw(mcmc.last_state.rng_key)
         samples = {k: np.concatenate([v, more[k]], axis=1) for k, v in samples.items()}
         stats = {k: np.concatenate([v, more_stats[k]], axis=1) for k, v in stats.items()}
+    _warn_about_slopes(data.models, samples["slope"])
     return posterior()
 
 
@@ -221,6 +229,19 @@ def _check_components(data: CascadeData, priors: Priors) -> None:
                 f"num_components of the priors must not exceed the number of confidences of a model; it is "
                 f"{priors.num_components}, and model {model!r} has {count}. Pass for example "
                 f"priors=Priors(num_components={count}), or read more queries."
+            )
+
+
+def _warn_about_slopes(models: tuple[str, ...], slope: np.ndarray) -> None:
+    negative = np.mean(slope < 0, axis=(0, 1))
+    for model, share in zip(models, negative, strict=True):
+        if share > 0.5:
+            warnings.warn(
+                f"the more confident model {model!r} is, the less often it is right: its slope is negative "
+                f"with posterior probability {share:.2f}. A threshold on this confidence defers the wrong "
+                "queries; another confidence signal may serve better, or leave the model out.",
+                DataWarning,
+                stacklevel=3,
             )
 
 

@@ -12,21 +12,16 @@ from jax.flatten_util import ravel_pytree
 from numpyro import handlers
 from numpyro.distributions import biject_to
 
-from cascade_bayes.copulas import Copula
-from cascade_bayes.model.cascade import sample_sites
-from cascade_bayes.model.params import AtomLayout
-from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.cascade import ModelSpec, sample_sites
 
 
-def unconstrained(
-    num_models: int, layout: AtomLayout, copulas: tuple[Copula, ...], priors: Priors
-) -> tuple[dict[str, jax.Array], Callable[[Any], dict[str, jax.Array]]]:
+def unconstrained(spec: ModelSpec) -> tuple[dict[str, jax.Array], Callable[[Any], dict[str, jax.Array]]]:
     """Zeros of the shape of the unconstrained parameters, and the map to constrained ones."""
     transforms: dict[str, Any] = {}
 
     def shapes() -> dict[str, jax.Array]:
         with handlers.seed(rng_seed=0), handlers.trace() as trace:
-            sample_sites(num_models, layout, copulas, priors)
+            sample_sites(spec)
         with jax.ensure_compile_time_eval():  # bounds of a support must outlive this trace
             for name, site in trace.items():
                 transforms[name] = biject_to(site["fn"].support)

@@ -16,16 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._files import replacing
-from cascade_bayes.copulas import Copula, get_copulas
+from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
-from cascade_bayes.model.cascade import params_from_sites
+from cascade_bayes.model.cascade import ModelSpec, params_from_sites
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.transforms import ConfidenceMap
 
 SCHEMA = "cascade_bayes.posterior"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 MAX_R_HAT = 1.01
 MIN_ESS_BULK = 400.0
@@ -84,12 +84,8 @@ class Posterior:
         Sampler statistics, ``(num_chains, num_samples)``.
     data
         The table that was fitted.
-    layout
-        Where its atoms lie.
-    copulas
-        Copula family of each neighbouring pair, ``num_models - 1`` of them.
-    priors
-        Hyperparameters.
+    spec
+        The generative model: where its atoms lie, its copulas, its priors.
     provenance
         Method, seed, seconds, versions.
     """
@@ -97,9 +93,7 @@ class Posterior:
     samples: Mapping[str, np.ndarray]
     sample_stats: Mapping[str, np.ndarray]
     data: CascadeData
-    layout: AtomLayout
-    copulas: tuple[Copula, ...]
-    priors: Priors
+    spec: ModelSpec
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -131,7 +125,7 @@ class Posterior:
         # Centres of equal stretches: evenly spaced, and never the same end of every chain.
         index = ((np.arange(count) + 0.5) * total / count).astype(int)
         flat = {k: jnp.asarray(v.reshape((total, *v.shape[2:]))[index]) for k, v in self.samples.items()}
-        return jax.vmap(lambda s: params_from_sites(s, self.layout, self.copulas))(flat)
+        return jax.vmap(lambda s: params_from_sites(s, self.spec))(flat)
 
     def digest(self) -> str:
         """Return the SHA-256 of all draws, which names this fit in files made from it."""
@@ -180,6 +174,7 @@ class Posterior:
             "tau": ["pair"],
             "intercept": ["model"],
             "slope": ["model"],
+            "upstream": ["deferral"],
             "atom_effect": ["atom"],
         }
         return {name: known[name] for name in self.samples}
@@ -187,17 +182,17 @@ class Posterior:
     def _coords(self) -> dict[str, list[Any]]:
         models = list(self.models)
         atoms = []
-        for i, slot in zip(self.layout.model_index, self.layout.slot_index, strict=True):
-            atoms.append(f"{models[i]}@{self.layout.raw[i, slot]:.6g}")
+        for i, slot in zip(self.spec.layout.model_index, self.spec.layout.slot_index, strict=True):
+            atoms.append(f"{models[i]}@{self.spec.layout.raw[i, slot]:.6g}")
+        deferrals = [f"{a} > {b}" for a, b in itertools.pairwise(models)]
         return {
             "model": models,
+            "deferral": deferrals,
             "pair": [
-                f"{a} > {b}"
-                for (a, b), family in zip(itertools.pairwise(models), self.copulas, strict=True)
-                if family.has_theta
+                pair for pair, family in zip(deferrals, self.spec.copulas, strict=True) if family.has_theta
             ],
-            "component": list(range(self.priors.num_components)),
-            "contrast": list(range(self.priors.num_components - 1)),
+            "component": list(range(self.spec.priors.num_components)),
+            "contrast": list(range(self.spec.priors.num_components - 1)),
             "atom": atoms,
         }
 
@@ -229,9 +224,9 @@ class Posterior:
         table_dims = {name: ["query", "model"] for name in observed}
         constants = {
             "call_cost": data.call_cost,
-            "atom_locs": self.layout.locs,
-            "atom_raw": self.layout.raw,
-            "has_continuous": self.layout.continuous.astype(np.int8),
+            "atom_locs": self.spec.layout.locs,
+            "atom_raw": self.spec.layout.raw,
+            "has_continuous": self.spec.layout.continuous.astype(np.int8),
         }
         groups: dict[str, dict[str, np.ndarray]] = {
             "posterior": dict(self.samples),
@@ -242,7 +237,7 @@ class Posterior:
         coords = {
             **self._coords(),
             "query": list(data.query_ids),
-            "slot": list(range(self.layout.locs.shape[1])),
+            "slot": list(range(self.spec.layout.locs.shape[1])),
         }
         used = (
             self._dims()
@@ -261,8 +256,10 @@ class Posterior:
             "schema_version": SCHEMA_VERSION,
             "models": list(self.models),
             "confidence_map": self.confidence_map.to_dict(),
-            "copulas": [family.name for family in self.copulas],
-            "priors": self.priors.to_dict(),
+            "copulas": [family.name for family in self.spec.copulas],
+            "priors": self.spec.priors.to_dict(),
+            "upstream": self.spec.upstream,
+            "monotone": self.spec.monotone,
             "provenance": dict(self.provenance),
             "data_summary": self.data.summary(),
             "cost_unit": "US dollars per call",
@@ -343,12 +340,16 @@ class Posterior:
             samples=_arviz.variables(tree, "posterior"),
             sample_stats=_arviz.variables(tree, "sample_stats"),
             data=data,
-            layout=AtomLayout(
-                constants["atom_locs"].reshape(data.num_models, -1),
-                constants["atom_raw"].reshape(data.num_models, -1),
-                constants["has_continuous"].astype(bool),
+            spec=ModelSpec(
+                layout=AtomLayout(
+                    constants["atom_locs"].reshape(data.num_models, -1),
+                    constants["atom_raw"].reshape(data.num_models, -1),
+                    constants["has_continuous"].astype(bool),
+                ),
+                copulas=get_copulas(record["copulas"], data.num_models - 1),
+                priors=Priors.from_dict(record["priors"]),
+                upstream=bool(record["upstream"]),
+                monotone=bool(record["monotone"]),
             ),
-            copulas=get_copulas(record["copulas"], data.num_models - 1),
-            priors=Priors.from_dict(record["priors"]),
             provenance=record["provenance"],
         )

@@ -29,7 +29,7 @@ from numpyro.infer.util import potential_energy
 from cascade_bayes.copulas import FAMILIES, Copula, get_copula, get_copulas, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.laplace import find_mode, unconstrained
-from cascade_bayes.model.cascade import cascade_model, params_from_sites, tau_prior
+from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites, tau_prior
 from cascade_bayes.model.likelihood import Observations, row_of
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors
@@ -117,13 +117,12 @@ def choose_copulas(
 
 def _points_at_mode(obs: Observations, layout: AtomLayout, priors: Priors) -> MarginPoint:
     """``F`` of every confidence at the mode of the model without dependence."""
-    copulas = get_copulas("independence", obs.z.shape[0] - 1)
-    start, constrain = unconstrained(obs.z.shape[0], layout, copulas, priors)
-    mode, _ = find_mode(
-        lambda z: potential_energy(cascade_model, (obs, layout, copulas, priors), {}, z), start
-    )
+    independence = get_copulas("independence", obs.z.shape[0] - 1)
+    spec = ModelSpec(layout, independence, priors)
+    start, constrain = unconstrained(spec)
+    mode, _ = find_mode(lambda z: potential_energy(cascade_model, (obs, spec), {}, z), start)
     unravel = ravel_pytree(start)[1]
-    params = params_from_sites(constrain(unravel(jnp.asarray(mode))), layout, copulas)
+    params = params_from_sites(constrain(unravel(jnp.asarray(mode))), spec)
     margins = jax.tree.map(lambda field: field[:, None, :], params.margins)
     return jax.jit(mixed.point)(obs.z, margins)
 

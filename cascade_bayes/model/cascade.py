@@ -8,17 +8,19 @@ site                   prior                                                 sha
 ``atom_logit``         Normal: log odds of an atom against the continuum     (atom,)
 ``tau``                scaled Beta: Kendall's tau of neighbours              (pair,)
 ``intercept``          Normal random walk along the cascade                  (model,)
-``slope``              Normal                                                (model,)
+``slope``              Normal, positive if ``monotone``                      (model,)
+``upstream``           Normal: effect of the previous model's confidence     (model - 1,)
 ``atom_effect``        Normal                                                (atom,)
 =====================  ====================================================  =================
 
 The numbers are those of `cascade_bayes.model.priors.Priors`. ``tau`` has no entry for pairs whose family
-has no parameter (independence).
+has no parameter (independence); there is no ``upstream`` if the model is specified without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -35,12 +37,41 @@ from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 
 
-def sample_sites(
-    num_models: int, layout: AtomLayout, copulas: tuple[Copula, ...], priors: Priors
-) -> dict[str, jax.Array]:
+@dataclass(frozen=True, eq=False)
+class ModelSpec:
+    """The generative model before it has seen a label: all that is chosen and not sampled.
+
+    Attributes
+    ----------
+    layout
+        Where the atoms of the margins lie.
+    copulas
+        Family of each neighbouring pair, ``num_models - 1`` of them.
+    priors
+        Hyperparameters.
+    upstream
+        Whether the previous model's confidence enters the log odds of being right.
+    monotone
+        Whether slopes are positive, so that being right never becomes less likely with confidence.
+    """
+
+    layout: AtomLayout
+    copulas: tuple[Copula, ...]
+    priors: Priors
+    upstream: bool = True
+    monotone: bool = False
+
+    @property
+    def num_models(self) -> int:
+        """Number of models in the cascade."""
+        return len(self.layout.locs)
+
+
+def sample_sites(spec: ModelSpec) -> dict[str, jax.Array]:
     """Sample every site of the model, inside a NumPyro context; shapes as in the module's table."""
-    k, num_components = num_models, priors.num_components
-    total_atoms = len(layout.model_index)
+    k, priors = spec.num_models, spec.priors
+    num_components = priors.num_components
+    total_atoms = len(spec.layout.model_index)
     sites: dict[str, jax.Array] = {}
 
     def site(name: str, prior: dist.Distribution, shape: tuple[int, ...]) -> None:
@@ -53,10 +84,13 @@ def sample_sites(
         dist.LogNormal(jnp.log(priors.concentration), priors.concentration_scale),
         (k, num_components),
     )
-    if any(family.has_theta for family in copulas):
-        sites["tau"] = numpyro.sample("tau", tau_prior(copulas, priors))
+    if any(family.has_theta for family in spec.copulas):
+        sites["tau"] = numpyro.sample("tau", tau_prior(spec.copulas, priors))
     sites["intercept"] = numpyro.sample("intercept", _random_walk(k, priors))
-    site("slope", dist.Normal(priors.slope_loc, priors.slope_scale), (k,))
+    low = {"low": 0.0} if spec.monotone else {}
+    site("slope", dist.TruncatedNormal(priors.slope_loc, priors.slope_scale, **low), (k,))
+    if spec.upstream:
+        site("upstream", dist.Normal(priors.upstream_loc, priors.upstream_scale), (k - 1,))
     if total_atoms:
         site(
             "atom_logit",
@@ -92,10 +126,9 @@ def _random_walk(num_models: int, priors: Priors) -> dist.Distribution:
     return dist.MultivariateNormal(loc, covariance_matrix=cov)
 
 
-def params_from_sites(
-    sites: Mapping[str, jax.Array], layout: AtomLayout, copulas: tuple[Copula, ...]
-) -> CascadeParams:
+def params_from_sites(sites: Mapping[str, jax.Array], spec: ModelSpec) -> CascadeParams:
     """Return the parameters that sampled sites stand for (one draw; `jax.vmap` over several)."""
+    layout, copulas = spec.layout, spec.copulas
     intercept = jnp.asarray(sites["intercept"])
     concentration = sites["concentration"]
     mean = component_means(concentration.shape[-1])
@@ -120,7 +153,10 @@ def params_from_sites(
         concentration1=concentration * mean,
         concentration0=concentration * (1.0 - mean),
     )
-    return CascadeParams(margins, theta, intercept, sites["slope"], atom_effect)
+    upstream = jnp.zeros_like(intercept)
+    if spec.upstream:
+        upstream = upstream.at[1:].set(sites["upstream"])
+    return CascadeParams(margins, theta, intercept, sites["slope"], upstream, atom_effect)
 
 
 def component_means(num_components: int) -> jax.Array:
@@ -150,21 +186,16 @@ def _contrasts(size: int) -> np.ndarray:
     return -raw / np.linalg.norm(raw, axis=0)
 
 
-def cascade_model(obs: Observations, layout: AtomLayout, copulas: tuple[Copula, ...], priors: Priors) -> None:
+def cascade_model(obs: Observations, spec: ModelSpec) -> None:
     """Joint distribution of parameters and table, as a NumPyro model.
 
     Parameters
     ----------
     obs
         The table, fields ``(num_models, num_queries)``.
-    layout
-        Where the atoms lie; static.
-    copulas
-        Family of each neighbouring pair; static.
-    priors
-        Hyperparameters; static.
+    spec
+        Everything that is not sampled; static.
     """
-    num_models = obs.z.shape[0]
-    params = params_from_sites(sample_sites(num_models, layout, copulas, priors), layout, copulas)
-    has_atoms = tuple(bool(count) for count in layout.counts)
-    numpyro.factor("log_likelihood", log_likelihood(params, obs, copulas, has_atoms))
+    params = params_from_sites(sample_sites(spec), spec)
+    has_atoms = tuple(bool(count) for count in spec.layout.counts)
+    numpyro.factor("log_likelihood", log_likelihood(params, obs, spec.copulas, has_atoms))

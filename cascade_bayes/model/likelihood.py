@@ -5,11 +5,13 @@ For one query with confidences :math:`z_1..z_k` (standardised logits) and labels
 .. math::
 
     p(z, y) = \prod_i f_i(z_i) \prod_{i<k} r_i(z_i, z_{i+1})
-              \prod_i \mathrm{Bernoulli}(y_i; p_i(z_i)),
+              \prod_i \mathrm{Bernoulli}(y_i; p_i(z_i, z_{i-1})),
 
 with :math:`f_i` the margin (density, or mass at an atom), :math:`r_i` the copula ratio of
-neighbours (`cascade_bayes.copulas.pair`) and :math:`p_i(z) = \sigma(a_i + b_i x(z) + e_i(z))`. It
-is a Markov chain in :math:`z`: given an atom at model i, what comes next depends on the atom, not
+neighbours (`cascade_bayes.copulas.pair`) and
+:math:`p_i(z_i, z_{i-1}) = \sigma\{a_i + b_i x(z_i) + c_i x(z_{i-1}) + e_i(z_i)\}`, without
+:math:`c_i x(z_{i-1})` for the first model. It is a Markov chain in :math:`z`: given an atom at model i,
+what comes next depends on the atom, not
 on where inside its probability the query "would have" stood.
 
 What is not observed contributes no factor. For a prefix of the chain (later models not called) this
@@ -60,6 +62,13 @@ def observations(data: CascadeData) -> Observations:
 
 def correctness_logit(z: jax.Array, params: CascadeParams) -> jax.Array:
     """Return the log odds of being right, ``(num_models, num_queries)`` like ``z``."""
+    x = regressor(z)
+    before = jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]])
+    return own_logit(z, params) + params.upstream[:, None] * before
+
+
+def own_logit(z: jax.Array, params: CascadeParams) -> jax.Array:
+    """Return the log odds of being right without the previous model's part, shape of ``z``."""
     logit = params.intercept[:, None] + params.slope[:, None] * regressor(z)
     if params.margins.atom_locs.shape[-1]:
         here = z[..., None] == params.margins.atom_locs[:, None, :]

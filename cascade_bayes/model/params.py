@@ -8,6 +8,7 @@ symbol               code                                     shape
 :math:`\alpha,\beta` ``margins.concentration1`` and ``0``     (num_models, num_components)
 :math:`\theta_i`     ``theta``, copula of models i and i + 1  (num_models - 1,)
 :math:`a_i, b_i`     ``intercept``, ``slope``                 (num_models,)
+:math:`c_i`          ``upstream``, 0 for the first model      (num_models,)
 :math:`e_{i,a}`      ``atom_effect``                          (num_models, num_atoms)
 ===================  =======================================  =======================
 
@@ -61,6 +62,7 @@ class CascadeParams(NamedTuple):
     theta: jax.Array
     intercept: jax.Array
     slope: jax.Array
+    upstream: jax.Array
     atom_effect: jax.Array
 
     @property

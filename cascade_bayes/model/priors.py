@@ -56,6 +56,10 @@ class Priors:
         slope of 0.5 takes a model from 37 % at the 5 % quantile of its confidence to 82 % at the
         median's mirror, if it is right on 60 % in the middle; negative slopes occur and stay
         possible.
+    upstream_loc, upstream_scale
+        Normal prior of the effect that the previous model's confidence has on the log odds of being
+        right, per unit of its standardised logit. Wider priors lose on public tables with 30 labels what
+        they gain with 300.
     atom_effect_scale
         Scale of the normal deviation of an atom's log odds from the curve at its place.
 
@@ -87,6 +91,8 @@ class Priors:
     step_scale: float = 0.5
     slope_loc: float = 0.5
     slope_scale: float = 0.5
+    upstream_loc: float = 0.0
+    upstream_scale: float = 0.15
     atom_effect_scale: float = 1.0
 
     def __post_init__(self) -> None:
@@ -126,6 +132,7 @@ class Priors:
             step_scale=1.5,
             slope_loc=0.0,
             slope_scale=1.5,
+            upstream_scale=0.5,
             atom_effect_scale=2.0,
         )
 
