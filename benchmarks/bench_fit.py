@@ -26,7 +26,7 @@ from cascade_bayes.data import CascadeData
 from cascade_bayes.inference._arviz import rhat_and_ess
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.cascade import cascade_model
-from cascade_bayes.model.likelihood import observations
+from cascade_bayes.model.observations import observations
 
 NUM_RUNS = 5
 NUM_PRICES = 41
@@ -68,10 +68,7 @@ def smallest_ess(samples: dict[str, Any]) -> float:
 
 
 def plain_nuts(data: CascadeData, posterior: Posterior) -> dict[str, Any]:
-    model = partial(
-        cascade_model,
-        spec=posterior.spec,
-    )
+    model = partial(cascade_model, spec=posterior.spec)
     chains, draws = next(iter(posterior.samples.values())).shape[:2]
     mcmc = numpyro.infer.MCMC(
         numpyro.infer.NUTS(
@@ -83,7 +80,7 @@ def plain_nuts(data: CascadeData, posterior: Posterior) -> dict[str, Any]:
         chain_method="parallel",
         progress_bar=False,
     )
-    mcmc.run(jax.random.key(0), observations(data))
+    mcmc.run(jax.random.key(0), observations(data, posterior.spec.layout))
     samples = mcmc.get_samples(group_by_chain=True)
     return {name: samples[name] for name in posterior.samples}
 

@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from cascade_bayes.errors import DataWarning, InfeasibleError, InputError
     from cascade_bayes.inference.fit import fit
     from cascade_bayes.inference.posterior import Posterior
+    from cascade_bayes.inference.prior import PriorDraws, sample_prior
     from cascade_bayes.model.priors import Priors
-    from cascade_bayes.model.simulate import simulate
-    from cascade_bayes.plots import plot_frontier, plot_thresholds
+    from cascade_bayes.model.simulate import Cascade, simulate
+    from cascade_bayes.plots import plot_frontier, plot_prior, plot_thresholds
     from cascade_bayes.transforms import ConfidenceMap
 
 _HOME = {
+    "Cascade": "model.simulate",
     "CascadeData": "data",
     "ConfidenceMap": "transforms",
     "DataWarning": "errors",
@@ -37,18 +39,22 @@ _HOME = {
     "InputError": "errors",
     "Policy": "decision.policy",
     "Posterior": "inference.posterior",
+    "PriorDraws": "inference.prior",
     "Priors": "model.priors",
     "check_fittable": "data",
     "error_cost_frontier": "decision.frontier",
     "fit": "inference.fit",
     "load_policies": "decision.frontier",
     "plot_frontier": "plots",
+    "plot_prior": "plots",
     "plot_thresholds": "plots",
     "read_table": "data",
+    "sample_prior": "inference.prior",
     "simulate": "model.simulate",
 }
 
 __all__ = [
+    "Cascade",
     "CascadeData",
     "ConfidenceMap",
     "DataWarning",
@@ -58,14 +64,17 @@ __all__ = [
     "InputError",
     "Policy",
     "Posterior",
+    "PriorDraws",
     "Priors",
     "check_fittable",
     "error_cost_frontier",
     "fit",
     "load_policies",
     "plot_frontier",
+    "plot_prior",
     "plot_thresholds",
     "read_table",
+    "sample_prior",
     "simulate",
 ]
 

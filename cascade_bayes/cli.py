@@ -67,6 +67,10 @@ def fit(
     confidence: Confidence = "logprob",
     models: Models = None,
     prices: Prices = None,
+    logged_policy: Annotated[
+        Path | None,
+        typer.Option(help="Policy under which a running cascade wrote the table; checked against its rows."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
     copula: Annotated[
         str,
@@ -99,10 +103,17 @@ def fit(
     _start_jax(chains)
     from cascade_bayes.copulas import get_copulas
     from cascade_bayes.data import check_fittable, read_table
+    from cascade_bayes.decision.policy import Policy
     from cascade_bayes.errors import DataWarning
     from cascade_bayes.inference.fit import fit as fit_posterior
 
-    data = read_table(table, confidence=confidence, models=_split(models), prices=prices)
+    data = read_table(
+        table,
+        confidence=confidence,
+        models=_split(models),
+        prices=prices,
+        logged_policy=None if logged_policy is None else Policy.load(logged_policy),
+    )
     families = (_split(copula) or []) if "," in copula else copula
     if families != "auto":
         get_copulas(families, data.num_models - 1)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +26,18 @@ if TYPE_CHECKING:
     import polars
 
 __all__ = ["CascadeData", "check_fittable", "read_table"]
+
+
+class ThresholdRule(Protocol):
+    """Anything that says when a cascade goes on, such as a `Policy`."""
+
+    @property
+    def models(self) -> Sequence[str]:
+        """Names in cascade order."""
+
+    @property
+    def thresholds(self) -> NDArray[np.float64]:
+        """Raw scale, ``(num_models - 1,)``: a query goes on iff its confidence is below."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,6 +255,7 @@ def read_table(
     models: Sequence[str] | None = None,
     prices: Mapping[str, Mapping[str, float]] | str | Path | None = None,
     confidence_map: ConfidenceMap | None = None,
+    logged_policy: ThresholdRule | Mapping[str, float] | None = None,
 ) -> CascadeData:
     """Read a long table of results, one row per query and model.
 
@@ -265,6 +278,10 @@ def read_table(
     confidence_map : ConfidenceMap, optional
         The map to use, entries in cascade order: pass that of the training data when reading test
         data. By default one is fitted on this table.
+    logged_policy : Policy, or mapping of model to threshold, optional
+        The rule under which a running cascade wrote this log: a query went on iff its confidence was below
+        the threshold. The mapping names every model but the last in cascade order. It gives the order of the
+        models and is checked against the rows; the likelihood of a log needs no more than its rows.
 
     Returns
     -------
@@ -274,7 +291,8 @@ def read_table(
     Raises
     ------
     InputError
-        If the table, the prices or an argument cannot be used; the message names the place.
+        If the table, the prices or an argument cannot be used, or the rows contradict `logged_policy`; the
+        message names the place.
     TypeError
         If `source` is neither a path nor a frame, or `models` is one string.
 
@@ -300,6 +318,14 @@ def read_table(
     """
     check_kind(confidence)
     table = Table.from_frame(load_frame(source))
+    rule = None if logged_policy is None else _rule(logged_policy, table.model_names)
+    if rule is not None:
+        if models is not None and tuple(models) != tuple(rule):
+            raise InputError(
+                f"models must be those of logged_policy, {names_of(rule)}, in that order; got "
+                f"{names_of(models)}. Leave models out."
+            )
+        models = list(rule)
     if models is not None:
         table = table.restrict(check_models(models, table.model_names, minimum=2))
     elif len(table.model_names) < 2:
@@ -335,7 +361,7 @@ def read_table(
     confidence_array = scatter(raw, np.nan)[:, order]
     if confidence_map is None:
         confidence_map = ConfidenceMap.fit(confidence_array, confidence)
-    return CascadeData(
+    data = CascadeData(
         models=tuple(table.model_names[i] for i in order),
         query_ids=np.array(table.query_names, dtype=np.str_),
         confidence=confidence_array,
@@ -347,6 +373,62 @@ def read_table(
         kind=confidence,
         confidence_map=confidence_map,
     )
+    if rule is not None:
+        _check_log(data, np.array([threshold for threshold in rule.values() if threshold is not None]))
+    return data
+
+
+def _rule(
+    logged_policy: ThresholdRule | Mapping[str, float], known: Sequence[str]
+) -> dict[str, float | None]:
+    """Thresholds by model in cascade order; None for the last model."""
+    if isinstance(logged_policy, Mapping):
+        rest = [name for name in known if name not in logged_policy]
+        if len(rest) != 1:
+            raise InputError(
+                "logged_policy must give a threshold to every model but the last; got thresholds of "
+                f"{names_of(logged_policy)} for a table of {names_of(known)}."
+            )
+        rule = {**{str(name): float(t) for name, t in logged_policy.items()}, rest[0]: None}
+    else:
+        values = [*(float(t) for t in logged_policy.thresholds), None]
+        rule = dict(zip(logged_policy.models, values, strict=True))
+    for name, threshold in rule.items():
+        if threshold is not None and np.isnan(threshold):
+            raise InputError(f"the threshold of model {name!r} in logged_policy must be a number; got nan.")
+    return rule
+
+
+def _check_log(data: CascadeData, thresholds: NDArray[np.float64]) -> None:
+    """Check that the rows are what a cascade with these thresholds writes."""
+    asked = ~np.isnan(data.cost)
+    names = data.models
+    remedy = "Pass the policy that was running, or leave logged_policy out."
+    unasked = np.flatnonzero(~asked[:, 0])
+    if unasked.size:
+        raise InputError(
+            f"the log contradicts logged_policy: query {str(data.query_ids[unasked[0]])!r} has no row of "
+            f"{names[0]!r}, which is asked first. {remedy}"
+        )
+    for i, threshold in enumerate(thresholds):
+        confidence = data.confidence[:, i]
+        known = asked[:, i] & ~np.isnan(confidence)
+        goes_on = confidence < threshold
+        lost = known & goes_on & ~asked[:, i + 1]
+        extra = ((known & ~goes_on) | ~asked[:, i]) & asked[:, i + 1]
+        for wrong, must in ((lost, "must have"), (extra, "must not have")):
+            if wrong.any():
+                at = int(np.argmax(wrong))
+                why = (
+                    f"the confidence of {names[i]!r} is {float(confidence[at])!r} with a threshold of "
+                    f"{float(threshold)!r}"
+                    if asked[at, i]
+                    else f"{names[i]!r} was not asked"
+                )
+                raise InputError(
+                    f"the log contradicts logged_policy: query {str(data.query_ids[at])!r} {must} a row of "
+                    f"{names[i + 1]!r}, because {why}. {remedy}"
+                )
 
 
 def check_fittable(data: CascadeData) -> None:

@@ -17,7 +17,6 @@ from rich.text import Text
 
 from cascade_bayes import example
 from cascade_bayes._files import encode
-from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.decision.chain import forward, tables_for_draws
 from cascade_bayes.decision.frontier import error_cost_frontier
@@ -227,9 +226,8 @@ def _against_truth(
     truth = example.load_truth()
     params = jax.tree.map(lambda field: jnp.asarray(field)[None], truth.params)
     layout = find_atoms(train.with_confidence_map(truth.confidence_map))
-    grid = make_grid(params, layout, truth.confidence_map, num_cells=128)
-    copulas = get_copulas(truth.copula, params.num_models - 1)
-    tables = tables_for_draws(params, grid, copulas, tuple(range(params.num_models)))
+    grid = make_grid(params, layout, num_cells=128)
+    tables = tables_for_draws(params, grid, truth.copulas, tuple(range(params.num_models)))
     call_cost, is_atom = jnp.asarray(truth.call_cost), jnp.asarray(grid.is_atom)
     starts = default_starts(len(policy.thresholds), grid.num_cells)
     best = jax.jit(optimise)(tables, call_cost, is_atom, jnp.asarray(policy.error_price), starts)

@@ -655,3 +655,57 @@ def test_import_needs_no_table_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+# ---------------------------------------------------------------------------------------------
+# Logs of a running cascade.
+
+
+def log_frame() -> pd.DataFrame:
+    """Three queries answered by the first, second and third model under thresholds 0.5 and 0.6."""
+    rows = [("q1", "a", 0.7), ("q2", "a", 0.4), ("q2", "b", 0.6)]
+    rows += [("q3", "a", 0.1), ("q3", "b", 0.2), ("q3", "c", np.nan)]
+    log = pd.DataFrame(rows, columns=["query", "model", "confidence"])
+    return log.assign(correct=1, cost=log["model"].map({"a": 3.0, "b": 2.0, "c": 1.0}))
+
+
+LOGGED = {"a": 0.5, "b": 0.6}
+
+
+def test_a_logged_policy_gives_the_order_and_agrees_with_its_log() -> None:
+    data = read_table(log_frame(), confidence="probability", logged_policy=LOGGED)
+    assert data.models == ("a", "b", "c")  # not by cost
+    np.testing.assert_array_equal(data.observed.sum(axis=0), [3, 2, 0])
+    without = read_table(log_frame(), confidence="probability", models=["a", "b", "c"])
+    assert same(data, without)
+
+
+@pytest.mark.parametrize(
+    ("drop", "add", "message"),
+    [
+        (("q2", "b"), None, r"query 'q2' must have a row of 'b', because the confidence of 'a' is 0.4 with"),
+        (None, ("q1", "b"), r"query 'q1' must not have a row of 'b', because the confidence of 'a' is 0.7"),
+        (None, ("q2", "c"), r"query 'q2' must not have a row of 'c', because the confidence of 'b' is 0.6"),
+        (("q1", "a"), ("q1", "c"), r"query 'q1' has no row of 'a', which is asked first"),
+    ],
+)
+def test_rows_that_contradict_the_logged_policy(drop: Any, add: Any, message: str) -> None:
+    log = log_frame()
+    if drop is not None:
+        log = log[~((log["query"] == drop[0]) & (log["model"] == drop[1]))]
+    if add is not None:
+        log = pd.concat([log, log.iloc[:1].assign(query=add[0], model=add[1])], ignore_index=True)
+    with pytest.raises(InputError, match=message):
+        read_table(log, confidence="probability", logged_policy=LOGGED)
+
+
+def test_a_logged_policy_must_fit_the_table() -> None:
+    def read(**kwargs: Any) -> CascadeData:
+        return read_table(log_frame(), confidence="probability", **kwargs)
+
+    with pytest.raises(InputError, match="every model but the last; got thresholds of 'a' for a table of"):
+        read(logged_policy={"a": 0.5})
+    with pytest.raises(InputError, match="threshold of model 'b' in logged_policy must be a number; got nan"):
+        read(logged_policy={"a": 0.5, "b": float("nan")})
+    with pytest.raises(InputError, match=r"models must be those of logged_policy, 'a', 'b', 'c', in that"):
+        read(logged_policy=LOGGED, models=["b", "a", "c"])

@@ -64,7 +64,7 @@ def score_map(k: int) -> ConfidenceMap:
 def lay(k: int, num_cells: int = 64, **kwargs):
     params, layout = cascade(k, **kwargs)
     draws = jax.tree.map(lambda x: x[None], params)
-    grid = make_grid(draws, layout, score_map(k), num_cells)
+    grid = make_grid(draws, layout, num_cells)
     tables = tables_for_draws(draws, grid, get_copulas("gumbel", k - 1), tuple(range(k)))
     return params, grid, tables
 
@@ -144,7 +144,7 @@ class TestForward:
         draws = jax.tree.map(lambda x: x[None], params)
         figures = []
         for num_cells in (64, 256):
-            grid = make_grid(draws, layout, score_map(k), num_cells)
+            grid = make_grid(draws, layout, num_cells)
             tables = tables_for_draws(draws, grid, get_copulas("gumbel", k - 1), tuple(range(k)))
             thresholds = np.linspace(0.2, 1.9, k - 1)
             positions = grid.positions(thresholds, score_map(k))
@@ -166,7 +166,7 @@ class TestForward:
         )
         layout = AtomLayout(np.full((2, 0), np.nan), np.full((2, 0), np.nan), np.ones(2, bool))
         draws = jax.tree.map(lambda x: x[None], params)
-        grid = make_grid(draws, layout, score_map(2), 128)
+        grid = make_grid(draws, layout, 128)
         tables = tables_for_draws(draws, grid, get_copulas("independence", 1), (0, 1))
         threshold = 0.4  # of the score s = sigmoid(z); P(correct | s) = s
         z = np.log(threshold / (1 - threshold))
@@ -185,7 +185,7 @@ class TestForward:
     def test_skipping_a_model_keeps_the_margins(self) -> None:
         params, layout = cascade(3)
         draws = jax.tree.map(lambda x: x[None], params)
-        grid = make_grid(draws, layout, score_map(3))
+        grid = make_grid(draws, layout)
         full = first(tables_for_draws(draws, grid, get_copulas("gumbel", 2), (0, 1, 2)))
         skip = first(tables_for_draws(draws, grid, get_copulas("gumbel", 2), (0, 2)))
         tail = first(tables_for_draws(draws, grid, get_copulas("gumbel", 2), (1, 2)))
@@ -259,7 +259,7 @@ class TestGrid:
         log_map = ConfidenceMap("logprob", (1.0,) * 3, (2.0,) * 3)
         raw = [log_map.from_logit(locs, model=i) for i, locs in enumerate(layout.locs)]
         layout = layout._replace(raw=np.stack(raw))
-        grid = make_grid(jax.tree.map(lambda x: x[None], params), layout, log_map)
+        grid = make_grid(jax.tree.map(lambda x: x[None], params), layout)
         top = int(np.flatnonzero(grid.is_atom[2])[0])
         assert grid.atom_raw[2, top] == 0.0
         thresholds = grid.thresholds(np.array([[1.0, 20.0]]), log_map)
@@ -438,7 +438,7 @@ class TestFrontier:
         posterior, price = small_posterior, 0.002
         swept = error_cost_frontier(posterior, error_prices=[price], num_draws=20)
         params = posterior.params(20)
-        grid = make_grid(params, posterior.spec.layout, posterior.confidence_map)
+        grid = make_grid(params, posterior.spec.layout)
         tables = tables_for_draws(params, grid, posterior.spec.copulas, (0, 1, 2))
         call_cost = call_cost_draws(posterior.data, 20)
         for d in range(20):

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import read_table
 from cascade_bayes.example import load_truth, test_path, train_path, truth_from_record
 from cascade_bayes.example.make_example import true_record, write_example
@@ -31,15 +30,7 @@ def tables():
 
 @pytest.fixture(scope="module")
 def simulated(truth):
-    return simulate(
-        truth.params,
-        NUM_SIMULATED,
-        1,
-        copulas=get_copulas(truth.copula, len(truth.models) - 1),
-        models=truth.models,
-        call_cost=truth.call_cost,
-        confidence_map=truth.confidence_map,
-    )
+    return simulate(truth, NUM_SIMULATED, 1)
 
 
 @pytest.mark.parametrize(("part", "num_queries"), [("train", 300), ("test", 1000)])

@@ -22,6 +22,7 @@ from cascade_bayes.inference.laplace import laplace, unconstrained
 from cascade_bayes.inference.posterior import SCHEMA_VERSION, Posterior
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.simulate import simulate
 
 
 class TestLaplace:
@@ -265,26 +266,13 @@ class TestBadRequests:
     def test_thirty_two_bits_are_pointed_out(
         self, small_data: CascadeData, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fit_module, "laplace", stop)
+        monkeypatch.setattr(fit_module, "sample_nuts", stop)
         jax.config.update("jax_enable_x64", False)
         try:
             with pytest.warns(UserWarning, match="32-bit arithmetic"), pytest.raises(Stopped):
                 fit(small_data, seed=0)
         finally:
             jax.config.update("jax_enable_x64", True)
-
-    def test_gap_between_models_is_pointed_out(
-        self, small_frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(fit_module, "laplace", stop)
-        first = small_frame["query"].iloc[0]
-        gap = (small_frame["query"] == first) & (small_frame["model"] == "medium-8b")
-        data = read_table(small_frame[~gap])
-        with (
-            pytest.warns(DataWarning, match="1 of 120 queries lack a confidence between"),
-            pytest.raises(Stopped),
-        ):
-            fit(data, seed=0)
 
 
 def test_constant_labels_warn_and_the_prior_carries_them(small_frame: pd.DataFrame) -> None:
@@ -326,3 +314,21 @@ def test_priors_are_overridden_in_one_place(small_data: CascadeData) -> None:
 def test_more_components_than_confidences(small_data: CascadeData) -> None:
     with pytest.raises(InputError, match=r"num_components .* it is 6, and model 'small-3b' has 5"):
         fit(small_data.take(range(5)), seed=0, priors=Priors(num_components=6))
+
+
+def test_simulated_tables_come_from_draws_of_the_posterior(small_posterior: Posterior) -> None:
+    table = simulate(small_posterior, 400, seed=3)
+    again, other = simulate(small_posterior, 400, seed=3), simulate(small_posterior, 400, seed=4)
+    assert table.models == small_posterior.models
+    assert table.confidence_map == small_posterior.confidence_map
+    np.testing.assert_array_equal(table.confidence, again.confidence)
+    assert not np.array_equal(table.confidence, other.confidence)
+    # The draw of seed 3, and no other, made the table: its accuracies are those of that draw.
+    draw = int(np.random.default_rng(3).integers(small_posterior.num_draws))
+    alone = simulate(small_posterior.cascade(draw), 400, seed=3)
+    np.testing.assert_array_equal(table.correct, alone.correct)
+    atoms = small_posterior.params().margins.atom_probs[draw, 2, 0]
+    share = np.mean(table.confidence[:, 2] == 0.0)
+    assert abs(share - atoms) < 4 * np.sqrt(atoms * (1 - atoms) / 400)
+    with pytest.raises(InputError, match="num_queries must be at least 1; got 0"):
+        simulate(small_posterior, 0, seed=0)

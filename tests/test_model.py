@@ -21,10 +21,11 @@ from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.distributions import MarginParams
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites, simplex_from_logratios
-from cascade_bayes.model.likelihood import Observations, log_likelihood, observations
+from cascade_bayes.model.likelihood import log_likelihood
+from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
 from cascade_bayes.model.priors import Priors
-from cascade_bayes.model.simulate import simulate
+from cascade_bayes.model.simulate import Cascade, simulate
 from cascade_bayes.transforms import ConfidenceMap
 
 Array = Any
@@ -45,7 +46,8 @@ PARAMS = CascadeParams(
     upstream=jnp.array([0.0, 0.4, -0.3]),
     atom_effect=jnp.array([[-0.7, 0.4], [0.0, 0.0], [0.3, -1.1]]),
 )
-ATOMS = (True, False, True)
+LAYOUT = AtomLayout(*[np.asarray(PARAMS.margins.atom_locs)] * 2, np.ones(3, bool))
+KINDS = LAYOUT.kinds
 
 # Six queries: atoms in none, one and two models; -0.3, 8 and 20 are continuous.
 SCORES = np.array(
@@ -121,19 +123,19 @@ def exact_log_likelihood(q: int, theta: Array) -> float:
 
 def test_log_likelihood_equals_a_plain_implementation() -> None:
     # At z = 20 F is off 1 by 1e-6 or so: the plain code keeps ten digits of that.
-    got = np.asarray(likelihood(PARAMS, OBS, GUMBEL, ATOMS))
+    got = np.asarray(likelihood(PARAMS, OBS, GUMBEL, KINDS))
     wanted = [exact_log_likelihood(q, PARAMS.theta) for q in range(6)]
     assert got.shape == (6,)
     np.testing.assert_allclose(got, wanted, rtol=1e-9)
 
 
 def test_independent_models_factor() -> None:
-    got = likelihood(PARAMS, OBS, INDEPENDENCE, ATOMS)
+    got = likelihood(PARAMS, OBS, INDEPENDENCE, KINDS)
     wanted = [exact_log_likelihood(q, np.ones(2)) for q in range(6)]
     np.testing.assert_allclose(got, wanted, rtol=1e-9)
     # Gumbel at theta = 1 is independence too.
     one = PARAMS._replace(theta=jnp.ones(2))
-    np.testing.assert_allclose(likelihood(one, OBS, GUMBEL, ATOMS), wanted, rtol=1e-9)
+    np.testing.assert_allclose(likelihood(one, OBS, GUMBEL, KINDS), wanted, rtol=1e-9)
 
 
 def test_missing_suffix_equals_marginalising() -> None:
@@ -149,10 +151,10 @@ def test_missing_suffix_equals_marginalising() -> None:
         for label in (False, True):
             correct = np.stack([*(np.full(n, CORRECT[i, q]) for i in (0, 1)), np.full(n, label)])
             labelled = np.stack([*(np.full(n, LABELLED[i, q]) for i in (0, 1)), np.ones(n, bool)])
-            full = likelihood(PARAMS, table(z, seen, correct, labelled), GUMBEL, ATOMS)
+            full = likelihood(PARAMS, table(z, seen, correct, labelled), GUMBEL, KINDS)
             mass += float(weight @ np.exp(np.asarray(full)))
         prefix = OBS._replace(observed=OBS.observed.at[2].set(False), labelled=OBS.labelled.at[2].set(False))
-        wanted = likelihood(PARAMS, prefix, GUMBEL, ATOMS)[q]
+        wanted = likelihood(PARAMS, prefix, GUMBEL, KINDS)[q]
         assert np.log(mass) == pytest.approx(float(wanted), abs=2e-5)
 
 
@@ -160,7 +162,7 @@ def test_value_that_no_margin_holds_has_density_zero() -> None:
     z = jnp.asarray(SCORES[:, :2]).at[1].set(INF)  # model 2 has no atoms
     seen = np.ones((3, 2), bool)
     obs = table(z, seen, seen, seen)
-    np.testing.assert_array_equal(likelihood(PARAMS, obs, GUMBEL, ATOMS), -INF)
+    np.testing.assert_array_equal(likelihood(PARAMS, obs, GUMBEL, KINDS), -INF)
 
 
 def sites() -> dict[str, Array]:
@@ -187,7 +189,6 @@ def test_simplex_from_logratios_is_the_isometric_log_ratio() -> None:
     np.testing.assert_allclose(aitchison, np.linalg.norm(x[0] - x[1], axis=-1), rtol=1e-12)
 
 
-LAYOUT = AtomLayout(*[np.asarray(PARAMS.margins.atom_locs)] * 2, np.ones(3, bool))
 SPEC = ModelSpec(LAYOUT, GUMBEL, Priors(num_components=2))
 
 
@@ -225,7 +226,7 @@ def test_gradients_of_the_likelihood() -> None:
     @jax.jit
     def total(sites: dict[str, Array]) -> Array:
         params = params_from_sites(sites, SPEC)
-        return jnp.sum(log_likelihood(params, OBS, GUMBEL, ATOMS))
+        return jnp.sum(log_likelihood(params, OBS, GUMBEL, KINDS))
 
     check_grads(total, (sites(),), order=1, modes=("fwd", "rev"), rtol=1e-5, eps=1e-5)
 
@@ -267,7 +268,7 @@ def test_find_atoms() -> None:
     spread_out = layout.scatter(jnp.arange(4.0), -1.0)
     np.testing.assert_array_equal(spread_out, [[0, 1], [2, 3], [-1, -1], [-1, -1]])
     assert find_atoms(data, interior_share=0.05).counts.tolist() == [2, 2, 1, 0]
-    obs = observations(data)
+    obs = observations(data, find_atoms(data))
     assert obs.z.shape == (4, 60)
     np.testing.assert_array_equal(obs.observed.sum(1), [50, 50, 60, 5])
     assert bool((obs.z[~obs.observed] == 0).all())
@@ -318,7 +319,9 @@ def test_pair_of_discrete_margins_has_total_mass_one() -> None:
     )
     z = np.array([[a, b] for a in locs[0] for b in locs[1]]).T
     seen, none = np.ones(z.shape, bool), np.zeros(z.shape, bool)
-    mass = np.exp(likelihood(params, table(z, seen, none, none), get_copulas("gumbel", 1), (True, True)))
+    mass = np.exp(
+        likelihood(params, table(z, seen, none, none), get_copulas("gumbel", 1), ("atoms", "atoms"))
+    )
     np.testing.assert_allclose(mass.reshape(3, 3).sum(axis=1), probs[0], rtol=1e-12)
     np.testing.assert_allclose(mass.reshape(3, 3).sum(axis=0), probs[1], rtol=1e-12)
 
@@ -342,17 +345,13 @@ N = 20_000
 MAP = ConfidenceMap(kind="probability", location=(0.0,) * 3, scale=(1.0,) * 3)
 
 
+def cascade(params: CascadeParams, copulas: Any = GUMBEL) -> Cascade:
+    return Cascade(params, copulas, ("a", "b", "c"), np.array([1.0, 2.0, 5.0]), MAP)
+
+
 @cache
 def simulated(seed: int) -> CascadeData:
-    return simulate(
-        PARAMS,
-        N,
-        seed,
-        copulas=GUMBEL,
-        models=("a", "b", "c"),
-        call_cost=np.array([1.0, 2.0, 5.0]),
-        confidence_map=MAP,
-    )
+    return simulate(cascade(PARAMS), N, seed)
 
 
 def within(share: float, wanted: float, n: int) -> bool:
@@ -392,15 +391,7 @@ def test_simulated_kendall_tau() -> None:
         margins=PARAMS.margins._replace(atom_locs=jnp.full((3, 2), NAN), atom_probs=jnp.zeros((3, 2)))
     )
     for copulas, tau in ((GUMBEL, 1 - 1 / np.asarray(PARAMS.theta)), (INDEPENDENCE, np.zeros(2))):
-        data = simulate(
-            params,
-            N,
-            3,
-            copulas=copulas,
-            models=("a", "b", "c"),
-            call_cost=np.ones(3),
-            confidence_map=MAP,
-        )
+        data = simulate(cascade(params, copulas), N, 3)
         z = data.logit_score().T
         for i in range(2):
             bound = 4 * np.sqrt(2 * (1 - tau[i] ** 2) / N)
@@ -441,15 +432,7 @@ def test_simulated_chain_over_atoms() -> None:
         atom_locs=PARAMS.margins.atom_locs.at[1].set(jnp.array([-1.0, 1.0])),
         atom_probs=PARAMS.margins.atom_probs.at[1].set(jnp.array([0.6, 0.4 - 1e-9])),
     )
-    data = simulate(
-        PARAMS._replace(margins=margins),
-        N,
-        11,
-        copulas=GUMBEL,
-        models=("a", "b", "c"),
-        call_cost=np.ones(3),
-        confidence_map=MAP,
-    )
+    data = simulate(cascade(PARAMS._replace(margins=margins)), N, 11)
     z = data.logit_score().T
     # Stretches of probability: -inf, the continuous part, +inf; -1, 1; +inf or not.
     edges = [np.array([0, 0.05, 0.7, 1]), np.array([0, 0.6, 1]), np.array([0, 0.6, 1])]
@@ -501,8 +484,8 @@ def test_independent_pair_beside_a_dependent_one() -> None:
     copulas = get_copulas(["independence", "gumbel"], 2)
     params = params_from_sites({**sites(), "tau": jnp.array([0.5])}, ModelSpec(LAYOUT, copulas, Priors()))
     np.testing.assert_allclose(params.theta, [0.0, 2.0])
-    mixed_pairs = np.asarray(likelihood(params, OBS, copulas, ATOMS))
-    plain = np.asarray(likelihood(params, OBS, INDEPENDENCE, ATOMS))
+    mixed_pairs = np.asarray(likelihood(params, OBS, copulas, KINDS))
+    plain = np.asarray(likelihood(params, OBS, INDEPENDENCE, KINDS))
     weak = params._replace(theta=jnp.array([1.0, 2.0]))
-    np.testing.assert_allclose(mixed_pairs, likelihood(weak, OBS, GUMBEL, ATOMS), rtol=1e-12)
+    np.testing.assert_allclose(mixed_pairs, likelihood(weak, OBS, GUMBEL, KINDS), rtol=1e-12)
     assert not np.allclose(mixed_pairs, plain)

@@ -133,17 +133,17 @@ def test_pair_equals_small_rectangles(name: str, which: str) -> None:
                 assert got[k] == pytest.approx(wanted, rel=1e-9, abs=1e-9 + loss), (cell, theta)
 
 
-def test_atom_flags_agree_where_cases_cannot_occur() -> None:
+def test_cases_that_cannot_occur_change_nothing() -> None:
     name = "gumbel"
     for which, allowed in {
-        "none": [(False, False), (True, False), (False, True)],
-        "left": [(True, False)],
-        "right": [(False, True)],
+        "none": [("continuous", "continuous"), ("mixed", "continuous"), ("continuous", "mixed")],
+        "left": [("mixed", "continuous")],
+        "right": [("continuous", "mixed")],
     }.items():
         left, right = outer(*(margin_nodes(side, 9.0)[0] for side in ATOMS[which]))
-        full = np.asarray(ratio(FAMILIES[name], left, right, 2.5, (True, True)))
-        for flags in allowed:
-            np.testing.assert_array_equal(ratio(FAMILIES[name], left, right, 2.5, flags), full)
+        full = np.asarray(ratio(FAMILIES[name], left, right, 2.5))
+        for kinds in allowed:
+            np.testing.assert_array_equal(ratio(FAMILIES[name], left, right, 2.5, kinds), full)
 
 
 @all_atoms

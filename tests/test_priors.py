@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import matplotlib as mpl
+import numpy as np
 import pytest
 import scipy.stats
 
 from cascade_bayes.errors import InputError
+from cascade_bayes.inference.prior import PriorDraws, sample_prior
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.simulate import simulate
+from cascade_bayes.plots import plot_prior
 
 
 @pytest.mark.parametrize(
@@ -52,3 +57,47 @@ def test_tau_prior_has_the_stated_moments() -> None:
     assert priors.tau_concentrations(-1.0, 0.0) == (3.0, 1.5)
     beta = scipy.stats.beta(*priors.tau_concentrations(-1.0, 1.0), loc=-1, scale=2)
     assert (beta.mean(), beta.std()) == pytest.approx((priors.tau_loc, priors.tau_scale))
+
+
+@pytest.fixture(scope="module")
+def prior() -> PriorDraws:
+    return sample_prior(models=("small", "large"), num_draws=400, seed=1)
+
+
+def test_draws_of_the_priors_follow_them(prior: PriorDraws) -> None:
+    slope = np.asarray(prior.params.slope).ravel()
+    assert scipy.stats.kstest(slope, scipy.stats.norm(0.5, 0.5).cdf).pvalue > 1e-3
+    step = np.diff(np.asarray(prior.params.intercept), axis=1).ravel()
+    assert scipy.stats.kstest(step, scipy.stats.norm(0.6, 0.5).cdf).pvalue > 1e-3
+    upstream = np.asarray(prior.params.upstream)
+    np.testing.assert_array_equal(upstream[:, 0], 0.0)
+    assert scipy.stats.kstest(upstream[:, 1], scipy.stats.norm(0.0, 0.15).cdf).pvalue > 1e-3
+    tau = 1 - 1 / np.asarray(prior.params.theta[:, 0])
+    assert scipy.stats.kstest(tau, scipy.stats.beta(1.5, 3.0).cdf).pvalue > 1e-3
+
+
+def test_table_and_picture_of_the_priors(prior: PriorDraws) -> None:
+    frame = prior.to_frame()
+    assert list(frame.columns) == ["mean", "q05", "q50", "q95"]
+    middle = scipy.stats.norm(0.0, 1.0).rvs(100_000, random_state=0)
+    wanted = np.mean(1 / (1 + np.exp(-middle)))
+    assert frame.loc["accuracy of small at its 50 % confidence", "mean"] == pytest.approx(wanted, abs=0.05)
+    assert 0 < frame.loc["gain in accuracy from small to large", "mean"] < 0.2
+    # Densities over the score: those of all components together hold a mass of one.
+    score = np.linspace(0.0005, 0.9995, 2000)
+    mass = np.trapezoid(prior.densities(score), score, axis=-1)
+    assert np.median(np.abs(mass - 1)) < 2e-3
+    mpl.use("Agg")
+    axes = plot_prior(prior)
+    assert axes.shape == (2, 3)
+    np.testing.assert_allclose(
+        axes[0, 1].lines[-1].get_ydata(), np.median(prior.curves(np.linspace(0.01, 0.99, 197))[:, 0], axis=0)
+    )
+
+
+def test_tables_simulated_from_the_priors(prior: PriorDraws) -> None:
+    table = simulate(prior, 50, seed=2)
+    assert table.models == ("small", "large")
+    assert np.all((table.confidence >= 0) & (table.confidence <= 1))
+    with pytest.raises(InputError, match="at least one; got 2 models and 0 draws"):
+        sample_prior(models=("small", "large"), num_draws=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cascade_bayes.copulas.base import Copula, inverse_h_v_given_u
-from cascade_bayes.copulas.pair import log_copula_ratio, rectangle
+from cascade_bayes.copulas.pair import Kind, log_copula_ratio, rectangle
 from cascade_bayes.copulas.registry import FAMILIES, check_theta, get_copula, get_copulas, theta_from_tau
 from cascade_bayes.copulas.rotation import rotate
 from cascade_bayes.copulas.student_t import student_t
@@ -11,6 +11,7 @@ from cascade_bayes.copulas.student_t import student_t
 __all__ = [
     "FAMILIES",
     "Copula",
+    "Kind",
     "check_theta",
     "get_copula",
     "get_copulas",

@@ -19,6 +19,7 @@ Biometrics 65 (2009), section 2 (mixed margins).
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -39,12 +40,16 @@ def _floor(log_mass: jax.Array) -> jax.Array:
     return jnp.maximum(log_mass, math.log(jnp.finfo(log_mass.dtype).tiny))
 
 
+Kind = Literal["continuous", "mixed", "atoms"]
+"""What the values on one side of a pair can be. Static: cases that cannot occur are not computed."""
+
+
 def log_copula_ratio(
     copula: Copula,
     left: MarginPoint,
     right: MarginPoint,
     theta: jax.Array,
-    has_atoms: tuple[bool, bool] = (True, True),
+    kinds: tuple[Kind, Kind] = ("mixed", "mixed"),
 ) -> jax.Array:
     """Return the log of (joint density over product of the margins' densities), elementwise.
 
@@ -53,21 +58,25 @@ def log_copula_ratio(
     copula
         The family.
     left, right
-        The two values; all fields of one shape.
+        The two values; their shapes broadcast.
     theta
         Copula parameter, broadcast against them.
-    has_atoms
-        Static: whether any left, any right value can be an atom. Cases that cannot occur are not
-        computed.
+    kinds
+        Static: whether the left, and the right, values are continuous, atoms, or some of each.
 
     Returns
     -------
     jax.Array
         Log ratio; 0 for independent values.
     """
-    neither = ~left.is_atom & ~right.is_atom
-    result = copula.log_density(_safe(left.upper, neither), _safe(right.upper, neither), theta)
-    if has_atoms[0]:
+    shape = jnp.broadcast_shapes(left.is_atom.shape, right.is_atom.shape)
+    left, right = (jax.tree.map(lambda x: jnp.broadcast_to(x, shape), side) for side in (left, right))
+    result = jnp.zeros(shape, dtype=left.upper.log_u.dtype)
+    if "atoms" not in kinds:
+        use = ~left.is_atom & ~right.is_atom
+        density = copula.log_density(_safe(left.upper, use), _safe(right.upper, use), theta)
+        result = jnp.where(use, density, result)
+    if kinds[0] != "continuous" and kinds[1] != "atoms":
         use = left.is_atom & ~right.is_atom
         v = _safe(right.upper, use)
         log_mass = log_difference(
@@ -75,7 +84,7 @@ def log_copula_ratio(
             copula.h_u_given_v(_safe(left.lower, use), v, theta),
         )
         result = jnp.where(use, _floor(log_mass) - left.log_mass, result)
-    if has_atoms[1]:
+    if kinds[0] != "atoms" and kinds[1] != "continuous":
         use = ~left.is_atom & right.is_atom
         u = _safe(left.upper, use)
         log_mass = log_difference(
@@ -83,7 +92,7 @@ def log_copula_ratio(
             copula.h_v_given_u(u, _safe(right.lower, use), theta),
         )
         result = jnp.where(use, _floor(log_mass) - right.log_mass, result)
-    if has_atoms[0] and has_atoms[1]:
+    if "continuous" not in kinds:
         use = left.is_atom & right.is_atom
         mass = rectangle(
             copula,

@@ -39,8 +39,8 @@ import jax.numpy as jnp
 from cascade_bayes.copulas import Copula
 from cascade_bayes.decision.grid import Grid
 from cascade_bayes.distributions import MarginPoint, mixed
-from cascade_bayes.model.likelihood import own_logit
-from cascade_bayes.model.params import CascadeParams, regressor
+from cascade_bayes.model.correctness import own_logit, regressor
+from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.special import UnitPoint
 
 
@@ -196,11 +196,8 @@ def _node_weights(at: MarginPoint) -> jax.Array:
 
 def _node_logits(edges: jax.Array, is_atom: jax.Array, params: CascadeParams) -> jax.Array:
     """Own log odds of being right at the edges of the parts; an atom's effect holds in its own cell only."""
-    flat = edges.reshape(edges.shape[0], -1)
-    curve = own_logit(flat, params._replace(atom_effect=jnp.zeros_like(params.atom_effect)))
-    return jnp.where(
-        is_atom[:, :, None], own_logit(flat, params).reshape(edges.shape), curve.reshape(edges.shape)
-    )
+    curve = own_logit(edges, params._replace(atom_effect=jnp.zeros_like(params.atom_effect)))
+    return jnp.where(is_atom[:, :, None], own_logit(edges, params), curve)
 
 
 def _transition(boundary: UnitPoint, i: int, copula: Copula, theta: jax.Array) -> jax.Array:

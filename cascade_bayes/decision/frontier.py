@@ -373,13 +373,14 @@ def error_cost_frontier(
         For models that are not in the posterior, or prices that are not positive.
     """
     members = _members(posterior, models)
-    params = posterior.params(num_draws)
-    num_cells = cells_for(posterior.spec.layout) if num_cells is None else num_cells
-    grid = make_grid(params, posterior.spec.layout, posterior.confidence_map, num_cells)
-    tables = tables_for_draws(params, grid, posterior.spec.copulas, members)
     index = list(members)
+    chain = posterior.sub_cascade(members, num_draws)
+    num_cells = cells_for(chain.layout) if num_cells is None else num_cells
+    grid = make_grid(chain.params, chain.layout, num_cells)
+    tables = tables_for_draws(chain.params, grid, chain.copulas, chain.members)
+    asked = list(chain.members)
     call_cost = call_cost_draws(posterior.data, tables.mass.shape[0])[:, index]
-    is_atom = jnp.asarray(grid.is_atom[index])
+    is_atom = jnp.asarray(grid.is_atom[asked])
     num_thresholds = len(members) - 1
     if isinstance(error_prices, (int, np.integer)):
         if error_prices < 1:
@@ -403,7 +404,7 @@ def error_cost_frontier(
     )
     swept = jax.tree.map(lambda field: np.asarray(field)[: prices.size], swept)
     kept = posterior.confidence_map.select(index)
-    sub_grid = Grid(grid.edges[index], grid.is_atom[index], grid.atom_raw[index])
+    sub_grid = Grid(grid.edges[asked], grid.is_atom[asked], grid.atom_raw[asked])
     return Frontier(
         models=tuple(posterior.models[i] for i in members),
         error_prices=prices,

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import expit
 
 from cascade_bayes.distributions import beta_mixture
 from cascade_bayes.model.params import AtomLayout, CascadeParams
@@ -58,8 +59,8 @@ class Grid(NamedTuple):
         out = np.empty(thresholds.shape)
         for i in range(thresholds.shape[-1]):
             raw = thresholds[..., i, None]
-            score = _sigmoid(_threshold_logit(raw, confidence_map, i))
-            low, high = _sigmoid(self.edges[i, :, 0]), _sigmoid(self.edges[i, :, -1])
+            score = expit(_threshold_logit(raw, confidence_map, i))
+            low, high = expit(self.edges[i, :, 0]), expit(self.edges[i, :, -1])
             width = np.where(self.is_atom[i], 1.0, high - low)
             below = np.clip((score - low) / np.where(width > 0, width, 1.0), 0.0, 1.0)
             deferred = np.where(self.is_atom[i], raw > self.atom_raw[i], below)
@@ -84,7 +85,7 @@ class Grid(NamedTuple):
             flip = low + high > 0
             start, end = np.where(flip, -high, low), np.where(flip, -low, high)
             weight = np.where(flip, 1 - fraction, fraction)
-            score = (1 - weight) * _sigmoid(start) + weight * _sigmoid(end)
+            score = (1 - weight) * expit(start) + weight * expit(end)
             with np.errstate(divide="ignore"):
                 z = (np.log(score) - np.log1p(-score)) * np.where(flip, -1.0, 1.0)
             raw = confidence_map.from_logit(z, model=i)
@@ -108,7 +109,6 @@ def cells_for(layout: AtomLayout) -> int:
 def make_grid(
     params: CascadeParams,
     layout: AtomLayout,
-    confidence_map: ConfidenceMap,
     num_cells: int = DEFAULT_CELLS,
 ) -> Grid:
     """Lay the grid for posterior draws.
@@ -119,8 +119,6 @@ def make_grid(
         Draws, every field with a leading axis of draws.
     layout
         Where the atoms lie.
-    confidence_map
-        Map to raw confidences.
     num_cells
         Cells per model, atoms included; at least 4 more than twice the atoms of any model.
     """
@@ -175,7 +173,7 @@ def _increasing(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _split_widest(cells: list[tuple[float, float, float]]) -> list[tuple[float, float, float]]:
-    widths = [_sigmoid(np.asarray(b)) - _sigmoid(np.asarray(a)) for a, b, _ in cells]
+    widths = [expit(np.asarray(b)) - expit(np.asarray(a)) for a, b, _ in cells]
     at = int(np.argmax(widths))
     a, b, raw = cells[at]
     middle = float(_parts(a, b)[SUBCELLS // 2])
@@ -207,8 +205,3 @@ def _threshold_logit(raw: np.ndarray, confidence_map: ConfidenceMap, model: int)
     inside = np.isfinite(clipped) | (confidence_map.kind != "score")
     z = confidence_map.to_logit(np.where(inside, clipped, 0.0), model=model)
     return np.where(inside, z, clipped)
-
-
-def _sigmoid(z: np.ndarray) -> np.ndarray:
-    e = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1 / (1 + e), e / (1 + e))

@@ -10,46 +10,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
+    from cascade_bayes.model.simulate import Cascade
 
-    from cascade_bayes.model.params import CascadeParams
-    from cascade_bayes.transforms import ConfidenceMap
-
-__all__ = ["Truth", "load_truth", "test_path", "train_path"]
+__all__ = ["load_truth", "test_path", "train_path"]
 
 SCHEMA = "cascade_bayes.example.truth"
 SCHEMA_VERSION = 2
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """What the example's tables were drawn from.
-
-    Attributes
-    ----------
-    params
-        Parameters of the cascade, no draw axis.
-    confidence_map
-        Map between standardised logits and raw confidences.
-    models
-        Names in cascade order.
-    call_cost
-        US dollars per call, ``(num_models,)``.
-    copula
-        Name of the copula family of neighbouring models.
-    """
-
-    params: CascadeParams
-    confidence_map: ConfidenceMap
-    models: tuple[str, ...]
-    call_cost: np.ndarray
-    copula: str
 
 
 def _path(name: str) -> Path:
@@ -75,7 +46,7 @@ def test_path() -> Path:
 test_path.__test__ = False  # type: ignore[attr-defined]  # not a test, for collectors that go by name
 
 
-def load_truth() -> Truth:
+def load_truth() -> Cascade:
     """Return the true parameters of the example.
 
     Arrays have JAX's default precision: switch on 64-bit first to have every digit.
@@ -83,8 +54,8 @@ def load_truth() -> Truth:
     return truth_from_record(json.loads(_path("truth.json").read_text(encoding="utf-8")))
 
 
-def truth_from_record(record: Mapping[str, Any]) -> Truth:
-    """Build a `Truth` from the content of ``truth.json``.
+def truth_from_record(record: Mapping[str, Any]) -> Cascade:
+    """Build the true cascade from the content of ``truth.json``.
 
     Raises
     ------
@@ -94,8 +65,10 @@ def truth_from_record(record: Mapping[str, Any]) -> Truth:
     import jax.numpy as jnp
     import numpy as np
 
+    from cascade_bayes.copulas import get_copulas
     from cascade_bayes.distributions import MarginParams
     from cascade_bayes.model.params import CascadeParams
+    from cascade_bayes.model.simulate import Cascade
     from cascade_bayes.transforms import ConfidenceMap
 
     found = (record.get("schema"), record.get("version"))
@@ -111,7 +84,8 @@ def truth_from_record(record: Mapping[str, Any]) -> Truth:
         rows = [[float(atom[name]) for atom in model["atoms"]] for model in models]
         return jnp.asarray([row + [empty] * (num_atoms - len(row)) for row in rows], dtype=float)
 
-    return Truth(
+    names = tuple(model["name"] for model in models)
+    return Cascade(
         params=CascadeParams(
             margins=MarginParams(
                 atom_locs=atoms("loc", float("nan")),
@@ -127,7 +101,7 @@ def truth_from_record(record: Mapping[str, Any]) -> Truth:
             atom_effect=atoms("effect", 0.0),
         ),
         confidence_map=ConfidenceMap.from_dict(record["confidence_map"]),
-        models=tuple(model["name"] for model in models),
+        copulas=get_copulas(record["copula"], len(names) - 1),
+        models=names,
         call_cost=np.asarray([model["call_cost"] for model in models], dtype=float),
-        copula=record["copula"],
     )

@@ -17,7 +17,6 @@ import jax
 import numpy as np
 import pandas as pd
 
-from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.example import SCHEMA, SCHEMA_VERSION, truth_from_record
 from cascade_bayes.model.simulate import simulate
@@ -149,15 +148,7 @@ def write_example(folder: Path) -> None:
     truth = truth_from_record(record)
     first_query = 0
     for part, num_queries in NUM_QUERIES.items():
-        data = simulate(
-            truth.params,
-            num_queries,
-            SEEDS[part],
-            copulas=get_copulas(truth.copula, len(truth.models) - 1),
-            models=truth.models,
-            call_cost=truth.call_cost,
-            confidence_map=truth.confidence_map,
-        )
+        data = simulate(truth, num_queries, SEEDS[part])
         frame = to_frame(data, first_query)
         frame.to_parquet(folder / f"{part}.parquet", compression="zstd", index=False)
         first_query += num_queries

@@ -1,19 +1,4 @@
-r"""Fit the generative model to a table by NUTS in coordinates whitened by a Laplace approximation.
-
-NUTS (Hoffman & Gelman, JMLR 15, 2014) as NumPyro has it, on the density of
-
-.. math:: x = A^{-1} (z - \hat z), \qquad A A^\top = \hat\Sigma,
-
-with :math:`z` the unconstrained parameters, :math:`\hat z` the posterior mode and
-:math:`\hat\Sigma = U \Lambda U^\top` the inverse curvature there, :math:`A = U \Lambda^{1/2}`. The mode
-and the curvature take a fraction of a second; in their coordinates the posterior is close to a
-standard normal, and NUTS has only the scale of each principal axis left to adapt. A dense mass matrix
-estimated from the early warm-up's few dozen draws of fifty parameters is far from that good: its
-trajectories were ten times as long.
-
-Chains start from draws of the Laplace approximation, widened so that R-hat can see a chain that has
-not forgotten its start.
-"""
+"""Fit the generative model to a table."""
 
 from __future__ import annotations
 
@@ -21,33 +6,26 @@ import platform
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from numpyro.infer import MCMC, NUTS
-from numpyro.infer.util import potential_energy
 
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, check_fittable
 from cascade_bayes.errors import DataWarning, InputError
-from cascade_bayes.inference.laplace import laplace, unconstrained
+from cascade_bayes.inference.modular import centre_lines, sample_pairs, thin
+from cascade_bayes.inference.nuts import NutsOptions, sample_nuts
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.select import choose_copulas
-from cascade_bayes.model.cascade import ModelSpec, cascade_model
-from cascade_bayes.model.likelihood import observations
+from cascade_bayes.model.cascade import ModelSpec, Structure
+from cascade_bayes.model.observations import observations
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 
 METHODS = ("nuts",)
-
-EXTRA_FIELDS = ("accept_prob", "diverging", "energy", "num_steps", "potential_energy")
-
-START_SPREAD = 1.5
-"""Factor by which starting points are wider than the Laplace approximation."""
+STRUCTURES = ("chain", "modular")
 
 
 def fit(
@@ -59,6 +37,7 @@ def fit(
     num_warmup: int = 300,
     num_samples: int = 1000,
     max_rounds: int = 3,
+    structure: Structure = "chain",
     copula: str | Sequence[str] = "gumbel",
     upstream: bool = True,
     monotone: bool = False,
@@ -85,10 +64,14 @@ def fit(
         If R-hat or the effective sample size of a parameter falls short after ``num_samples`` draws, the
         chains go on for as many again, until they suffice or this many rounds are done. All draws are
         kept. With 1 nothing is checked, and ArviZ need not be there.
+    structure
+        ``"chain"`` samples all parameters together, given the Markov chain of all models;
+        ``"modular"`` first margins and calibration, then each pair of models given them, with nothing fed
+        back. `cascade_bayes.model.cascade.ModelSpec` says what each conditions on.
     copula
-        Family of neighbouring pairs: one name for all of them, or one a pair, from
-        `cascade_bayes.copulas.FAMILIES`; ``"auto"`` picks for each pair the family with the highest
-        leave-one-out log score (`cascade_bayes.inference.select`).
+        Family of the pairs (neighbours of a chain; every pair of a modular fit, (0, 1), (0, 2), ...): one
+        name for all of them, or one a pair, from `cascade_bayes.copulas.FAMILIES`; ``"auto"`` picks for each
+        pair the family with the highest leave-one-out log score (`cascade_bayes.inference.select`).
     upstream
         Let the previous model's confidence enter a model's log odds of being right.
     monotone
@@ -118,11 +101,13 @@ def fit(
     UserWarning
         In 32-bit arithmetic; call ``jax.config.update("jax_enable_x64", True)`` first.
     DataWarning
-        If all labels of a model are equal, queries lack a confidence between two that they have, or a
-        model's slope is negative with a posterior probability above one half.
+        If all labels of a model are equal, or a model's slope is negative with a posterior probability
+        above one half; for the structure ``"modular"``, if queries lack rows of later models.
     """
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
+    if structure not in STRUCTURES:
+        raise InputError(f"structure must be one of {', '.join(STRUCTURES)}; got {structure!r}.")
     for name, value in (
         ("num_chains", num_chains),
         ("num_warmup", num_warmup),
@@ -132,7 +117,6 @@ def fit(
         if value < 1:
             raise InputError(f"{name} must be at least 1; got {value}.")
     check_fittable(data)
-    _warn_about_gaps(data)
     if not jax.config.read("jax_enable_x64"):
         warnings.warn(
             "fitting in 32-bit arithmetic: gradients near certainty lose digits. "
@@ -143,83 +127,42 @@ def fit(
     priors = priors or Priors()
     _check_components(data, priors)
     layout = find_atoms(data, atoms=atoms)
-    obs = observations(data)
+    obs = observations(data, layout)
 
     began = time.perf_counter()
+    spec = ModelSpec(layout, (), priors, upstream=upstream, monotone=monotone, structure=structure)
     selection = None
     if copula == "auto":
-        selection = choose_copulas(obs, layout, priors)
+        selection = choose_copulas(obs, layout, priors, pairs=spec.pairs)
         copula = selection.names
-    spec = ModelSpec(
-        layout, get_copulas(copula, data.num_models - 1), priors, upstream=upstream, monotone=monotone
-    )
-    start, constrain = unconstrained(spec)
-
-    def potential(z: Any) -> jax.Array:
-        return potential_energy(cascade_model, (obs, spec), {}, z)
-
-    mode, covariance = laplace(potential, start)
-    eigenvalues, vectors = np.linalg.eigh(covariance)
-    unravel = ravel_pytree(start)[1]
-    centre, scale = jnp.asarray(mode), jnp.asarray(vectors * np.sqrt(eigenvalues))
-
-    def unwhiten(x: jax.Array) -> Any:
-        return unravel(centre + scale @ x)
-
-    key_start, key_run = jax.random.split(jax.random.key(seed))
-    shape = (num_chains, mode.size) if num_chains > 1 else (mode.size,)
-    starts = START_SPREAD * jax.random.normal(key_start, shape, dtype=mode.dtype)
-    parallel = num_chains > 1 and jax.local_device_count() >= num_chains
-    mcmc = MCMC(
-        NUTS(
-            potential_fn=lambda x: potential(unwhiten(x)),
-            target_accept_prob=target_accept_prob,
-        ),
-        num_warmup=num_warmup,
-        num_samples=num_samples,
-        num_chains=num_chains,
-        chain_method="parallel" if parallel else "vectorized",
-        progress_bar=progress,
-    )
-    sites = jax.jit(jax.vmap(jax.vmap(lambda x: constrain(unwhiten(x)))))
-
-    def draw(key: jax.Array, **kwargs: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        mcmc.run(key, extra_fields=EXTRA_FIELDS, **kwargs)
-        stats = mcmc.get_extra_fields(group_by_chain=True)
-        return (
-            {k: np.asarray(v) for k, v in sites(mcmc.get_samples(group_by_chain=True)).items()},
-            {k: np.asarray(v) for k, v in stats.items()},
-        )
-
-    samples, stats = draw(key_run, init_params=starts)
-
-    def posterior() -> Posterior:
-        return Posterior(
-            samples=samples,
-            sample_stats=stats,
-            data=data,
-            spec=spec,
-            provenance={
-                "method": method,
-                "seed": seed,
-                "num_warmup": num_warmup,
-                "target_accept_prob": target_accept_prob,
-                "fit_seconds": time.perf_counter() - began,
-                "versions": _versions(),
-                **({} if selection is None else {"copula_selection": selection.to_dict(data.models)}),
-                "device": jax.devices()[0].device_kind,
-            },
-        )
-
-    for _ in range(max_rounds - 1):
-        if posterior().convergence().mixed:
-            break
-        mcmc.post_warmup_state = mcmc.last_state
-        more, more_stats = draw(mcmc.last_state.rng_key)
-        samples = {k: np.concatenate([v, more[k]], axis=1) for k, v in samples.items()}
-        stats = {k: np.concatenate([v, more_stats[k]], axis=1) for k, v in stats.items()}
+    spec = replace(spec, copulas=get_copulas(copula, len(spec.pairs)))
+    options = NutsOptions(num_chains, num_warmup, num_samples, max_rounds, target_accept_prob, progress)
+    key = jax.random.key(seed)
+    if structure == "chain":
+        samples, stats = sample_nuts(key, obs, spec, options)
+    else:
+        _warn_about_absent_rows(data)
+        key_first, key_pairs = jax.random.split(key)
+        samples, stats = thin(*sample_nuts(key_first, obs, spec.first_module(), options))
+        spec = replace(spec, centres=centre_lines(obs, spec))
+        samples |= sample_pairs(key_pairs, samples, obs, spec)
     _warn_about_slopes(data.models, samples["slope"])
-    return posterior()
+    return Posterior(
+        samples=samples,
+        sample_stats=stats,
+        data=data,
+        spec=spec,
+        provenance={
+            "method": method,
+            "seed": seed,
+            "num_warmup": num_warmup,
+            "target_accept_prob": target_accept_prob,
+            "fit_seconds": time.perf_counter() - began,
+            "versions": _versions(),
+            **({} if selection is None else {"copula_selection": selection.to_dict(data.models)}),
+            "device": jax.devices()[0].device_kind,
+        },
+    )
 
 
 def _check_components(data: CascadeData, priors: Priors) -> None:
@@ -229,6 +172,21 @@ def _check_components(data: CascadeData, priors: Priors) -> None:
                 f"num_components of the priors must not exceed the number of confidences of a model; it is "
                 f"{priors.num_components}, and model {model!r} has {count}. Pass for example "
                 f"priors=Priors(num_components={count}), or read more queries."
+            )
+
+
+def _warn_about_absent_rows(data: CascadeData) -> None:
+    """Warn where a model was seen on some queries only: if not at random, its margin is biased."""
+    seen = data.observed
+    for i in range(1, data.num_models):
+        lacking = int(np.sum(seen[:, i - 1] & ~seen[:, i]))
+        if lacking:
+            warnings.warn(
+                f"{lacking} queries have a confidence of model {data.models[i - 1]!r} and none of model "
+                f"{data.models[i]!r}; structure='modular' reads those it has as a random sample. If a "
+                "running cascade left the others out, fit with structure='chain'.",
+                DataWarning,
+                stacklevel=3,
             )
 
 
@@ -243,21 +201,6 @@ def _warn_about_slopes(models: tuple[str, ...], slope: np.ndarray) -> None:
                 DataWarning,
                 stacklevel=3,
             )
-
-
-def _warn_about_gaps(data: CascadeData) -> None:
-    seen = data.observed
-    last = seen.shape[1] - 1 - np.argmax(seen[:, ::-1], axis=1)
-    first = np.argmax(seen, axis=1)
-    complete = seen.sum(axis=1) == last - first + 1
-    gaps = int(np.sum(~complete & seen.any(axis=1)))
-    if gaps:
-        warnings.warn(
-            f"{gaps} of {data.num_queries} queries lack a confidence between two that they have; "
-            "their margins and labels are used, their dependence across the gap is not.",
-            DataWarning,
-            stacklevel=3,
-        )
 
 
 def _versions() -> dict[str, str]:

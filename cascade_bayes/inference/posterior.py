@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,60 +15,37 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._files import replacing
-from cascade_bayes.copulas import get_copulas
+from cascade_bayes.copulas import Copula, get_copula
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
+from cascade_bayes.inference.convergence import Convergence, assess
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.simulate import Cascade
 from cascade_bayes.transforms import ConfidenceMap
 
 SCHEMA = "cascade_bayes.posterior"
 SCHEMA_VERSION = 3
 
-MAX_R_HAT = 1.01
-MIN_ESS_BULK = 400.0
 
-
-class Convergence(NamedTuple):
-    """Verdict on a fit.
+class SubCascade(NamedTuple):
+    """A Markov chain and the models of it that are asked.
 
     Attributes
     ----------
-    converged
-        R-hat at most 1.01 and bulk ESS at least 400 for every parameter (Vehtari et al. 2021), no
-        divergent transition.
-    mixed
-        The first two of these conditions: the chains agree and are long enough.
-    max_r_hat, min_ess_bulk, min_ess_tail
-        The worst over all parameters.
-    worst_parameter
-        The name of the parameter with the largest R-hat.
-    num_divergences
-        Divergent transitions after warm-up.
+    params
+        Draws, every field with a leading axis.
+    layout, copulas
+        Of the chain's models and neighbours.
+    members
+        Positions in the chain of the models asked; the others are integrated over.
     """
 
-    converged: bool
-    mixed: bool
-    max_r_hat: float
-    min_ess_bulk: float
-    min_ess_tail: float
-    worst_parameter: str
-    num_divergences: int
-
-    def sentence(self) -> str:
-        """Return the verdict in words."""
-        figures = (
-            f"largest R-hat {self.max_r_hat:.4f} ({self.worst_parameter}), smallest bulk ESS "
-            f"{self.min_ess_bulk:.0f}, {self.num_divergences} divergences"
-        )
-        if self.converged:
-            return f"The chains agree: {figures}."
-        return (
-            f"The fit did not converge: {figures}; wanted R-hat <= {MAX_R_HAT}, bulk ESS >= "
-            f"{MIN_ESS_BULK:.0f} and no divergence. Raise num_samples, num_warmup or the target acceptance "
-            "rate."
-        )
+    params: CascadeParams
+    layout: AtomLayout
+    copulas: tuple[Copula, ...]
+    members: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,19 +89,54 @@ class Posterior:
         return int(first.shape[0] * first.shape[1])
 
     def params(self, num_draws: int | None = None) -> CascadeParams:
-        """Return draws as parameters, every field with a leading axis of draws.
+        """Return draws of all models' parameters, every field with a leading axis of draws.
 
         Parameters
         ----------
         num_draws
             How many, evenly spaced over all chains; all if None or more than there are.
         """
+        return self._params(num_draws, None)
+
+    def _params(self, num_draws: int | None, members: Sequence[int] | None) -> CascadeParams:
         total = self.num_draws
         count = total if num_draws is None else min(num_draws, total)
         # Centres of equal stretches: evenly spaced, and never the same end of every chain.
         index = ((np.arange(count) + 0.5) * total / count).astype(int)
         flat = {k: jnp.asarray(v.reshape((total, *v.shape[2:]))[index]) for k, v in self.samples.items()}
-        return jax.vmap(lambda s: params_from_sites(s, self.spec))(flat)
+        return jax.vmap(lambda s: params_from_sites(s, self.spec, members))(flat)
+
+    def sub_cascade(self, members: Sequence[int], num_draws: int | None = None) -> SubCascade:
+        """Return draws of the chain in which a cascade of some models runs.
+
+        Parameters
+        ----------
+        members
+            Positions of the models, ascending.
+        num_draws
+            As for `params`.
+        """
+        if self.spec.structure == "chain":
+            return SubCascade(
+                self._params(num_draws, None), self.spec.layout, self.spec.copulas, tuple(members)
+            )
+        return SubCascade(
+            self._params(num_draws, members),
+            self.spec.layout.select(members),
+            self.spec.copulas_of(members),
+            tuple(range(len(members))),
+        )
+
+    def cascade(self, draw: int) -> Cascade:
+        """Return the cascade of all models at one draw, counted over all chains."""
+        flat = {k: v.reshape((-1, *v.shape[2:]))[draw] for k, v in self.samples.items()}
+        return Cascade(
+            params=params_from_sites({k: jnp.asarray(v) for k, v in flat.items()}, self.spec),
+            copulas=self.spec.copulas_of(range(len(self.models))),
+            models=self.models,
+            call_cost=self.data.call_cost,
+            confidence_map=self.confidence_map,
+        )
 
     def digest(self) -> str:
         """Return the SHA-256 of all draws, which names this fit in files made from it."""
@@ -139,26 +150,7 @@ class Posterior:
 
     def convergence(self) -> Convergence:
         """Return R-hat, effective sample sizes and divergences, worst over all parameters."""
-        from cascade_bayes.inference import _arviz
-
-        labels = self._labels()
-        statistics = _arviz.rhat_and_ess(self.samples)
-        r_hat = np.concatenate([statistics["r_hat"][k].ravel() for k in self.samples])
-        ess_bulk = np.concatenate([statistics["ess_bulk"][k].ravel() for k in self.samples])
-        ess_tail = np.concatenate([statistics["ess_tail"][k].ravel() for k in self.samples])
-        names = [name for k in self.samples for name in labels[k]]
-        divergences = int(np.sum(self.sample_stats.get("diverging", 0)))
-        worst = int(np.argmax(np.where(np.isnan(r_hat), np.inf, r_hat)))
-        mixed = bool(np.all(r_hat <= MAX_R_HAT) and np.all(ess_bulk >= MIN_ESS_BULK))
-        return Convergence(
-            converged=mixed and divergences == 0,
-            mixed=mixed,
-            max_r_hat=float(r_hat[worst]),
-            min_ess_bulk=float(ess_bulk.min()),
-            min_ess_tail=float(ess_tail.min()),
-            worst_parameter=names[worst],
-            num_divergences=divergences,
-        )
+        return assess(self.samples, self.sample_stats, self._labels())
 
     def summary(self) -> Any:
         """Return ArviZ's summary of every parameter, a pandas frame."""
@@ -184,7 +176,7 @@ class Posterior:
         atoms = []
         for i, slot in zip(self.spec.layout.model_index, self.spec.layout.slot_index, strict=True):
             atoms.append(f"{models[i]}@{self.spec.layout.raw[i, slot]:.6g}")
-        deferrals = [f"{a} > {b}" for a, b in itertools.pairwise(models)]
+        deferrals = [f"{models[a]} > {models[b]}" for a, b in self.spec.pairs]
         return {
             "model": models,
             "deferral": deferrals,
@@ -228,6 +220,8 @@ class Posterior:
             "atom_raw": self.spec.layout.raw,
             "has_continuous": self.spec.layout.continuous.astype(np.int8),
         }
+        if self.spec.centres is not None:
+            constants["upstream_centre"] = self.spec.centres
         groups: dict[str, dict[str, np.ndarray]] = {
             "posterior": dict(self.samples),
             "sample_stats": dict(self.sample_stats),
@@ -238,12 +232,13 @@ class Posterior:
             **self._coords(),
             "query": list(data.query_ids),
             "slot": list(range(self.spec.layout.locs.shape[1])),
+            "line": ["intercept", "slope"],
         }
         used = (
             self._dims()
             | table_dims
             | {"call_cost": ["model"], "atom_locs": ["model", "slot"], "atom_raw": ["model", "slot"]}
-            | {"has_continuous": ["model"]}
+            | {"has_continuous": ["model"], "upstream_centre": ["deferral", "line"]}
         )
         needed = {dim for names in used.values() for dim in names}
         return _arviz.make_tree(
@@ -260,6 +255,7 @@ class Posterior:
             "priors": self.spec.priors.to_dict(),
             "upstream": self.spec.upstream,
             "monotone": self.spec.monotone,
+            "structure": self.spec.structure,
             "provenance": dict(self.provenance),
             "data_summary": self.data.summary(),
             "cost_unit": "US dollars per call",
@@ -346,10 +342,12 @@ class Posterior:
                     constants["atom_raw"].reshape(data.num_models, -1),
                     constants["has_continuous"].astype(bool),
                 ),
-                copulas=get_copulas(record["copulas"], data.num_models - 1),
+                copulas=tuple(get_copula(name) for name in record["copulas"]),
                 priors=Priors.from_dict(record["priors"]),
                 upstream=bool(record["upstream"]),
                 monotone=bool(record["monotone"]),
+                structure=record["structure"],
+                centres=constants.get("upstream_centre"),
             ),
             provenance=record["provenance"],
         )

@@ -16,8 +16,9 @@ that independence scores 0.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import jax
@@ -26,11 +27,12 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import potential_energy
 
-from cascade_bayes.copulas import FAMILIES, Copula, get_copula, get_copulas, log_copula_ratio
+from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, get_copulas, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.laplace import find_mode, unconstrained
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites, tau_prior
-from cascade_bayes.model.likelihood import Observations, row_of
+from cascade_bayes.model.likelihood import row_of
+from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors
 
@@ -48,6 +50,8 @@ class CopulaSelection:
 
     Attributes
     ----------
+    pairs
+        Positions of the two models of each pair.
     names
         The chosen family of each pair.
     scores
@@ -56,6 +60,7 @@ class CopulaSelection:
         Family -> standard error of the score's difference from the chosen one's, ``(num_pairs,)``.
     """
 
+    pairs: tuple[tuple[int, int], ...]
     names: tuple[str, ...]
     scores: dict[str, np.ndarray]
     standard_errors: dict[str, np.ndarray]
@@ -63,12 +68,12 @@ class CopulaSelection:
     def to_dict(self, models: tuple[str, ...]) -> dict[str, Any]:
         """Return a plain dictionary, one entry a pair."""
         return {
-            f"{a} > {b}": {
+            f"{models[a]} > {models[b]}": {
                 "chosen": self.names[i],
                 "loo_log_score": {name: float(score[i]) for name, score in self.scores.items()},
                 "se_of_difference": {name: float(se[i]) for name, se in self.standard_errors.items()},
             }
-            for i, (a, b) in enumerate(itertools.pairwise(models))
+            for i, (a, b) in enumerate(self.pairs)
         }
 
 
@@ -77,8 +82,9 @@ def choose_copulas(
     layout: AtomLayout,
     priors: Priors,
     families: Sequence[str] = tuple(FAMILIES),
+    pairs: Sequence[tuple[int, int]] | None = None,
 ) -> CopulaSelection:
-    """Score families for every pair of neighbours, and choose the best for each.
+    """Score families for every pair, and choose the best for each.
 
     Parameters
     ----------
@@ -90,19 +96,22 @@ def choose_copulas(
         Hyperparameters.
     families
         Names of the candidates.
+    pairs
+        Positions of the two models of each pair; the neighbours if None.
     """
-    num_pairs = obs.z.shape[0] - 1
+    pairs = tuple(itertools.pairwise(range(obs.z.shape[0]))) if pairs is None else tuple(pairs)
+    num_pairs = len(pairs)
     points = _points_at_mode(obs, layout, priors)
-    flag = bool(layout.counts.any())
+    kinds = layout.kinds
     pointwise: dict[str, np.ndarray] = {}
-    both = np.asarray(obs.observed[:-1] & obs.observed[1:])
+    both = [np.asarray(obs.observed[a] & obs.observed[b]) for a, b in pairs]
     for name in families:
         family = get_copula(name)
         scores = np.zeros((num_pairs, obs.z.shape[1]))
         if family.has_theta:
-            log_ratio = jax.jit(_log_ratios(family, (flag, flag)))
-            for i in range(num_pairs):
-                pair = row_of(points, i), row_of(points, i + 1)
+            for i, (a, b) in enumerate(pairs):
+                log_ratio = _log_ratios(family, (kinds[a], kinds[b]))
+                pair = row_of(points, a), row_of(points, b)
                 scores[i, both[i]] = _leave_one_out(log_ratio, pair, family, priors, both[i])
         pointwise[name] = scores
     totals = {name: scores.sum(axis=1) for name, scores in pointwise.items()}
@@ -112,7 +121,7 @@ def choose_copulas(
     for name, scores in pointwise.items():
         difference = [scores[i, both[i]] - pointwise[chosen[i]][i, both[i]] for i in range(num_pairs)]
         errors[name] = np.array([np.std(d) * np.sqrt(d.size) if d.size else 0.0 for d in difference])
-    return CopulaSelection(chosen, totals, errors)
+    return CopulaSelection(pairs, chosen, totals, errors)
 
 
 def _points_at_mode(obs: Observations, layout: AtomLayout, priors: Priors) -> MarginPoint:
@@ -127,14 +136,46 @@ def _points_at_mode(obs: Observations, layout: AtomLayout, priors: Priors) -> Ma
     return jax.jit(mixed.point)(obs.z, margins)
 
 
-def _log_ratios(family: Copula, has_atoms: tuple[bool, bool]) -> Any:
+@cache
+def _log_ratios(family: Copula, kinds: tuple[Kind, Kind]) -> Any:
+    @jax.jit
     def at(left: MarginPoint, right: MarginPoint, taus: jax.Array) -> jax.Array:
         def one(tau: jax.Array) -> jax.Array:
-            return log_copula_ratio(family, left, right, family.tau_to_theta(tau), has_atoms)
+            return log_copula_ratio(family, left, right, family.tau_to_theta(tau), kinds)
 
         return jax.lax.map(one, taus)
 
     return at
+
+
+def locate_tau(
+    log_likelihood: Callable[[np.ndarray], np.ndarray],
+    family: Copula,
+    log_prior: Callable[[np.ndarray], np.ndarray],
+) -> tuple[float, float]:
+    """Return the stretch of tau outside which nothing is left of the posterior, on a grid of `NUM_TAUS`.
+
+    Parameters
+    ----------
+    log_likelihood
+        Grid -> log likelihoods of some draws, ``(num_draws, num_taus)``; the stretch holds all of them.
+    family
+        Its range of tau is searched.
+    log_prior
+        Grid -> log prior density.
+    """
+    low, high = family.tau_range
+    taus = _middles(low, high)
+    log_weight = log_likelihood(taus) + log_prior(taus)
+    log_weight -= log_weight.max(axis=1, keepdims=True)
+    kept = np.flatnonzero((log_weight > -LOG_NEGLIGIBLE).any(axis=0))
+    half = 0.5 * (high - low) / NUM_TAUS
+    return float(taus[kept[0]] - half), float(taus[kept[-1]] + half)
+
+
+def _middles(low: float, high: float) -> np.ndarray:
+    """Middles of `NUM_TAUS` equal parts."""
+    return low + (high - low) * (np.arange(NUM_TAUS) + 0.5) / NUM_TAUS
 
 
 def _leave_one_out(
@@ -145,18 +186,20 @@ def _leave_one_out(
     both: np.ndarray,
 ) -> np.ndarray:
     """Pointwise leave-one-out log scores of the queries seen by both models."""
-    low, high = family.tau_range
     prior = tau_prior((family,), priors)
-    for _ in range(2):
-        step = (high - low) / NUM_TAUS
-        taus = low + step * (np.arange(NUM_TAUS) + 0.5)
-        log_p = np.asarray(log_ratio(*pair, jnp.asarray(taus)))[:, both]  # (tau, query)
-        log_weight = log_p.sum(axis=1) + np.asarray(prior.log_prob(jnp.asarray(taus)[:, None]))
-        log_weight -= log_weight.max()
-        kept = np.flatnonzero(log_weight > -LOG_NEGLIGIBLE)
-        low, high = taus[kept[0]] - step / 2, taus[kept[-1]] + step / 2
+
+    def log_prior(taus: np.ndarray) -> np.ndarray:
+        return np.asarray(prior.log_prob(jnp.asarray(taus)[:, None]))
+
+    def log_p(taus: np.ndarray) -> np.ndarray:
+        return np.asarray(log_ratio(*pair, jnp.asarray(taus)))[:, both]  # (tau, query)
+
+    taus = _middles(*locate_tau(lambda taus: log_p(taus).sum(axis=1)[None], family, log_prior))
+    pointwise = log_p(taus)
+    log_weight = pointwise.sum(axis=1) + log_prior(taus)
+    log_weight -= log_weight.max()
     log_weight -= np.log(np.exp(log_weight).sum())
     # log of 1 / sum_k w_k / p_k, shifted so that nothing overflows
-    exponent = log_weight[:, None] - log_p
+    exponent = log_weight[:, None] - pointwise
     top = exponent.max(axis=0)
     return np.asarray(-(top + np.log(np.exp(exponent - top).sum(axis=0))))

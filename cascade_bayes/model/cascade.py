@@ -9,18 +9,21 @@ site                   prior                                                 sha
 ``tau``                scaled Beta: Kendall's tau of neighbours              (pair,)
 ``intercept``          Normal random walk along the cascade                  (model,)
 ``slope``              Normal, positive if ``monotone``                      (model,)
-``upstream``           Normal: effect of the previous model's confidence     (model - 1,)
+``upstream``           Normal: effect of the previous model's confidence     (pair,)
 ``atom_effect``        Normal                                                (atom,)
 =====================  ====================================================  =================
 
 The numbers are those of `cascade_bayes.model.priors.Priors`. ``tau`` has no entry for pairs whose family
-has no parameter (independence); there is no ``upstream`` if the model is specified without it.
+has no parameter (independence); there is no ``upstream`` if the model is specified without it. The pairs are
+those of neighbours for the structure ``"chain"``, all for ``"modular"`` (see `ModelSpec`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -30,11 +33,14 @@ import numpyro.distributions as dist
 from numpyro.distributions import constraints
 from numpyro.distributions.transforms import AffineTransform
 
-from cascade_bayes.copulas import Copula
+from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.distributions.mixed import MarginParams
-from cascade_bayes.model.likelihood import Observations, log_likelihood
+from cascade_bayes.model.likelihood import log_likelihood
+from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
+
+Structure = Literal["chain", "modular"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +52,26 @@ class ModelSpec:
     layout
         Where the atoms of the margins lie.
     copulas
-        Family of each neighbouring pair, ``num_models - 1`` of them.
+        Family of each pair in `pairs`.
     priors
         Hyperparameters.
     upstream
         Whether the previous model's confidence enters the log odds of being right.
     monotone
         Whether slopes are positive, so that being right never becomes less likely with confidence.
+    structure
+        ``"chain"``: the models form one Markov chain, whose density is the likelihood of all parameters
+        together. A cascade that skips a model integrates over its confidence.
+
+        ``"modular"``: margins and calibration are conditioned on each model's own confidences and labels;
+        then each pair's copula and upstream effect, for *all* pairs of models, on the pair's data given those
+        margins and that calibration. Nothing is fed back (a cut posterior: Plummer, Statistics and Computing
+        25, 2015), because the product of all pair copulas with shared margins is no density. A cascade that
+        skips a model uses the pair that becomes adjacent.
+    centres
+        Modular only: intercept and slope of the least-squares line of ``x_i`` on ``x_j`` of each pair (i, j),
+        ``(num_pairs, 2)``. The upstream effect is that of what ``x_i`` says beyond ``x_j``, so that the
+        calibration of model j on its own stays what it was. It uses no label.
     """
 
     layout: AtomLayout
@@ -60,6 +79,25 @@ class ModelSpec:
     priors: Priors
     upstream: bool = True
     monotone: bool = False
+    structure: Structure = "chain"
+    centres: np.ndarray | None = None
+
+    @property
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of models that have a copula, earlier and later by position."""
+        models = range(self.num_models)
+        return tuple(
+            itertools.pairwise(models) if self.structure == "chain" else itertools.combinations(models, 2)
+        )
+
+    def copulas_of(self, members: Sequence[int]) -> tuple[Copula, ...]:
+        """Return the families of consecutive models of a cascade, given their positions."""
+        return tuple(self.copulas[self.pairs.index(pair)] for pair in itertools.pairwise(members))
+
+    def first_module(self) -> ModelSpec:
+        """Return margins and calibration alone, each model on its own."""
+        independence = get_copulas("independence", self.num_models - 1)
+        return replace(self, copulas=independence, upstream=False, structure="chain", centres=None)
 
     @property
     def num_models(self) -> int:
@@ -90,7 +128,7 @@ def sample_sites(spec: ModelSpec) -> dict[str, jax.Array]:
     low = {"low": 0.0} if spec.monotone else {}
     site("slope", dist.TruncatedNormal(priors.slope_loc, priors.slope_scale, **low), (k,))
     if spec.upstream:
-        site("upstream", dist.Normal(priors.upstream_loc, priors.upstream_scale), (k - 1,))
+        site("upstream", dist.Normal(priors.upstream_loc, priors.upstream_scale), (len(spec.pairs),))
     if total_atoms:
         site(
             "atom_logit",
@@ -126,9 +164,22 @@ def _random_walk(num_models: int, priors: Priors) -> dist.Distribution:
     return dist.MultivariateNormal(loc, covariance_matrix=cov)
 
 
-def params_from_sites(sites: Mapping[str, jax.Array], spec: ModelSpec) -> CascadeParams:
-    """Return the parameters that sampled sites stand for (one draw; `jax.vmap` over several)."""
-    layout, copulas = spec.layout, spec.copulas
+def params_from_sites(
+    sites: Mapping[str, jax.Array], spec: ModelSpec, members: Sequence[int] | None = None
+) -> CascadeParams:
+    """Return the parameters that sampled sites stand for (one draw; `jax.vmap` over several).
+
+    Parameters
+    ----------
+    sites
+        One draw.
+    spec
+        The model.
+    members
+        For the structure ``"modular"``, positions of the models of the cascade, ascending; all if None. A
+        chain has the parameters of all its models.
+    """
+    layout = spec.layout
     intercept = jnp.asarray(sites["intercept"])
     concentration = sites["concentration"]
     mean = component_means(concentration.shape[-1])
@@ -142,10 +193,6 @@ def params_from_sites(sites: Mapping[str, jax.Array], spec: ModelSpec) -> Cascad
         atom_effect = layout.scatter(sites["atom_effect"], 0.0)
     else:
         atom_probs = atom_effect = jnp.zeros(layout.locs.shape, dtype=intercept.dtype)
-    theta = jnp.zeros(intercept.shape[0] - 1, dtype=intercept.dtype)
-    with_theta = [i for i, family in enumerate(copulas) if family.has_theta]
-    for at, i in enumerate(with_theta):
-        theta = theta.at[i].set(copulas[i].tau_to_theta(sites["tau"][at]))
     margins = MarginParams(
         atom_locs=locs,
         atom_probs=atom_probs,
@@ -153,10 +200,30 @@ def params_from_sites(sites: Mapping[str, jax.Array], spec: ModelSpec) -> Cascad
         concentration1=concentration * mean,
         concentration0=concentration * (1.0 - mean),
     )
-    upstream = jnp.zeros_like(intercept)
-    if spec.upstream:
-        upstream = upstream.at[1:].set(sites["upstream"])
-    return CascadeParams(margins, theta, intercept, sites["slope"], upstream, atom_effect)
+    members = tuple(range(spec.num_models)) if members is None else tuple(members)
+    at = jnp.asarray(members)
+    intercept, slope, theta, upstream = intercept[at], sites["slope"][at], [], [jnp.zeros_like(intercept[0])]
+    with_theta = [pair for pair, family in zip(spec.pairs, spec.copulas, strict=True) if family.has_theta]
+    for place, pair in enumerate(itertools.pairwise(members), start=1):
+        index = spec.pairs.index(pair)
+        if pair in with_theta:
+            tau = sites["tau"][with_theta.index(pair)]
+            theta.append(spec.copulas[index].tau_to_theta(tau))
+        else:
+            theta.append(jnp.zeros_like(intercept[0]))
+        effect = sites["upstream"][index] if spec.upstream else jnp.zeros_like(intercept[0])
+        upstream.append(effect)
+        if spec.centres is not None:
+            intercept = intercept.at[place].add(-effect * spec.centres[index, 0])
+            slope = slope.at[place].add(-effect * spec.centres[index, 1])
+    return CascadeParams(
+        margins=jax.tree.map(lambda field: field[at], margins),
+        theta=jnp.stack(theta) if theta else jnp.zeros(0, dtype=intercept.dtype),
+        intercept=intercept,
+        slope=slope,
+        upstream=jnp.stack(upstream),
+        atom_effect=atom_effect[at],
+    )
 
 
 def component_means(num_components: int) -> jax.Array:
@@ -194,8 +261,9 @@ def cascade_model(obs: Observations, spec: ModelSpec) -> None:
     obs
         The table, fields ``(num_models, num_queries)``.
     spec
-        Everything that is not sampled; static.
+        Everything that is not sampled; static. Its structure must be ``"chain"``.
     """
+    if spec.structure != "chain":
+        raise ValueError("only the structure 'chain' has a joint density; sample a modular model by `fit`.")
     params = params_from_sites(sample_sites(spec), spec)
-    has_atoms = tuple(bool(count) for count in spec.layout.counts)
-    numpyro.factor("log_likelihood", log_likelihood(params, obs, spec.copulas, has_atoms))
+    numpyro.factor("log_likelihood", log_likelihood(params, obs, spec.copulas, spec.layout.kinds))

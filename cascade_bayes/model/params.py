@@ -24,19 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes.copulas import Kind
 from cascade_bayes.data import CascadeData
 from cascade_bayes.distributions.mixed import MarginParams
 from cascade_bayes.errors import InputError
 from cascade_bayes.transforms import KINDS, in_domain
-
-MAX_REGRESSOR = 6.0
-"""Bound of the calibration regressor, in standardised logits.
-
-Nine in ten confidences lie within log 19 = 2.9 of the median. Beyond twice that a log-probability
-says how the numbers were rounded, not how sure the model is, and one such query would steer the
-whole curve. It is also the finite stand-in for exact certainty, whose own rate is shrunk towards
-the curve there.
-"""
 
 INTERIOR_ATOM_SHARE = 0.1
 """Smallest share of a model's confidences at one finite value that makes the value an atom.
@@ -103,9 +95,22 @@ class AtomLayout(NamedTuple):
         return np.nonzero(~np.isnan(self.locs))[1]
 
     @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """What each model's confidences can be, one a model."""
+        return tuple(
+            ("mixed" if continuous else "atoms") if count else "continuous"
+            for count, continuous in zip(self.counts, self.continuous, strict=True)
+        )
+
+    @property
     def counts(self) -> np.ndarray:
         """Number of atoms of each model, ``(num_models,)``."""
         return np.sum(~np.isnan(self.locs), axis=1)
+
+    def select(self, models: Sequence[int]) -> AtomLayout:
+        """Return the layout of some models, by position."""
+        index = list(models)
+        return AtomLayout(self.locs[index], self.raw[index], self.continuous[index])
 
     def scatter(self, flat: jax.Array, fill: float) -> jax.Array:
         """Spread values of the flat list ``(total_atoms,)`` over ``(num_models, num_atoms)``."""
@@ -195,8 +200,3 @@ def _check_overrides(
                     f"{value!r}. Give atoms on the raw scale of the confidences."
                 )
     return atoms
-
-
-def regressor(z: jax.Array) -> jax.Array:
-    """Return the calibration regressor of standardised logits: ``z`` clipped to `MAX_REGRESSOR`."""
-    return jnp.clip(z, -MAX_REGRESSOR, MAX_REGRESSOR)

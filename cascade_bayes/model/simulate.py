@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple, Protocol
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,8 @@ import numpy as np
 from cascade_bayes.copulas import Copula, inverse_h_v_given_u
 from cascade_bayes.data import CascadeData
 from cascade_bayes.distributions import mixed
-from cascade_bayes.model.likelihood import correctness_logit
+from cascade_bayes.errors import InputError
+from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.special import UnitPoint, unit_point, unit_point_from_logit
 from cascade_bayes.transforms import ConfidenceMap
@@ -65,26 +68,13 @@ def simulate_scores(
     return z, correct
 
 
-def simulate(
-    params: CascadeParams,
-    num_queries: int,
-    seed: int,
-    *,
-    copulas: tuple[Copula, ...],
-    models: tuple[str, ...],
-    call_cost: np.ndarray,
-    confidence_map: ConfidenceMap,
-) -> CascadeData:
-    """Draw a complete table of ``num_queries`` queries from one cascade.
+class Cascade(NamedTuple):
+    """One cascade with every parameter known: all that is needed to draw a table from it.
 
-    Parameters
+    Attributes
     ----------
     params
         One draw of the parameters, no draw axis.
-    num_queries
-        Rows.
-    seed
-        Seed of the generator; the same seed gives the same table.
     copulas
         Family of each neighbouring pair.
     models
@@ -92,26 +82,74 @@ def simulate(
     call_cost
         US dollars per call, ``(num_models,)``; every call of a model costs the same.
     confidence_map
-        Map between standardised logits and the raw scale on which confidences are returned.
+        Map between standardised logits and the raw scale of the confidences.
+    """
+
+    params: CascadeParams
+    copulas: tuple[Copula, ...]
+    models: tuple[str, ...]
+    call_cost: np.ndarray
+    confidence_map: ConfidenceMap
+
+
+class DrawsOfCascades(Protocol):
+    """Anything that holds draws of cascades, such as a `Posterior`."""
+
+    @property
+    def num_draws(self) -> int:
+        """How many."""
+
+    def cascade(self, draw: int) -> Cascade:
+        """Return one of them."""
+
+
+def simulate(source: Cascade | DrawsOfCascades, num_queries: int, seed: int) -> CascadeData:
+    """Draw a complete table of ``num_queries`` queries.
+
+    Parameters
+    ----------
+    source
+        One cascade, or draws of them (a `Posterior`, `PriorDraws`): the table is then simulated from one
+        draw, chosen by ``seed``, so that tables of many seeds are draws from the predictive distribution.
+    num_queries
+        Rows.
+    seed
+        Seed of the generator; the same seed gives the same table.
 
     Returns
     -------
     CascadeData
-        Query ids are ``"0"``, ``"1"``, ...; its confidence map is ``confidence_map``.
+        Query ids are ``"0"``, ``"1"``, ...; its confidence map is that of the source.
+
+    Raises
+    ------
+    InputError
+        If ``num_queries`` is below 1.
+
+    Examples
+    --------
+    >>> import cascade_bayes.example
+    >>> simulate(cascade_bayes.example.load_truth(), num_queries=3, seed=0).confidence.shape
+    (3, 5)
     """
+    if num_queries < 1:
+        raise InputError(f"num_queries must be at least 1; got {num_queries}.")
+    if not isinstance(source, Cascade):
+        source = source.cascade(int(np.random.default_rng(seed).integers(source.num_draws)))
     z, correct = jax.jit(simulate_scores, static_argnums=(2, 3))(
-        jax.random.key(seed), params, copulas, num_queries
+        jax.random.key(seed), source.params, source.copulas, num_queries
     )
-    shape = (num_queries, params.num_models)
+    shape = (num_queries, len(source.models))
+    call_cost = np.asarray(source.call_cost, dtype=float)
     return CascadeData(
-        models=models,
+        models=source.models,
         query_ids=np.arange(num_queries).astype(str),
-        confidence=confidence_map.from_logit(np.asarray(z, dtype=float).T),
+        confidence=source.confidence_map.from_logit(np.asarray(z, dtype=float).T),
         correct=np.asarray(correct).T,
         labelled=np.ones(shape, dtype=bool),
-        cost=np.broadcast_to(np.asarray(call_cost, dtype=float), shape).copy(),
+        cost=np.broadcast_to(call_cost, shape).copy(),
         latency_ms=None,
-        call_cost=np.asarray(call_cost, dtype=float),
-        kind=confidence_map.kind,
-        confidence_map=confidence_map,
+        call_cost=call_cost,
+        kind=source.confidence_map.kind,
+        confidence_map=source.confidence_map,
     )

@@ -1,0 +1,210 @@
+"""Held-out log scores of the parts of the model, 5-fold, on every training table.
+
+For each ``*-train.parquet`` of the folder that CASCADE_BAYES_DATA names, each fold is predicted from a fit to
+the other four. Scores are in nats per query, of the predictive density (the mean over posterior draws):
+
+* ``copula``: for each family, neighbours' joint log score less that of independence, summed over pairs;
+* ``upstream``: log score of the labels of all models after the first, with the upstream effect less without;
+* ``structure``: joint log score of confidences and labels, modular less chain, for neighbours, for pairs
+  that skip models, and for the cascade of all models.
+
+Run ``python benchmarks/score_models.py -o scores.jsonl``; it writes one line a fold, and goes on where the
+file ends if it is there. ``--no-chain`` leaves out the chain fits, which take most of the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+
+from cascade_bayes import CascadeData, Posterior, fit, read_table
+from cascade_bayes.copulas import FAMILIES, get_copulas
+from cascade_bayes.inference.modular import sample_pairs
+from cascade_bayes.model.correctness import correctness_logit, log_bernoulli
+from cascade_bayes.model.likelihood import log_likelihood
+from cascade_bayes.model.observations import observations
+from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
+
+NUM_FOLDS = 5
+NUM_DRAWS = 200
+
+
+def predictive(log_density: jax.Array) -> np.ndarray:
+    """Log of the mean over draws, ``(num_queries,)``."""
+    return np.asarray(jax.nn.logsumexp(log_density, axis=0) - jnp.log(log_density.shape[0]))
+
+
+def joint_score(posterior: Posterior, test: CascadeData, members: tuple[int, ...]) -> float:
+    """Mean log score of confidences and labels of some models."""
+    chain = posterior.sub_cascade(members, NUM_DRAWS)
+    names = [posterior.models[i] for i in members]
+    # In a chain the other models are gaps.
+    seen = test.select(names) if posterior.spec.structure == "modular" else hide(test, names)
+    obs = observations(seen, chain.layout)
+    run = jax.jit(lambda draw: log_likelihood(draw, obs, chain.copulas, chain.layout.kinds))
+    return float(predictive(jax.lax.map(run, chain.params)).mean())
+
+
+def hide(data: CascadeData, names: list[str]) -> CascadeData:
+    """Return the table without confidences and labels of other models."""
+    from dataclasses import replace
+
+    kept = np.isin(data.models, names)
+    return replace(
+        data,
+        confidence=np.where(kept, data.confidence, np.nan),
+        labelled=data.labelled & kept,
+        correct=data.correct & kept,
+    )
+
+
+def label_score(posterior: Posterior, params: CascadeParams, test: CascadeData) -> float:
+    """Mean log score of the labels of all models after the first, per label."""
+    obs = observations(test, posterior.spec.layout)
+    log_p = jax.lax.map(lambda draw: log_bernoulli(correctness_logit(obs.z, draw), obs.correct), params)
+    score = jax.nn.logsumexp(log_p, axis=0) - jnp.log(log_p.shape[0])
+    return float(jnp.mean(score[1:][obs.labelled[1:]]))
+
+
+def one_fold(train: CascadeData, test: CascadeData, layout: AtomLayout, chain: bool) -> dict[str, Any]:
+    atoms = {
+        name: [float(x) for x in raw[~np.isnan(raw) & np.isfinite(locs)]]
+        for name, raw, locs in zip(train.models, layout.raw, layout.locs, strict=True)
+    }
+    options: dict[str, Any] = {
+        "seed": 0,
+        "num_samples": 250,
+        "max_rounds": 2,
+        "progress": False,
+        "atoms": atoms,
+    }
+    modular = fit(train, structure="modular", **options)
+    neighbours = list(itertools.pairwise(range(train.num_models)))
+    skipping = [p for p in itertools.combinations(range(train.num_models), 2) if p not in neighbours]
+    record: dict[str, Any] = {"copula": copula_scores(modular, test, neighbours)}
+    record["upstream"] = upstream_scores(modular, test)
+    record["structure"] = {"modular": structure_scores(modular, test, neighbours, skipping)}
+    if chain:
+        joint = fit(train, structure="chain", **options)
+        record["structure"]["chain"] = structure_scores(joint, test, neighbours, skipping)
+        record["seconds"] = {
+            name: post.provenance["fit_seconds"] for name, post in (("modular", modular), ("chain", joint))
+        }
+    return record
+
+
+def structure_scores(
+    posterior: Posterior,
+    test: CascadeData,
+    neighbours: list[tuple[int, int]],
+    skipping: list[tuple[int, int]],
+) -> dict[str, float]:
+    everything = tuple(range(test.num_models))
+    return {
+        "neighbours": float(np.mean([joint_score(posterior, test, pair) for pair in neighbours])),
+        "skipping": float(np.mean([joint_score(posterior, test, pair) for pair in skipping])),
+        "all": joint_score(posterior, test, everything),
+    }
+
+
+def copula_scores(
+    posterior: Posterior, test: CascadeData, neighbours: list[tuple[int, int]]
+) -> dict[str, list[float]]:
+    """Family -> joint log score of confidences of each pair of neighbours, less that of independence."""
+    from dataclasses import replace
+
+    total, keep = posterior.num_draws, np.arange(0, posterior.num_draws, posterior.num_draws // NUM_DRAWS)
+    flat = {k: v.reshape((1, total, *v.shape[2:]))[:, keep] for k, v in posterior.samples.items()}
+    first = {k: v for k, v in flat.items() if k not in ("tau", "upstream")}
+    unlabelled = replace(test, labelled=np.zeros_like(test.labelled), correct=np.zeros_like(test.correct))
+    scores: dict[str, list[float]] = {}
+    train_obs = observations(posterior.data, posterior.spec.layout)
+    for name in FAMILIES:
+        # Neighbours only: the other pairs are left independent, which costs nothing.
+        names = [name if pair in neighbours else "independence" for pair in posterior.spec.pairs]
+        copulas = tuple(get_copulas([family], 1)[0] for family in names)
+        spec = replace(posterior.spec, copulas=copulas, upstream=False, centres=None)
+        found = sample_pairs(jax.random.key(0), dict(first), train_obs, spec)
+        other = replace(posterior, spec=spec, samples={**first, **found}, sample_stats={})
+        scores[name] = [joint_score(other, unlabelled, pair) for pair in neighbours]
+    base = scores["independence"]
+    return {name: [a - b for a, b in zip(values, base, strict=True)] for name, values in scores.items()}
+
+
+def upstream_scores(posterior: Posterior, test: CascadeData) -> dict[str, float]:
+    from dataclasses import replace
+
+    without = replace(posterior, spec=replace(posterior.spec, upstream=False, centres=None))
+    return {
+        "with": label_score(posterior, posterior.params(), test),
+        "without": label_score(posterior, without.params(), test),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON Lines file")
+    parser.add_argument("--no-chain", action="store_true", help="leave out the chain fits")
+    options = parser.parse_args()
+    folder = os.environ.get("CASCADE_BAYES_DATA")
+    if not folder:
+        raise SystemExit("CASCADE_BAYES_DATA must name the folder that holds *-train.parquet")
+    numpyro.set_host_device_count(4)
+    jax.config.update("jax_enable_x64", True)
+    done = (
+        [json.loads(line) for line in options.output.read_text().splitlines()]
+        if options.output.exists()
+        else []
+    )
+    finished = {(record["table"], record["fold"]) for record in done}
+    for path in sorted(Path(folder).glob("*-train.parquet")):
+        data = read_table(path)
+        layout = find_atoms(data)
+        fold = np.random.default_rng(0).permutation(data.num_queries) % NUM_FOLDS
+        for k in range(NUM_FOLDS):
+            table = path.name.removesuffix("-train.parquet")
+            if (table, k) in finished:
+                continue
+            record = one_fold(data.take(fold != k), data.take(fold == k), layout, not options.no_chain)
+            done.append({"table": table, "fold": k, "num_test": int((fold == k).sum()), **record})
+            with options.output.open("a") as file:
+                file.write(json.dumps(done[-1]) + "\n")
+            print(table, k, flush=True)
+    report(done)
+
+
+def report(records: list[dict[str, Any]]) -> None:
+    """Print means over folds, in nats per query (labels: per label)."""
+    tables = sorted({record["table"] for record in records})
+
+    def row(name: str, value: Any) -> None:
+        cells = [[value(r) for r in records if r["table"] == table] for table in tables]
+        means = [float(np.mean(c)) for c in cells]
+        everything = np.concatenate(cells)
+        error = float(np.std(everything) / np.sqrt(everything.size))
+        print(f"{name:24s}" + "".join(f"{m:11.4f}" for m in means) + f"{np.mean(means):11.4f} +- {error:.4f}")
+
+    print(f"{'':24s}" + "".join(f"{table[-10:]:>11s}" for table in tables) + f"{'mean':>11s}")
+    for family in records[0]["copula"]:
+        row(f"copula {family}", lambda r, f=family: sum(r["copula"][f]))
+    row("upstream on - off", lambda r: r["upstream"]["with"] - r["upstream"]["without"])
+    both = [r for r in records if "chain" in r["structure"]]
+    if len(both) == len(records):
+        for part in ("neighbours", "skipping", "all"):
+            row(
+                f"modular - chain, {part}",
+                lambda r, p=part: r["structure"]["modular"][p] - r["structure"]["chain"][p],
+            )
+
+
+if __name__ == "__main__":
+    main()

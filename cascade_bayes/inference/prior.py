@@ -1,0 +1,178 @@
+"""What the priors say before any data: draws of whole cascades, and tables simulated from them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpyro import handlers
+from scipy.special import expit
+
+from cascade_bayes.copulas import get_copulas
+from cascade_bayes.distributions import beta_mixture
+from cascade_bayes.errors import InputError
+from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites
+from cascade_bayes.model.correctness import correctness_logit
+from cascade_bayes.model.params import AtomLayout, CascadeParams
+from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.simulate import Cascade, simulate_scores
+from cascade_bayes.transforms import ConfidenceMap
+
+NUM_QUERIES = 100
+"""Queries simulated from each draw for its accuracies."""
+
+LEVELS = (0.05, 0.5, 0.95)
+"""Quantiles of a standardised confidence at which the rate of being right is reported."""
+
+
+@dataclass(frozen=True, eq=False)
+class PriorDraws:
+    """Cascades drawn from the priors.
+
+    Attributes
+    ----------
+    params
+        Draws, every field with a leading axis.
+    spec
+        The model.
+    models
+        Names in cascade order.
+    """
+
+    params: CascadeParams
+    spec: ModelSpec
+    models: tuple[str, ...]
+
+    @property
+    def num_draws(self) -> int:
+        """How many."""
+        return int(self.params.intercept.shape[0])
+
+    def cascade(self, draw: int) -> Cascade:
+        """Return one cascade, for `simulate`; its confidences are standardised scores in (0, 1)."""
+        count = len(self.models)
+        return Cascade(
+            params=jax.tree.map(lambda field: field[draw], self.params),
+            copulas=self.spec.copulas,
+            models=self.models,
+            call_cost=np.ones(count),
+            confidence_map=ConfidenceMap("probability", (0.0,) * count, (1.0,) * count),
+        )
+
+    def curves(self, scores: np.ndarray) -> np.ndarray:
+        """Return the rate of being right at standardised scores, ``(num_draws, num_models, num_scores)``.
+
+        At the middle of the previous model's scale, and not at an atom.
+        """
+        z = np.log(scores) - np.log1p(-scores)
+        intercept, slope = (np.asarray(x)[..., None] for x in (self.params.intercept, self.params.slope))
+        return np.asarray(expit(intercept + slope * z))
+
+    def densities(self, scores: np.ndarray) -> np.ndarray:
+        """Return densities of the continuous part at standardised scores, shape as for `curves`."""
+        z = jnp.asarray(np.log(scores) - np.log1p(-scores))
+        m = self.params.margins
+        log_density = beta_mixture.log_density(
+            jnp.broadcast_to(z, (*m.mixing_probs.shape[:2], z.size)),
+            m.mixing_probs[:, :, None],
+            m.concentration1[:, :, None],
+            m.concentration0[:, :, None],
+        )
+        return np.asarray(jnp.exp(log_density)) / (scores * (1 - scores))
+
+    def accuracies(self, seed: int = 0) -> np.ndarray:
+        """Return how often each model is right, by simulation, ``(num_draws, num_models)``."""
+
+        def one(draw: tuple[jax.Array, CascadeParams]) -> jax.Array:
+            z, _ = simulate_scores(draw[0], draw[1], self.spec.copulas, NUM_QUERIES)
+            return jnp.mean(jax.nn.sigmoid(correctness_logit(z, draw[1])), axis=1)
+
+        keys = jax.random.split(jax.random.key(seed), self.num_draws)
+        return np.asarray(jax.jit(lambda draws: jax.lax.map(one, draws))((keys, self.params)))
+
+    def to_frame(self) -> Any:
+        """Return mean and 5 %, 50 % and 95 % quantiles of what the priors say, a pandas frame.
+
+        Rows are accuracies, overall and at quantiles of the confidence; the gain in accuracy from one model
+        to the next; Kendall's tau of neighbours; the share of exactly certain answers.
+        """
+        import pandas as pd
+
+        rows: dict[str, np.ndarray] = {}
+        accuracy = self.accuracies()
+        curves = self.curves(np.asarray(LEVELS))
+        for i, name in enumerate(self.models):
+            rows[f"accuracy of {name}"] = accuracy[:, i]
+            for level, values in zip(LEVELS, curves[:, i].T, strict=True):
+                rows[f"accuracy of {name} at its {100 * level:.0f} % confidence"] = values
+        for i, (a, b) in enumerate(itertools.pairwise(self.models)):
+            rows[f"gain in accuracy from {a} to {b}"] = accuracy[:, i + 1] - accuracy[:, i]
+        for i, (a, b) in enumerate(itertools.pairwise(self.models)):
+            rows[f"tau of {a} and {b}"] = np.asarray(
+                self.spec.copulas[i].theta_to_tau(self.params.theta[:, i])
+            )
+        for i, name in enumerate(self.models):
+            rows[f"share of {name} exactly certain"] = np.asarray(self.params.margins.atom_probs[:, i, 0])
+        quantiles = {name: np.quantile(values, [0.05, 0.5, 0.95]) for name, values in rows.items()}
+        return pd.DataFrame(
+            [[values.mean(), *quantiles[name]] for name, values in rows.items()],
+            index=pd.Index(rows, name="quantity"),
+            columns=["mean", "q05", "q50", "q95"],
+        )
+
+
+def sample_prior(
+    priors: Priors | None = None,
+    *,
+    models: Sequence[str] = ("a", "b", "c"),
+    copula: str | Sequence[str] = "gumbel",
+    num_draws: int = 400,
+    seed: int = 0,
+) -> PriorDraws:
+    """Draw cascades from the priors, each model with an atom at exact certainty.
+
+    Parameters
+    ----------
+    priors
+        Hyperparameters; the defaults of `Priors` if None.
+    models
+        Names in cascade order.
+    copula
+        Family of neighbouring pairs, one name or one a pair.
+    num_draws
+        How many cascades.
+    seed
+        The same seed gives the same draws.
+
+    Raises
+    ------
+    InputError
+        If there is no model or no draw, or a copula is not known.
+
+    Examples
+    --------
+    >>> prior = sample_prior(Priors(slope_scale=0.1), models=("small", "large"), num_draws=50)
+    >>> prior.params.slope.shape
+    (50, 2)
+    """
+    models = tuple(models)
+    if not models or num_draws < 1:
+        raise InputError(
+            f"models and num_draws must be at least one; got {len(models)} models and {num_draws} draws."
+        )
+    count = len(models)
+    certain = np.full((count, 1), np.inf)
+    layout = AtomLayout(certain, np.ones((count, 1)), np.ones(count, dtype=bool))
+    spec = ModelSpec(layout, get_copulas(copula, count - 1), priors or Priors())
+
+    def one(key: jax.Array) -> CascadeParams:
+        with handlers.seed(rng_seed=key):
+            return params_from_sites(sample_sites(spec), spec)
+
+    keys = jax.random.split(jax.random.key(seed), num_draws)
+    return PriorDraws(jax.jit(jax.vmap(one))(keys), spec, models)

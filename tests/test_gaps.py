@@ -1,0 +1,186 @@
+"""Queries with gaps: the missing is integrated over, against quadrature of the complete-table likelihood."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+from scipy.special import logsumexp
+
+from cascade_bayes.copulas import get_copulas
+from cascade_bayes.distributions import MarginParams
+from cascade_bayes.model.likelihood import log_likelihood
+from cascade_bayes.model.observations import Observations, find_gaps, make_cells
+from cascade_bayes.model.params import AtomLayout, CascadeParams
+
+Array = Any
+INF, NAN = np.inf, np.nan
+
+PARAMS = CascadeParams(
+    margins=MarginParams(
+        atom_locs=jnp.array([[-INF, INF], [0.4, INF], [NAN, NAN], [-1.0, INF]]),
+        atom_probs=jnp.array([[0.05, 0.3], [0.2, 0.1], [0.0, 0.0], [0.3, 0.2]]),
+        mixing_probs=jnp.array([[0.4, 0.6], [0.7, 0.3], [0.5, 0.5], [0.5, 0.5]]),
+        concentration1=jnp.array([[1.0, 3.0], [2.0, 4.0], [0.8, 6.0], [1.5, 1.0]]),
+        concentration0=jnp.array([[2.0, 1.5], [2.5, 0.7], [1.0, 2.0], [1.0, 2.0]]),
+    ),
+    theta=jnp.array([1.8, 2.6, 1.5]),
+    intercept=jnp.array([-0.5, 0.2, 0.9, 1.2]),
+    slope=jnp.array([0.6, 0.3, -0.2, 0.8]),
+    upstream=jnp.array([0.0, 0.4, -0.3, 0.6]),
+    atom_effect=jnp.array([[-0.7, 0.4], [0.5, -0.9], [0.0, 0.0], [0.3, -1.1]]),
+)
+LAYOUT = AtomLayout(*[np.asarray(PARAMS.margins.atom_locs)] * 2, np.ones(4, bool))
+GUMBEL = get_copulas("gumbel", 3)
+likelihood = jax.jit(log_likelihood, static_argnums=(2, 3))
+
+# What each query lacks: an inner value, two in a row, the first, the first two, one that only a label needs.
+SEEN = np.array(
+    [[1, 0, 1, 1], [1, 0, 0, 1], [0, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1]], bool
+).T
+LABELS = np.array(
+    [[1, 1, 1, 1], [1, 1, 0, 1], [0, 1, 1, 0], [1, 0, 1, 1], [1, 1, 1, 0], [0, 0, 1, 1], [1, 0, 1, 1]], bool
+).T
+Z = np.array(
+    [
+        [0.3, 0.4, -0.8, 0.2],
+        [INF, 0.0, 0.0, -1.0],
+        [0.0, 0.4, 1.7, 0.6],
+        [0.0, 0.0, -2.0, INF],
+        [-INF, 0.9, 0.0, 0.0],
+        [1.4, 0.0, 0.1, 0.0],
+        [0.0, INF, 0.0, 1.1],
+    ]
+).T
+RIGHT = LABELS & (np.arange(28).reshape(4, 7) % 3 > 0)
+
+
+def table(z: Array, observed: Array, correct: Array, labelled: Array, gaps: bool = True) -> Observations:
+    arrays = (jnp.asarray(x) for x in (np.where(observed, z, 0.0), observed, correct & labelled, labelled))
+    return Observations(*arrays, gaps=find_gaps(observed, labelled, LAYOUT) if gaps else None)
+
+
+def support(i: int, num_nodes: int = 400) -> tuple[Array, Array]:
+    """Nodes and log weights of an integral over the confidence of model ``i``, atoms included."""
+    x, w = np.polynomial.legendre.leggauss(num_nodes)
+    atoms = LAYOUT.locs[i][~np.isnan(LAYOUT.locs[i])]
+    # z from -25 to 25, in pieces between finite atoms, more densely in the middle
+    cuts = np.unique([-25.0, -6.0, -2.0, 0.0, 2.0, 6.0, 25.0, *atoms[np.isfinite(atoms)]])
+    nodes, weights = [atoms], [np.ones(len(atoms))]
+    for a, b in itertools.pairwise(cuts):
+        nodes.append(a + (b - a) * (x + 1) / 2)
+        weights.append((b - a) / 2 * w)
+    return np.concatenate(nodes), np.log(np.concatenate(weights))
+
+
+def by_quadrature(q: int, num_nodes: int) -> float:
+    """Log density of query ``q``: the complete-table density, summed over all that it lacks."""
+    missing = np.flatnonzero(~SEEN[:, q])
+    nodes = [support(i, num_nodes) for i in missing]
+    grid = np.meshgrid(*(n for n, _ in nodes), indexing="ij")
+    log_weight = sum(np.meshgrid(*(w for _, w in nodes), indexing="ij"))
+    z = np.repeat(Z[:, q : q + 1], grid[0].size, axis=1)
+    for i, values in zip(missing, grid, strict=True):
+        z[i] = values.ravel()
+    labelled = np.repeat(LABELS[:, q : q + 1], z.shape[1], axis=1)
+    correct = np.repeat(RIGHT[:, q : q + 1], z.shape[1], axis=1)
+    full = table(z, np.ones(z.shape, bool), correct, labelled)
+    assert full.gaps is None
+    return float(logsumexp(np.asarray(likelihood(PARAMS, full, GUMBEL, LAYOUT.kinds)) + log_weight.ravel()))
+
+
+@pytest.mark.parametrize("q", range(SEEN.shape[1]))
+def test_missing_values_are_integrated_over(q: int) -> None:
+    """Cells against Gauss-Legendre nodes, in nats of one query's density."""
+    got = likelihood(PARAMS, table(Z, SEEN, RIGHT, LABELS), GUMBEL, LAYOUT.kinds)
+    assert got.shape == (7,)
+    assert float(got[q]) == pytest.approx(by_quadrature(q, 40), abs=3e-3)
+
+
+def test_gap_over_atoms_alone_is_exact() -> None:
+    """A model that answers in words: the sum over its words, to rounding."""
+    locs = np.array([[NAN, NAN], [-0.5, 0.8], [NAN, NAN], [-1.0, INF]])
+    probs = jnp.array([[0.0, 0.0], [0.3, 0.7], [0.0, 0.0], [0.3, 0.2]])
+    params = PARAMS._replace(
+        margins=PARAMS.margins._replace(atom_locs=jnp.asarray(locs), atom_probs=probs),
+        atom_effect=jnp.array([[0.0, 0.0], [0.5, -0.9], [0.0, 0.0], [0.3, -1.1]]),
+    )
+    layout = AtomLayout(locs, locs, np.array([True, False, True, True]))
+    seen = np.array([[True, False, True, True]]).T
+    z, yes = np.array([[0.7, 0.0, 1.2, -1.0]]).T, np.ones((4, 1), bool)
+    gaps = find_gaps(seen, yes, layout)
+    with_gap = Observations(*(jnp.asarray(x) for x in (z, seen, yes, yes)), gaps=gaps)
+    got = likelihood(params, with_gap, GUMBEL, layout.kinds)
+    both = np.repeat(z, 2, axis=1)
+    both[1] = locs[1]
+    all_yes = np.ones((4, 2), bool)
+    full = Observations(*(jnp.asarray(x) for x in (both, all_yes, all_yes, all_yes)))
+    wanted = logsumexp(np.asarray(likelihood(params, full, GUMBEL, layout.kinds)))
+    np.testing.assert_allclose(got, [wanted], rtol=1e-12)
+
+
+def test_prefixes_and_queries_with_gaps_keep_their_places() -> None:
+    z = np.concatenate([Z, Z], axis=1)
+    seen = np.concatenate([SEEN, np.ones_like(SEEN)], axis=1)
+    seen[2:, 8] = False
+    labels = np.concatenate([LABELS, LABELS & seen[:, 7:]], axis=1)
+    right = np.concatenate([RIGHT, RIGHT], axis=1)
+    order = np.random.default_rng(0).permutation(14)
+    plain = likelihood(PARAMS, table(z, seen, right, labels), GUMBEL, LAYOUT.kinds)
+    mixed_up = table(z[:, order], seen[:, order], right[:, order], labels[:, order])
+    assert sorted(mixed_up.gaps.rows.tolist()) == sorted(np.flatnonzero(order < 7).tolist())
+    got = likelihood(PARAMS, mixed_up, GUMBEL, LAYOUT.kinds)
+    np.testing.assert_allclose(got, plain[order], rtol=1e-12)
+    alone = table(z[:, 7:], seen[:, 7:], right[:, 7:], labels[:, 7:])
+    assert alone.gaps is None
+    np.testing.assert_allclose(plain[7:], likelihood(PARAMS, alone, GUMBEL, LAYOUT.kinds), rtol=1e-12)
+
+
+def test_nothing_known_after_a_gap_needs_no_sum() -> None:
+    """A row of values that are missing at the end, and one of none at all, are no gaps."""
+    seen = np.array([[1, 1, 0, 0], [0, 0, 0, 0], [1, 1, 1, 1]], bool).T
+    assert find_gaps(seen, seen, LAYOUT) is None
+    assert find_gaps(seen, np.ones_like(seen), LAYOUT).rows.tolist() == [0, 1]
+
+
+def test_gradients_with_gaps() -> None:
+    obs = table(Z, SEEN, RIGHT, LABELS)
+
+    @jax.jit
+    def total(theta: Array, upstream: Array, slope: Array, shape: Array, probs: Array) -> Array:
+        margins = PARAMS.margins._replace(concentration1=shape, atom_probs=probs)
+        params = PARAMS._replace(theta=theta, upstream=upstream, slope=slope, margins=margins)
+        return jnp.sum(log_likelihood(params, obs, GUMBEL, LAYOUT.kinds))
+
+    m = PARAMS.margins
+    # Away from 0: an empty slot's probability is no parameter.
+    args = (PARAMS.theta, PARAMS.upstream, PARAMS.slope, m.concentration1)
+    check_grads(
+        lambda *x: total(*x, m.atom_probs),
+        args,
+        order=1,
+        modes=("fwd", "rev"),
+        rtol=1e-5,
+        atol=1e-5,
+        eps=1e-5,
+    )
+
+
+def test_cells_tile_the_scale() -> None:
+    cells = make_cells(np.array([-INF, 0.4, INF]), continuous=True, num_cells=6)
+    assert cells.is_atom.sum() == 3
+    between = ~cells.is_atom
+    np.testing.assert_array_equal(cells.lower[between][1:], cells.upper[between][:-1])
+    assert cells.lower[0] == -INF
+    assert cells.upper[-1] == INF
+    assert cells.is_atom[0]
+    assert cells.is_atom[-1]
+    assert np.all((cells.middle >= cells.lower) & (cells.middle <= cells.upper))
+    words = make_cells(np.array([-1.0, 2.0]), continuous=False)
+    assert words.is_atom.all()
+    np.testing.assert_array_equal(words.middle, [-1.0, 2.0])

@@ -1,0 +1,169 @@
+"""Modular fits: each pair's curve against its exact posterior, and sub-cascades from pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from cascade_bayes.copulas import get_copulas, log_copula_ratio, theta_from_tau
+from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.decision.frontier import error_cost_frontier
+from cascade_bayes.distributions import mixed
+from cascade_bayes.errors import DataWarning, InputError
+from cascade_bayes.inference.fit import fit
+from cascade_bayes.inference.modular import centre_lines, sample_pairs
+from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites
+from cascade_bayes.model.correctness import correctness_logit, own_logit, regressor
+from cascade_bayes.model.likelihood import row_of
+from cascade_bayes.model.observations import Observations, observations
+from cascade_bayes.model.params import find_atoms
+from cascade_bayes.model.priors import Priors
+
+Array = Any
+NUM_DRAWS = 4000
+
+
+@pytest.fixture(scope="module")
+def table(small_data: CascadeData) -> tuple[Observations, ModelSpec, dict[str, Array]]:
+    """The small table, a modular model of it, and one set of first-module sites, many times over."""
+    layout = find_atoms(small_data)
+    copulas = get_copulas(["gumbel", "frank", "clayton"], 3)
+    spec = ModelSpec(layout, copulas, Priors(), structure="modular")
+    obs = observations(small_data, layout)
+    spec = replace(spec, centres=centre_lines(obs, spec))
+    sites = {
+        "mixing_logratio": np.zeros((3, 3)),
+        "concentration": np.full((3, 4), 8.0),
+        "intercept": np.array([0.3, 0.7, 1.2]),
+        "slope": np.array([0.6, 0.5, 0.4]),
+        "atom_logit": np.array([-1.5]),
+        "atom_effect": np.array([-0.5]),
+    }
+    draws = {k: np.broadcast_to(v, (2, NUM_DRAWS // 2, *v.shape)) for k, v in sites.items()}
+    return obs, spec, draws
+
+
+def weights(log_density: Array) -> Array:
+    weight = np.exp(log_density - log_density.max())
+    return np.cumsum(weight) / weight.sum()
+
+
+def test_draws_of_tau_and_of_upstream_effects_follow_their_exact_posteriors(table: Any) -> None:
+    obs, spec, draws = table
+    assert spec.pairs == ((0, 1), (0, 2), (1, 2))
+    found = sample_pairs(jax.random.key(3), draws, obs, spec)
+    assert found["tau"].shape == found["upstream"].shape == (2, NUM_DRAWS // 2, 3)
+    one = {k: v[0, 0] for k, v in draws.items()}
+    params = params_from_sites(one, spec.first_module())
+    points = mixed.point(obs.z, jax.tree.map(lambda field: field[:, None], params.margins))
+    x, own = regressor(obs.z), own_logit(obs.z, params)
+    for index, ((i, j), family) in enumerate(zip(spec.pairs, spec.copulas, strict=True)):
+        low, high = family.tau_range
+        taus = np.linspace(low, high, 2003)[1:-1]
+
+        def log_likelihood(tau: Array, i: int = i, j: int = j, family: Any = family) -> Array:
+            theta = family.tau_to_theta(tau)
+            return jnp.sum(log_copula_ratio(family, row_of(points, i), row_of(points, j), theta))
+
+        one_prior, zero_prior = Priors().tau_concentrations(low, high)
+        log_prior = scipy.stats.beta(one_prior, zero_prior).logpdf((taus - low) / (high - low))
+        cdf = weights(np.asarray(jax.lax.map(log_likelihood, jnp.asarray(taus))) + log_prior)
+        got = found["tau"][..., index].ravel()
+        assert scipy.stats.kstest(got, lambda t, taus=taus, cdf=cdf: np.interp(t, taus, cdf)).pvalue > 1e-3
+
+        effects = np.linspace(-1.2, 1.2, 2001)
+        residual = x[i] - spec.centres[index] @ np.stack([np.ones(x.shape[1]), np.asarray(x[j])])
+        logit = np.asarray(own[j])[:, None] + np.asarray(residual)[:, None] * effects
+        signed = np.where(np.asarray(obs.correct[j])[:, None], logit, -logit)
+        log_density = -np.logaddexp(0, -signed).sum(axis=0) + scipy.stats.norm(0, 0.15).logpdf(effects)
+        cdf = weights(log_density)
+        got = found["upstream"][..., index].ravel()
+        assert scipy.stats.kstest(got, lambda c, grid=effects, cdf=cdf: np.interp(c, grid, cdf)).pvalue > 1e-3
+
+
+def test_lines_are_least_squares(table: Any) -> None:
+    obs, spec, _ = table
+    x = np.clip(np.asarray(obs.z), -6, 6)
+    for (i, j), line in zip(spec.pairs, spec.centres, strict=True):
+        slope, intercept = np.polyfit(x[j], x[i], 1)
+        np.testing.assert_allclose(line, [intercept, slope], rtol=1e-10)
+
+
+def test_a_sub_cascade_takes_the_pair_that_becomes_adjacent(table: Any) -> None:
+    obs, spec, draws = table
+    sites = {k: jnp.asarray(v[0, 0]) for k, v in draws.items()}
+    sites |= {"tau": jnp.array([0.2, -0.1, 0.4]), "upstream": jnp.array([0.1, 0.3, -0.2])}
+    skip = params_from_sites(sites, spec, (0, 2))
+    frank = spec.copulas[1]
+    np.testing.assert_allclose(skip.theta, [theta_from_tau(frank, -0.1)], rtol=1e-10)
+    full = params_from_sites(sites, spec.first_module())
+    np.testing.assert_allclose(skip.margins.mixing_probs, full.margins.mixing_probs[np.array([0, 2])])
+    # The log odds are those of model 2 alone, plus the effect of what model 0 says beyond model 2.
+    z = obs.z[np.array([0, 2])]
+    x = regressor(z)
+    beyond = x[0] - spec.centres[1, 0] - spec.centres[1, 1] * x[1]
+    wanted = own_logit(obs.z, full)[2] + 0.3 * beyond
+    np.testing.assert_allclose(correctness_logit(z, skip)[1], wanted, rtol=1e-10)
+
+
+def test_a_modular_model_has_no_joint_density(table: Any) -> None:
+    obs, spec, _ = table
+    with pytest.raises(ValueError, match="only the structure 'chain' has a joint density"):
+        cascade_model(obs, spec)
+
+
+def test_fit_save_and_tune_sub_cascades(small_data: CascadeData, tmp_path: Path) -> None:
+    post = fit(
+        small_data,
+        seed=0,
+        structure="modular",
+        num_chains=2,
+        num_warmup=100,
+        num_samples=60,
+        max_rounds=1,
+        progress=False,
+    )
+    assert post.samples["tau"].shape == post.samples["upstream"].shape == (2, 60, 3)
+    assert "tau[small-3b > large-70b]" in post.summary().index
+    post.save(tmp_path / "posterior.nc")
+    back = Posterior.load(tmp_path / "posterior.nc")
+    np.testing.assert_array_equal(back.spec.centres, post.spec.centres)
+    assert back.spec.structure == "modular"
+    chain = back.sub_cascade((0, 2))
+    assert chain.params.theta.shape == (120, 1)
+    assert chain.members == (0, 1)
+    frontier = error_cost_frontier(
+        back, models=["small-3b", "large-70b"], error_prices=[0.01], num_draws=20, num_cells=24
+    )
+    assert frontier.thresholds.shape == (1, 1)
+    # What the model alone gets right, it gets right in every sub-cascade that always asks it.
+    always = error_cost_frontier(back, models=["medium-8b", "large-70b"], error_prices=[1e6], num_draws=20)
+    assert 0.1 < float(always.error.mean()) < 0.4
+
+
+def test_absent_rows_are_pointed_out(small_frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    import cascade_bayes.inference.fit as fit_module
+
+    class Stopped(Exception):  # noqa: N818
+        pass
+
+    def stop(*args: Any, **kwargs: Any) -> None:
+        raise Stopped
+
+    monkeypatch.setattr(fit_module, "sample_nuts", stop)
+    first = small_frame["query"].iloc[0]
+    absent = (small_frame["query"] == first) & (small_frame["model"] == "large-70b")
+    message = "1 queries have a confidence of model 'medium-8b' and none of model 'large-70b'"
+    with pytest.warns(DataWarning, match=message), pytest.raises(Stopped):
+        fit(read_table(small_frame[~absent]), seed=0, structure="modular")
+    with pytest.raises(InputError, match="structure must be one of chain, modular; got 'vine'"):
+        fit(read_table(small_frame), seed=0, structure="vine")  # type: ignore[arg-type]
