@@ -76,6 +76,9 @@ def fit(
             metavar="NAME|A,B,...|auto",
         ),
     ] = "gumbel",
+    margin: Annotated[
+        str, typer.Option(help="Family of the confidences' margins: beta or logit_normal.", metavar="NAME")
+    ] = "beta",
     upstream: Annotated[
         bool,
         typer.Option(help="Let the previous model's confidence count in how often a model is right."),
@@ -101,8 +104,10 @@ def fit(
     from cascade_bayes.data import check_fittable, read_table
     from cascade_bayes.errors import DataWarning
     from cascade_bayes.inference.fit import fit as fit_posterior
+    from cascade_bayes.model.margins import get_margin
 
     data = read_table(table, confidence=confidence, models=_split(models), prices=prices)
+    get_margin(margin)
     families = (_split(copula) or []) if "," in copula else copula
     if families != "auto":
         get_copulas(families, data.num_models - 1)
@@ -117,6 +122,7 @@ def fit(
         data,
         seed=seed,
         copula=families,
+        margin=margin,
         upstream=upstream,
         monotone=monotone,
         num_chains=chains,
@@ -136,6 +142,7 @@ def fit(
                 "num_draws": posterior.num_draws,
                 "fit_digest": posterior.digest(),
                 "copulas": [family.name for family in posterior.spec.copulas],
+                "margin": posterior.spec.margin,
                 "data": data.summary(),
             }
         )

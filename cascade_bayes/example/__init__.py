@@ -94,7 +94,7 @@ def truth_from_record(record: Mapping[str, Any]) -> Truth:
     import jax.numpy as jnp
     import numpy as np
 
-    from cascade_bayes.distributions import MarginParams
+    from cascade_bayes.distributions import BetaMixture, MarginParams
     from cascade_bayes.model.params import CascadeParams
     from cascade_bayes.transforms import ConfidenceMap
 
@@ -116,9 +116,11 @@ def truth_from_record(record: Mapping[str, Any]) -> Truth:
             margins=MarginParams(
                 atom_locs=atoms("loc", float("nan")),
                 atom_probs=atoms("prob", 0.0),
-                mixing_probs=field("mixing_probs"),
-                concentration1=field("concentration1"),
-                concentration0=field("concentration0"),
+                continuous=BetaMixture(
+                    mixing_probs=field("mixing_probs"),
+                    concentration1=field("concentration1"),
+                    concentration0=field("concentration0"),
+                ),
             ),
             theta=jnp.asarray([pair["theta"] for pair in record["pairs"]], dtype=float),
             intercept=field("intercept"),

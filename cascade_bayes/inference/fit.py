@@ -60,6 +60,7 @@ def fit(
     num_samples: int = 1000,
     max_rounds: int = 3,
     copula: str | Sequence[str] = "gumbel",
+    margin: str = "beta",
     upstream: bool = True,
     monotone: bool = False,
     priors: Priors | None = None,
@@ -89,6 +90,9 @@ def fit(
         Family of neighbouring pairs: one name for all of them, or one a pair, from
         `cascade_bayes.copulas.FAMILIES`; ``"auto"`` picks for each pair the family with the highest
         leave-one-out log score (`cascade_bayes.inference.select`).
+    margin
+        Family of the continuous parts of the confidences' margins: ``"beta"`` or ``"logit_normal"``
+        (`cascade_bayes.model.margins`).
     upstream
         Let the previous model's confidence enter a model's log odds of being right.
     monotone
@@ -148,10 +152,15 @@ def fit(
     began = time.perf_counter()
     selection = None
     if copula == "auto":
-        selection = choose_copulas(obs, layout, priors)
+        selection = choose_copulas(obs, layout, priors, margin=margin)
         copula = selection.names
     spec = ModelSpec(
-        layout, get_copulas(copula, data.num_models - 1), priors, upstream=upstream, monotone=monotone
+        layout,
+        get_copulas(copula, data.num_models - 1),
+        priors,
+        upstream=upstream,
+        monotone=monotone,
+        margin=margin,
     )
     start, constrain = unconstrained(spec)
 

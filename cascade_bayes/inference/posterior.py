@@ -20,12 +20,13 @@ from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites
+from cascade_bayes.model.margins import get_margin
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.transforms import ConfidenceMap
 
 SCHEMA = "cascade_bayes.posterior"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 MAX_R_HAT = 1.01
 MIN_ESS_BULK = 400.0
@@ -169,7 +170,7 @@ class Posterior:
     def _dims(self) -> dict[str, list[str]]:
         known = {
             "mixing_logratio": ["model", "contrast"],
-            "concentration": ["model", "component"],
+            get_margin(self.spec.margin).site: ["model", "component"],
             "atom_logit": ["atom"],
             "tau": ["pair"],
             "intercept": ["model"],
@@ -260,6 +261,7 @@ class Posterior:
             "priors": self.spec.priors.to_dict(),
             "upstream": self.spec.upstream,
             "monotone": self.spec.monotone,
+            "margin": self.spec.margin,
             "provenance": dict(self.provenance),
             "data_summary": self.data.summary(),
             "cost_unit": "US dollars per call",
@@ -350,6 +352,7 @@ class Posterior:
                 priors=Priors.from_dict(record["priors"]),
                 upstream=bool(record["upstream"]),
                 monotone=bool(record["monotone"]),
+                margin=record["margin"],
             ),
             provenance=record["provenance"],
         )

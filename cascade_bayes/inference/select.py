@@ -77,6 +77,8 @@ def choose_copulas(
     layout: AtomLayout,
     priors: Priors,
     families: Sequence[str] = tuple(FAMILIES),
+    *,
+    margin: str = "beta",
 ) -> CopulaSelection:
     """Score families for every pair of neighbours, and choose the best for each.
 
@@ -90,9 +92,11 @@ def choose_copulas(
         Hyperparameters.
     families
         Names of the candidates.
+    margin
+        Family of the margins' continuous parts.
     """
     num_pairs = obs.z.shape[0] - 1
-    points = _points_at_mode(obs, layout, priors)
+    points = _points_at_mode(obs, layout, priors, margin)
     flag = bool(layout.counts.any())
     pointwise: dict[str, np.ndarray] = {}
     both = np.asarray(obs.observed[:-1] & obs.observed[1:])
@@ -115,10 +119,10 @@ def choose_copulas(
     return CopulaSelection(chosen, totals, errors)
 
 
-def _points_at_mode(obs: Observations, layout: AtomLayout, priors: Priors) -> MarginPoint:
+def _points_at_mode(obs: Observations, layout: AtomLayout, priors: Priors, margin: str) -> MarginPoint:
     """``F`` of every confidence at the mode of the model without dependence."""
     independence = get_copulas("independence", obs.z.shape[0] - 1)
-    spec = ModelSpec(layout, independence, priors)
+    spec = ModelSpec(layout, independence, priors, margin=margin)
     start, constrain = unconstrained(spec)
     mode, _ = find_mode(lambda z: potential_energy(cascade_model, (obs, spec), {}, z), start)
     unravel = ravel_pytree(start)[1]

@@ -5,6 +5,7 @@ site                   prior                                                 sha
 =====================  ====================================================  =================
 ``mixing_logratio``    Normal: isometric log ratios of mixing probabilities  (model, component - 1)
 ``concentration``      LogNormal: concentration1 + concentration0            (model, component)
+``normal_scale``       LogNormal: in its place if margins are logit-normal   (model, component)
 ``atom_logit``         Normal: log odds of an atom against the continuum     (atom,)
 ``tau``                scaled Beta: Kendall's tau of neighbours              (pair,)
 ``intercept``          Normal random walk along the cascade                  (model,)
@@ -33,6 +34,7 @@ from numpyro.distributions.transforms import AffineTransform
 from cascade_bayes.copulas import Copula
 from cascade_bayes.distributions.mixed import MarginParams
 from cascade_bayes.model.likelihood import Observations, log_likelihood
+from cascade_bayes.model.margins import get_margin
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 
@@ -53,6 +55,13 @@ class ModelSpec:
         Whether the previous model's confidence enters the log odds of being right.
     monotone
         Whether slopes are positive, so that being right never becomes less likely with confidence.
+    margin
+        Family of the margins' continuous parts, from `cascade_bayes.model.margins.MARGINS`.
+
+    Raises
+    ------
+    InputError
+        If there is no such family of margins.
     """
 
     layout: AtomLayout
@@ -60,6 +69,10 @@ class ModelSpec:
     priors: Priors
     upstream: bool = True
     monotone: bool = False
+    margin: str = "beta"
+
+    def __post_init__(self) -> None:
+        get_margin(self.margin)
 
     @property
     def num_models(self) -> int:
@@ -79,11 +92,8 @@ def sample_sites(spec: ModelSpec) -> dict[str, jax.Array]:
         sites[name] = numpyro.sample(name, prior.expand(batch).to_event(len(batch)))
 
     site("mixing_logratio", dist.Normal(0.0, priors.mixing_scale), (k, num_components - 1))
-    site(
-        "concentration",
-        dist.LogNormal(jnp.log(priors.concentration), priors.concentration_scale),
-        (k, num_components),
-    )
+    margin = get_margin(spec.margin)
+    site(margin.site, margin.prior(priors), (k, num_components))
     if any(family.has_theta for family in spec.copulas):
         sites["tau"] = numpyro.sample("tau", tau_prior(spec.copulas, priors))
     sites["intercept"] = numpyro.sample("intercept", _random_walk(k, priors))
@@ -128,10 +138,8 @@ def _random_walk(num_models: int, priors: Priors) -> dist.Distribution:
 
 def params_from_sites(sites: Mapping[str, jax.Array], spec: ModelSpec) -> CascadeParams:
     """Return the parameters that sampled sites stand for (one draw; `jax.vmap` over several)."""
-    layout, copulas = spec.layout, spec.copulas
+    layout, copulas, margin = spec.layout, spec.copulas, get_margin(spec.margin)
     intercept = jnp.asarray(sites["intercept"])
-    concentration = sites["concentration"]
-    mean = component_means(concentration.shape[-1])
     locs = jnp.asarray(layout.locs, dtype=intercept.dtype)
     if len(layout.model_index):
         # softmax over (continuous part with log odds 0, atoms); empty slots have none.
@@ -149,19 +157,12 @@ def params_from_sites(sites: Mapping[str, jax.Array], spec: ModelSpec) -> Cascad
     margins = MarginParams(
         atom_locs=locs,
         atom_probs=atom_probs,
-        mixing_probs=simplex_from_logratios(sites["mixing_logratio"]),
-        concentration1=concentration * mean,
-        concentration0=concentration * (1.0 - mean),
+        continuous=margin.part(simplex_from_logratios(sites["mixing_logratio"]), sites[margin.site]),
     )
     upstream = jnp.zeros_like(intercept)
     if spec.upstream:
         upstream = upstream.at[1:].set(sites["upstream"])
     return CascadeParams(margins, theta, intercept, sites["slope"], upstream, atom_effect)
-
-
-def component_means(num_components: int) -> jax.Array:
-    """Means of a margin's beta components: the middles of equal parts of (0, 1)."""
-    return (jnp.arange(num_components) + 0.5) / num_components
 
 
 def simplex_from_logratios(logratio: jax.Array) -> jax.Array:
