@@ -80,6 +80,9 @@ def fit(
             metavar="NAME|A,B,...|auto",
         ),
     ] = "gumbel",
+    margin: Annotated[
+        str, typer.Option(help="Family of the confidences' margins: beta or logit_normal.", metavar="NAME")
+    ] = "beta",
     upstream: Annotated[
         bool,
         typer.Option(help="Let the previous model's confidence count in how often a model is right."),
@@ -106,6 +109,7 @@ def fit(
     from cascade_bayes.decision.policy import Policy
     from cascade_bayes.errors import DataWarning
     from cascade_bayes.inference.fit import fit as fit_posterior
+    from cascade_bayes.model.margins import get_margin
 
     data = read_table(
         table,
@@ -114,6 +118,7 @@ def fit(
         prices=prices,
         logged_policy=None if logged_policy is None else Policy.load(logged_policy),
     )
+    get_margin(margin)
     families = (_split(copula) or []) if "," in copula else copula
     if families != "auto":
         get_copulas(families, data.num_models - 1)
@@ -128,6 +133,7 @@ def fit(
         data,
         seed=seed,
         copula=families,
+        margin=margin,
         upstream=upstream,
         monotone=monotone,
         num_chains=chains,
@@ -147,6 +153,7 @@ def fit(
                 "num_draws": posterior.num_draws,
                 "fit_digest": posterior.digest(),
                 "copulas": [family.name for family in posterior.spec.copulas],
+                "margin": posterior.spec.margin,
                 "data": data.summary(),
             }
         )

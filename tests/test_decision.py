@@ -17,7 +17,7 @@ from cascade_bayes.decision.frontier import Frontier, call_cost_draws, error_cos
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
 from cascade_bayes.decision.policy import Policy, Prediction
-from cascade_bayes.distributions.mixed import MarginParams
+from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.evaluation import decide, realise
 from cascade_bayes.model.params import AtomLayout, CascadeParams
@@ -42,9 +42,11 @@ def cascade(k: int, *, atoms: bool = True, seed: int = 0) -> tuple[CascadeParams
     margins = MarginParams(
         atom_locs=jnp.asarray(locs),
         atom_probs=jnp.asarray(probs),
-        mixing_probs=jnp.asarray(rng.dirichlet([3, 3], k)),
-        concentration1=jnp.asarray(rng.uniform(0.6, 4, (k, 2))),
-        concentration0=jnp.asarray(rng.uniform(0.6, 4, (k, 2))),
+        continuous=BetaMixture(
+            mixing_probs=jnp.asarray(rng.dirichlet([3, 3], k)),
+            concentration1=jnp.asarray(rng.uniform(0.6, 4, (k, 2))),
+            concentration0=jnp.asarray(rng.uniform(0.6, 4, (k, 2))),
+        ),
     )
     params = CascadeParams(
         margins=margins,
@@ -155,7 +157,7 @@ class TestForward:
     def test_two_models_in_closed_form(self) -> None:
         """With independence and a uniform score, error and cost are integrals of a logistic curve."""
         one = jnp.ones((2, 1))
-        margins = MarginParams(jnp.full((2, 0), jnp.nan), jnp.zeros((2, 0)), one, one, one)
+        margins = MarginParams(jnp.full((2, 0), jnp.nan), jnp.zeros((2, 0)), BetaMixture(one, one, one))
         params = CascadeParams(
             margins,
             theta=jnp.ones(1),
@@ -211,7 +213,8 @@ class TestForward:
         params, grid, _ = lay(3, num_cells=24)
 
         def objective(theta: jax.Array, intercept: jax.Array, concentration: jax.Array) -> jax.Array:
-            margins = params.margins._replace(concentration1=concentration)
+            part = params.margins.continuous._replace(concentration1=concentration)
+            margins = params.margins._replace(continuous=part)
             draw = params._replace(theta=theta, intercept=intercept, margins=margins)
             tables = chain_tables(
                 draw, jnp.asarray(grid.edges), jnp.asarray(grid.is_atom), get_copulas("gumbel", 2)
@@ -219,7 +222,7 @@ class TestForward:
             outcome = forward(tables, jnp.asarray(COST[3]), grid.is_atom, jnp.array([9.4, 12.7]))
             return outcome.cost + 50.0 * outcome.error
 
-        args = (params.theta, params.intercept, params.margins.concentration1)
+        args = (params.theta, params.intercept, params.margins.continuous.concentration1)
         check_grads(jax.jit(objective), args, order=1, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
 
 

@@ -1,11 +1,13 @@
-"""Margins with atoms against scipy, in both tails, at the atoms, and as NumPyro distributions."""
+"""Margins with atoms against scipy and mpmath, in both tails, at the atoms, and as NumPyro distributions."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import mpmath as mp
 import numpy as np
 import numpyro
 import pytest
@@ -13,22 +15,95 @@ import scipy.special as sp
 import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.test_util import check_grads
 
-from cascade_bayes.distributions import MarginParams, MixedMargin, mixed
-from cascade_bayes.special import UnitPoint
+from cascade_bayes.distributions import BetaMixture, LogitNormalMixture, MarginParams, MixedMargin, mixed
+from cascade_bayes.model.margins import MARGINS
+from cascade_bayes.special import UnitPoint, unit_point_from_logit
 
 Array = Any
 INF, NAN = np.inf, np.nan
 
-# Locations, probabilities, mixing probabilities, concentrations 1 and 0.
-MARGINS: dict[str, tuple[list[float], list[float], list[float], list[float], list[float]]] = {
-    "none": ([], [], [0.3, 0.7], [0.8, 6.0], [5.0, 1.5]),
-    "bottom": ([-INF], [0.25], [0.3, 0.7], [0.8, 6.0], [5.0, 1.5]),
-    "top": ([INF], [0.76], [0.6, 0.4], [2.0, 0.2], [2.0, 0.3]),
-    "interior": ([-1.0, 2.0], [0.1, 0.3], [0.3, 0.7], [1.0, 40.0], [1.0, 20.0]),
-    "all": ([-INF, 0.5, INF, NAN], [0.05, 0.2, 0.3, 0.0], [0.5, 0.5], [0.7, 3.0], [2.0, 0.9]),
+# Locations and probabilities of the atoms.
+ATOMS: dict[str, tuple[list[float], list[float]]] = {
+    "none": ([], []),
+    "bottom": ([-INF], [0.25]),
+    "top": ([INF], [0.76]),
+    "interior": ([-1.0, 2.0], [0.1, 0.3]),
+    "all": ([-INF, 0.5, INF, NAN], [0.05, 0.2, 0.3, 0.0]),
 }
-all_margins = pytest.mark.parametrize("name", list(MARGINS))
+
+
+class Exact(NamedTuple):
+    """A family as scipy and mpmath have it; one row a family, which every test of the contract runs over.
+
+    ``fields`` are the parameters for each of the sets of atoms. The functions take ``z`` and the parameters
+    of one component or, broadcast, of all; ``mp_tails`` returns the lower and the upper tail to 40 digits.
+    """
+
+    part: type
+    fields: dict[str, tuple[list[float], list[float], list[float]]]
+    tails: Callable[[Array, Array, Array], tuple[Array, Array]]
+    log_density: Callable[[Array, Array, Array], Array]
+    mp_tails: Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+def beta_tails(z: Array, one: Array, zero: Array) -> tuple[Array, Array]:
+    # scipy takes a score, and one next to 1 is rounded: use the complement of the other tail.
+    lower = sp.betainc(one, zero, sp.expit(z))
+    upper = sp.betainc(zero, one, sp.expit(-z))
+    return np.where(z > 0, 1 - upper, lower), np.where(z > 0, upper, 1 - lower)
+
+
+def beta_log_density(z: Array, one: Array, zero: Array) -> Array:
+    return -one * np.logaddexp(0, -z) - zero * np.logaddexp(0, z) - sp.betaln(one, zero)
+
+
+def beta_mp_tails(z: Any, one: Any, zero: Any) -> tuple[Any, Any]:
+    lower = mp.betainc(one, zero, 0, 1 / (1 + mp.exp(-z)), regularized=True)
+    return lower, mp.betainc(zero, one, 0, 1 / (1 + mp.exp(z)), regularized=True)
+
+
+def normal_tails(z: Array, loc: Array, scale: Array) -> tuple[Array, Array]:
+    return sp.ndtr((z - loc) / scale), sp.ndtr((loc - z) / scale)
+
+
+FAMILIES: dict[str, Exact] = {
+    "beta": Exact(
+        BetaMixture,
+        {
+            "none": ([0.3, 0.7], [0.8, 6.0], [5.0, 1.5]),
+            "bottom": ([0.3, 0.7], [0.8, 6.0], [5.0, 1.5]),
+            "top": ([0.6, 0.4], [2.0, 0.2], [2.0, 0.3]),
+            "interior": ([0.3, 0.7], [1.0, 40.0], [1.0, 20.0]),
+            "all": ([0.5, 0.5], [0.7, 3.0], [2.0, 0.9]),
+        },
+        beta_tails,
+        beta_log_density,
+        beta_mp_tails,
+    ),
+    "logit_normal": Exact(
+        LogitNormalMixture,
+        {
+            "none": ([0.3, 0.7], [-1.0, 1.5], [1.6, 0.8]),
+            "bottom": ([0.3, 0.7], [-1.0, 1.5], [1.6, 0.8]),
+            "top": ([0.6, 0.4], [0.0, 1.0], [0.9, 4.0]),
+            "interior": ([0.3, 0.7], [0.0, 0.7], [1.8, 0.3]),
+            "all": ([0.5, 0.5], [-0.9, 2.1], [2.0, 1.2]),
+        },
+        normal_tails,
+        lambda z, loc, scale: scipy.stats.norm.logpdf(z, loc, scale),
+        lambda z, loc, scale: (mp.ncdf((z - loc) / scale), mp.ncdf((loc - z) / scale)),
+    ),
+}
+all_families = pytest.mark.parametrize("family", list(FAMILIES))
+
+
+def margins_of(*atoms: str) -> Any:
+    return pytest.mark.parametrize("name", [f"{family}-{name}" for family in FAMILIES for name in atoms])
+
+
+all_margins = margins_of(*ATOMS)
 
 Z = np.array([-INF, -30.0, -6.0, -1.0, -0.999, 0.0, 0.5, 1.3, 2.0, 2.001, 7.0, 30.0, INF])
 
@@ -40,31 +115,38 @@ cdf_slope = jax.jit(jax.grad(lambda z, params: jnp.sum(mixed.point(z, params).up
 all_functions = jax.jit(lambda m, z, q: (m.log_prob(z), m.cdf(z), m.cdf_left(z), m.icdf(q)))
 
 
+def split(name: str) -> tuple[Exact, tuple[Array, Array], tuple[Array, Array, Array]]:
+    """The family, the atoms, and the parameters of the continuous part."""
+    family, atoms = name.split("-")
+    locs, probs = (np.array(field) for field in ATOMS[atoms])
+    weights, first, second = (np.array(field) for field in FAMILIES[family].fields[atoms])
+    return FAMILIES[family], (locs, probs), (weights, first, second)
+
+
 def margin(name: str) -> MarginParams:
     """Parameters; atoms padded to four slots, so that all but "none" compile once."""
-    locs, probs, *rest = MARGINS[name]
-    empty = 4 - len(locs) if locs else 0
-    fields = (locs + [NAN] * empty, probs + [0.0] * empty, *rest)
-    return MarginParams(*(jnp.array(field, dtype=float) for field in fields))
+    exact, (locs, probs), fields = split(name)
+    empty = 4 - len(locs) if len(locs) else 0
+    return MarginParams(
+        jnp.pad(jnp.array(locs), (0, empty), constant_values=NAN),
+        jnp.pad(jnp.array(probs), (0, empty)),
+        exact.part(*(jnp.array(field) for field in fields)),
+    )
 
 
 def reference(name: str, z: Array, left: bool = False) -> tuple[Array, Array]:
     """Lower and upper tail, each a sum of positive terms."""
-    locs, probs, weights, one, zero = (np.array(field) for field in MARGINS[name])
+    exact, (locs, probs), (weights, *fields) = split(name)
     z = np.asarray(z)[..., None]
-    # The upper tail in 1 - x keeps its digits.
     share = 1 - probs.sum()
-    lower = np.sum(weights * sp.betainc(one, zero, sp.expit(z)), -1)
-    upper = np.sum(weights * sp.betainc(zero, one, sp.expit(-z)), -1)
-    # scipy takes a score, and one next to 1 is rounded: use the complement of the other tail.
-    positive = z[..., 0] > 0
-    lower, upper = (
-        share * np.where(positive, 1 - upper, lower),
-        share * np.where(positive, upper, 1 - lower),
-    )
+    lower, upper = (share * tail @ weights for tail in exact.tails(z, *fields))
     below = locs < z if left else locs <= z
     above = locs >= z if left else locs > z
     return lower + (probs * below).sum(-1), upper + (probs * above).sum(-1)
+
+
+def test_every_family_has_its_row() -> None:
+    assert set(FAMILIES) == set(MARGINS)
 
 
 @all_margins
@@ -74,7 +156,7 @@ def test_cdf_and_left_limit_equal_scipy(name: str) -> None:
         lower, upper = reference(name, Z, left)
         np.testing.assert_allclose(side.value, lower, rtol=1e-10)
         np.testing.assert_allclose(side.flip().value, upper, rtol=1e-10, atol=1e-300)
-    is_atom = np.isin(Z, MARGINS[name][0])
+    is_atom = np.isin(Z, split(name)[1][0])
     np.testing.assert_array_equal(got.is_atom, is_atom)
     jump = reference(name, Z)[0] - reference(name, Z, True)[0]
     np.testing.assert_allclose(np.exp(got.log_mass)[is_atom], jump[is_atom], rtol=1e-13)
@@ -83,39 +165,55 @@ def test_cdf_and_left_limit_equal_scipy(name: str) -> None:
 
 @all_margins
 def test_log_density_equals_scipy(name: str) -> None:
-    locs, probs, weights, one, zero = (np.array(field) for field in MARGINS[name])
-    s = sp.expit(Z)[:, None]
+    exact, (locs, probs), (weights, *fields) = split(name)
     with np.errstate(all="ignore"):
-        density = scipy.stats.beta.pdf(s, one, zero) @ weights * (s * sp.expit(-Z[:, None]))[:, 0]
-    wanted = np.where(np.isfinite(Z), (1 - probs.sum()) * density, 0.0)
+        log_parts = np.log(weights) + exact.log_density(Z[:, None], *fields)
+    wanted = np.where(np.isfinite(Z), np.log1p(-probs.sum()) + sp.logsumexp(log_parts, axis=1), -INF)
     for loc, prob in zip(locs, probs, strict=True):
-        wanted = np.where(loc == Z, prob, wanted)
-    # scipy takes the score, which forgets 1 - s at z = 30.
-    trusted = Z < 29
-    got = np.asarray(log_density(Z, margin(name)))
-    np.testing.assert_allclose(np.exp(got)[trusted], wanted[trusted], rtol=1e-11)
-    assert got[-1] == (np.log(wanted[-1]) if wanted[-1] > 0 else -INF)
+        wanted = np.where(loc == Z, np.log(np.where(prob > 0, prob, 1.0)), wanted)
+    np.testing.assert_allclose(log_density(Z, margin(name)), wanted, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["none", "bottom", "interior"])
+@margins_of("none", "bottom", "interior")
 def test_far_tails_keep_relative_accuracy(name: str) -> None:
-    z = np.array([30.0, 200.0])
+    z = np.array([12.0, 30.0])
     above = point(z, margin(name)).upper
     np.testing.assert_allclose(above.log_1mu, np.log(reference(name, z)[1]), rtol=1e-12)
-    np.testing.assert_allclose(above.log_u, -reference(name, z)[1], rtol=1e-10)
-    if name == "bottom":
+    np.testing.assert_allclose(above.log_u, np.log1p(-reference(name, z)[1]), rtol=1e-10)
+    if name.endswith("bottom"):
         return  # the mass below covers the continuous tail
     below = point(-z, margin(name)).upper
     np.testing.assert_allclose(below.log_u, np.log(reference(name, -z)[0]), rtol=1e-12)
-    np.testing.assert_allclose(below.log_1mu, -reference(name, -z)[0], rtol=1e-10)
+    np.testing.assert_allclose(below.log_1mu, np.log1p(-reference(name, -z)[0]), rtol=1e-10)
 
 
-def test_log_density_in_the_far_tails() -> None:
-    one, zero = np.array([0.8, 6.0]), np.array([5.0, 1.5])
-    log_weight = np.log([0.3, 0.7]) - sp.betaln(one, zero)
+@margins_of("none", "bottom", "top", "interior")
+def test_both_tails_equal_mpmath(name: str) -> None:
+    """At probabilities from 1e-12 to 1 - 1e-12 of the continuous part, and on to 1e-200."""
+    exact, (locs, probs), (weights, *fields) = split(name)
+    part = MarginParams(jnp.zeros(0), jnp.zeros(0), margin(name).continuous)
+    logit = np.array([-460.0, -27.6, -14.0, -2.0, 0.3, 3.0, 14.0, 27.6, 460.0])
+    z = np.asarray(quantile_of_point(unit_point_from_logit(jnp.asarray(logit)), part))
+    numpyro_margin = MixedMargin(*margin(name))
+    cdf, survival = numpyro_margin.cdf(z), numpyro_margin.survival(z)
+    with mp.workdps(40):
+        for i, at in enumerate(z):
+            tails = [exact.mp_tails(mp.mpf(at), *map(mp.mpf, field)) for field in zip(*fields, strict=True)]
+            share = 1 - mp.fsum(map(mp.mpf, probs))
+            lower = share * mp.fsum(w * t[0] for w, t in zip(weights, tails, strict=True))
+            upper = share * mp.fsum(w * t[1] for w, t in zip(weights, tails, strict=True))
+            lower += mp.fsum(mp.mpf(p) for p in probs[locs <= at])
+            upper += mp.fsum(mp.mpf(p) for p in probs[locs > at])
+            assert float(cdf[i]) == pytest.approx(float(lower), rel=1e-10, abs=0)
+            assert float(survival[i]) == pytest.approx(float(upper), rel=1e-10, abs=0)
+
+
+@all_families
+def test_log_density_in_the_far_tails(family: str) -> None:
+    exact, _, (weights, *fields) = split(f"{family}-none")
     for z in (-700.0, -200.0, 200.0, 700.0):
-        wanted = sp.logsumexp(log_weight - (zero if z > 0 else one) * abs(z))
-        assert float(log_density(z, margin("none"))) == pytest.approx(wanted, rel=1e-13)
+        wanted = sp.logsumexp(np.log(weights) + exact.log_density(np.array([z]), *fields))
+        assert float(log_density(z, margin(f"{family}-none"))) == pytest.approx(wanted, rel=1e-13)
 
 
 @all_margins
@@ -128,7 +226,7 @@ def test_gradient_of_cdf_is_density(name: str) -> None:
 
 @all_margins
 def test_atoms_and_continuous_part_add_to_one(name: str) -> None:
-    locs, probs = (np.array(field) for field in MARGINS[name][:2])
+    locs, probs = split(name)[1]
     z = np.linspace(-400.0, 400.0, 80_001)  # the trapezoid rule is spectral for this density
     z = np.where(np.isin(z, locs), z + 1e-9, z)
     mass = 0.01 * np.exp(log_density(z, margin(name))).sum() + probs.sum()
@@ -144,17 +242,16 @@ def test_quantile_inverts_the_cdf(name: str) -> None:
     upper, lower = np.asarray(at.upper.value), np.asarray(at.lower.value)
     assert (lower <= q + 1e-12).all()
     assert (upper >= q - 1e-12).all()
-    plain = ~np.isin(z, MARGINS[name][0])
+    plain = ~np.isin(z, split(name)[1][0])
     np.testing.assert_allclose(upper[plain], q[plain], rtol=1e-12)
     order = np.argsort(q)
     assert (z[order][1:] >= z[order][:-1]).all()
 
 
-@all_margins
+@margins_of("bottom", "top", "interior", "all")
 def test_quantile_inside_an_atom_is_the_atom(name: str) -> None:
-    params, locs = margin(name), np.array([x for x in MARGINS[name][0] if x == x])
-    if not len(locs):
-        return
+    params, locs = margin(name), split(name)[1][0]
+    locs = locs[~np.isnan(locs)]
     at = point(locs, params)
     low, high = np.asarray(at.lower.value), np.asarray(at.upper.value)
     part = np.array([1e-9, 0.3, 0.5, 1 - 1e-9])[:, None]
@@ -169,29 +266,101 @@ def test_quantile_inside_an_atom_is_the_atom(name: str) -> None:
     assert (np.asarray(quantile_of_point(at.lower, params))[inside] <= locs[inside]).all()
 
 
+@all_families
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(z=st.floats(-300, 300))
-def test_quantile_of_point_inverts_far_out(z: float) -> None:
-    params = margin("none")
+def test_quantile_of_point_inverts_far_out(family: str, z: float) -> None:
+    params = margin(f"{family}-none")
     at: UnitPoint = point(z, params).upper
     # A change of 1e-11 in z changes the log of the smaller tail by as much.
     assert float(quantile_of_point(at, params)) == pytest.approx(z, rel=1e-9, abs=1e-9)
 
 
 @all_margins
+def test_quantile_at_the_ends_and_outside(name: str) -> None:
+    q = jnp.array([0.0, 1.0, -0.1, 1.1, NAN])
+    np.testing.assert_array_equal(quantile(q, margin(name)), [-INF, INF, NAN, NAN, NAN])
+    np.testing.assert_array_equal(jax.grad(lambda q: jnp.sum(quantile(q, margin(name))))(q), 0.0)
+
+
+@all_margins
+def test_slopes_of_the_quantile_equal_differences(name: str) -> None:
+    """In the probability, the atoms' probabilities, the weights and the components, both modes."""
+    params = margin(name)
+    at = jnp.array([-30.0, -3.0, -0.4, 0.6, 4.0, 30.0])
+    numbers = (jnp.log(params.continuous.mixing_probs), *params.continuous[1:])
+
+    def z(at: Array, atom_probs: Array, numbers: tuple[Array, ...]) -> Array:
+        part = type(params.continuous)(jax.nn.softmax(numbers[0]), *numbers[1:])
+        moved = params._replace(atom_probs=atom_probs, continuous=part)
+        found = mixed.quantile_of_point(unit_point_from_logit(at), moved)
+        return jnp.where(jnp.isfinite(found), found, 0.0)
+
+    args = (at, params.atom_probs, numbers)
+    check_grads(jax.jit(z), args, order=1, modes=("fwd", "rev"), eps=1e-5, rtol=2e-6, atol=1e-6)
+
+
+@all_families
+def test_second_slope_of_the_quantile(family: str) -> None:
+    """dz/dq = 1/f(z), hence d2z/dq2 = -f'(z)/f(z)**3."""
+    params = margin(f"{family}-none")
+    q = jnp.array(0.3)
+    z = quantile(q, params)
+    density = lambda z: jnp.exp(mixed.log_density(z, params))  # noqa: E731
+    wanted = -jax.grad(density)(z) / density(z) ** 3
+    found = jax.grad(jax.grad(lambda q: mixed.quantile(q, params)))(q)
+    assert float(found) == pytest.approx(float(wanted), rel=1e-9)
+
+
+@margins_of("bottom", "top", "interior", "all")
+def test_quantile_stands_still_at_an_atom(name: str) -> None:
+    params = margin(name)
+    at = point(params.atom_locs, params)
+    real = ~np.isnan(np.asarray(params.atom_locs))
+    middle = 0.5 * (at.lower.value + at.upper.value)[real]
+
+    def z(q: Array, params: MarginParams) -> Array:
+        found = mixed.quantile(q, params)
+        return jnp.sum(jnp.where(jnp.isfinite(found), found, 0.0))
+
+    np.testing.assert_array_equal(quantile(middle, params), params.atom_locs[real])
+    for leaf in jax.tree.leaves(jax.grad(z, argnums=(0, 1))(middle, params)):
+        np.testing.assert_array_equal(leaf, 0.0)
+
+
+@margins_of("none", "interior", "all")
+def test_single_precision_is_finite_and_close(name: str) -> None:
+    double = margin(name)
+    single = jax.tree.map(lambda x: x.astype(jnp.float32), double)
+    z = jnp.array([-INF, -700.0, -30.0, -3.0, 0.25, 1.5, 30.0, 700.0, INF])
+    got = values(single, z.astype(jnp.float32))
+    wanted = values(double, z)
+    for one, other in zip(got, wanted, strict=True):
+        assert one.dtype == jnp.float32
+        np.testing.assert_allclose(one, other, rtol=3e-5, atol=3e-6)
+    for leaf in jax.tree.leaves(total_gradient(single, z.astype(jnp.float32))):
+        assert leaf.dtype == jnp.float32
+        assert np.isfinite(leaf).all()
+    logit = jnp.array([-30.0, -3.0, -0.4, 0.6, 4.0, 30.0])
+    far = quantile_of_point(unit_point_from_logit(logit.astype(jnp.float32)), single)
+    assert far.dtype == jnp.float32
+    wanted_far = quantile_of_point(unit_point_from_logit(logit), double)
+    np.testing.assert_allclose(far, wanted_far, rtol=2e-4, atol=2e-5)
+
+
+@all_margins
 def test_samples_follow_the_cdf(name: str) -> None:
     n = 20_000
-    locs, probs = (np.array(field) for field in MARGINS[name][:2])
+    exact, (locs, probs), (weights, *fields) = split(name)
     z = np.asarray(MixedMargin(*margin(name)).sample(jax.random.key(3), (n,)))
     assert not np.isnan(z).any()
     for loc, prob in zip(locs, probs, strict=True):
         error = 4 * np.sqrt(prob * (1 - prob) / n)
         assert np.mean(z == loc) == pytest.approx(prob, abs=error)
     continuous = z[~np.isin(z, locs)]
-    weights, one, zero = (np.array(field) for field in MARGINS[name][2:])
 
     def cdf(z: Array) -> Array:
-        return sp.betainc(one, zero, sp.expit(z)[:, None]) @ weights
+        return exact.tails(z[:, None], *fields)[0] @ weights
 
     assert scipy.stats.kstest(continuous, cdf).pvalue > 1e-3
 
@@ -212,27 +381,52 @@ def test_numpyro_distribution(name: str) -> None:
     np.testing.assert_allclose(compiled[3], quantile(q, margin(name)), rtol=1e-12)
 
 
-def test_compiled_log_prob_equals_eager() -> None:
-    numpyro_margin = MixedMargin(*margin("all"))
+@all_families
+def test_survival_is_one_less_the_cdf(family: str) -> None:
+    numpyro_margin = MixedMargin(*margin(f"{family}-all"))
+    z = jnp.asarray(Z)
+    np.testing.assert_allclose(numpyro_margin.survival(z), 1 - numpyro_margin.cdf(z), atol=1e-15)
+
+
+@all_families
+def test_invalid_parameters_are_refused(family: str) -> None:
+    locs, probs, part = margin(f"{family}-top")
+    for wrong in (
+        part._replace(mixing_probs=jnp.array([0.5, 0.4])),
+        part._replace(mixing_probs=jnp.array([1.2, -0.2])),
+        part._replace(**{part._fields[-1]: jnp.array([1.0, 0.0])}),
+    ):
+        with pytest.raises(ValueError, match="invalid continuous parameter"):
+            MixedMargin(locs, probs, wrong, validate_args=True)
+    with pytest.raises(ValueError, match="invalid atom_probs parameter"):
+        MixedMargin(locs, -probs, part, validate_args=True)
+
+
+@all_families
+def test_compiled_log_prob_equals_eager(family: str) -> None:
+    numpyro_margin = MixedMargin(*margin(f"{family}-all"))
     z = jnp.asarray(Z)
     value = numpyro_margin.log_prob(z.reshape(1, -1))
     assert value.shape == (1, len(Z))
-    np.testing.assert_allclose(value[0], log_density(z, margin("all")), rtol=1e-13)
+    np.testing.assert_allclose(value[0], log_density(z, margin(f"{family}-all")), rtol=1e-13)
 
 
-def test_numpyro_site_and_vmap_over_parameters() -> None:
+@all_families
+def test_numpyro_site_and_vmap_over_parameters(family: str) -> None:
+    start = margin(f"{family}-all")
+
     def model() -> None:
         with numpyro.plate("queries", 4):
-            numpyro.sample("z", MixedMargin(*margin("all")))
+            numpyro.sample("z", MixedMargin(*start))
 
     trace = numpyro.handlers.trace(numpyro.handlers.seed(model, 0)).get_trace()
     assert trace["z"]["value"].shape == (4,)
 
-    second = margin("all")._replace(atom_probs=jnp.array([0.3, 0.1, 0.2, 0.0]))
-    both = jax.tree.map(lambda *fields: jnp.stack(fields), margin("all"), second)
+    second = start._replace(atom_probs=jnp.array([0.3, 0.1, 0.2, 0.0]))
+    both = jax.tree.map(lambda *fields: jnp.stack(fields), start, second)
     z = jnp.asarray(Z)
     got = jax.vmap(lambda params: MixedMargin(*params).log_prob(z))(both)
-    for row, params in zip(got, (margin("all"), second), strict=True):
+    for row, params in zip(got, (start, second), strict=True):
         np.testing.assert_allclose(row, log_density(z, params), rtol=1e-13)
     # The same from leading axes that broadcast, as the likelihood of a cascade does it.
     broadcast = jax.tree.map(lambda field: field[:, None], both)
@@ -257,7 +451,7 @@ total_gradient = jax.jit(jax.grad(total, argnums=(0, 1)))
 
 @all_margins
 def test_gradients_are_finite_everywhere(name: str) -> None:
-    locs = [x for x in MARGINS[name][0] if np.isfinite(x)]
+    locs = [x for x in split(name)[1][0] if np.isfinite(x)]
     z = jnp.array([-INF, -700.0, -40.0, 0.3, 40.0, 700.0, INF, *locs, 1.0, 2.0][:9])
 
     gradient = total_gradient(margin(name), z)
@@ -286,9 +480,9 @@ def test_forward_and_reverse_slopes_equal_differences(name: str) -> None:
     move = params._replace(
         atom_locs=jnp.zeros_like(params.atom_locs),
         atom_probs=jnp.where(real, 0.3, 0.0),
-        mixing_probs=jnp.array([0.5, -0.5]),
-        concentration1=jnp.array([1.0, -0.7]),
-        concentration0=jnp.array([-0.4, 1.0]),
+        continuous=type(params.continuous)(
+            jnp.array([0.5, -0.5]), jnp.array([1.0, -0.7]), jnp.array([-0.4, 1.0])
+        ),
     )
 
     forward = along_forward(0.0, params, move, z)
@@ -300,12 +494,13 @@ def test_forward_and_reverse_slopes_equal_differences(name: str) -> None:
     np.testing.assert_allclose(reverse, forward, rtol=1e-10, atol=1e-12)
 
 
-def test_margin_of_atoms_alone() -> None:
+@all_families
+def test_margin_of_atoms_alone(family: str) -> None:
     """No continuous part: a confidence that takes a few values only."""
     params = MarginParams(
         jnp.array([-1.0, 0.0, INF, NAN]),
         jnp.array([0.25, 0.25, 0.5, 0.0]),
-        *(jnp.full(2, 0.5), jnp.ones(2), jnp.ones(2)),
+        FAMILIES[family].part(jnp.full(2, 0.5), jnp.ones(2), jnp.ones(2)),
     )
     z = jnp.array([-2.0, -1.0, 0.0, INF])
     np.testing.assert_allclose(point(z, params).upper.value, [0.0, 0.25, 0.5, 1.0], rtol=1e-15)

@@ -13,7 +13,7 @@ from jax.test_util import check_grads
 from scipy.special import logsumexp
 
 from cascade_bayes.copulas import get_copulas
-from cascade_bayes.distributions import MarginParams
+from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.model.likelihood import log_likelihood
 from cascade_bayes.model.observations import Observations, find_gaps, make_cells
 from cascade_bayes.model.params import AtomLayout, CascadeParams
@@ -25,9 +25,11 @@ PARAMS = CascadeParams(
     margins=MarginParams(
         atom_locs=jnp.array([[-INF, INF], [0.4, INF], [NAN, NAN], [-1.0, INF]]),
         atom_probs=jnp.array([[0.05, 0.3], [0.2, 0.1], [0.0, 0.0], [0.3, 0.2]]),
-        mixing_probs=jnp.array([[0.4, 0.6], [0.7, 0.3], [0.5, 0.5], [0.5, 0.5]]),
-        concentration1=jnp.array([[1.0, 3.0], [2.0, 4.0], [0.8, 6.0], [1.5, 1.0]]),
-        concentration0=jnp.array([[2.0, 1.5], [2.5, 0.7], [1.0, 2.0], [1.0, 2.0]]),
+        continuous=BetaMixture(
+            mixing_probs=jnp.array([[0.4, 0.6], [0.7, 0.3], [0.5, 0.5], [0.5, 0.5]]),
+            concentration1=jnp.array([[1.0, 3.0], [2.0, 4.0], [0.8, 6.0], [1.5, 1.0]]),
+            concentration0=jnp.array([[2.0, 1.5], [2.5, 0.7], [1.0, 2.0], [1.0, 2.0]]),
+        ),
     ),
     theta=jnp.array([1.8, 2.6, 1.5]),
     intercept=jnp.array([-0.5, 0.2, 0.9, 1.2]),
@@ -149,17 +151,16 @@ def test_nothing_known_after_a_gap_needs_no_sum() -> None:
 
 
 def test_gradients_with_gaps() -> None:
-    obs = table(Z, SEEN, RIGHT, LABELS)
+    obs, m = table(Z, SEEN, RIGHT, LABELS), PARAMS.margins
 
     @jax.jit
     def total(theta: Array, upstream: Array, slope: Array, shape: Array, probs: Array) -> Array:
-        margins = PARAMS.margins._replace(concentration1=shape, atom_probs=probs)
+        margins = m._replace(continuous=m.continuous._replace(concentration1=shape), atom_probs=probs)
         params = PARAMS._replace(theta=theta, upstream=upstream, slope=slope, margins=margins)
         return jnp.sum(log_likelihood(params, obs, GUMBEL, LAYOUT.kinds))
 
-    m = PARAMS.margins
     # Away from 0: an empty slot's probability is no parameter.
-    args = (PARAMS.theta, PARAMS.upstream, PARAMS.slope, m.concentration1)
+    args = (PARAMS.theta, PARAMS.upstream, PARAMS.slope, m.continuous.concentration1)
     check_grads(
         lambda *x: total(*x, m.atom_probs),
         args,

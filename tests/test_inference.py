@@ -52,7 +52,7 @@ def test_draws_keep_their_supports(small_posterior: Posterior) -> None:
     assert np.all(samples["concentration"] > 0)
     assert np.all((samples["tau"] > 0) & (samples["tau"] < 1))
     params = small_posterior.params()
-    np.testing.assert_allclose(params.margins.mixing_probs.sum(-1), 1, atol=1e-12)
+    np.testing.assert_allclose(params.margins.continuous.mixing_probs.sum(-1), 1, atol=1e-12)
     assert params.margins.atom_probs.shape == (200, 3, 1)
     assert np.all(np.asarray(params.theta) >= 1)
 

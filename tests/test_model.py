@@ -18,7 +18,7 @@ from numpyro import handlers
 
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, read_table
-from cascade_bayes.distributions import MarginParams
+from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites, simplex_from_logratios
 from cascade_bayes.model.likelihood import log_likelihood
@@ -36,9 +36,11 @@ PARAMS = CascadeParams(
     margins=MarginParams(
         atom_locs=jnp.array([[-INF, INF], [NAN, NAN], [0.5, INF]]),
         atom_probs=jnp.array([[0.05, 0.3], [0.0, 0.0], [0.2, 0.4]]),
-        mixing_probs=jnp.array([[0.4, 0.6], [0.7, 0.3], [0.5, 0.5]]),
-        concentration1=jnp.array([[1.0, 3.0], [2.0, 4.0], [0.8, 6.0]]),
-        concentration0=jnp.array([[2.0, 1.5], [2.5, 0.7], [1.0, 2.0]]),
+        continuous=BetaMixture(
+            mixing_probs=jnp.array([[0.4, 0.6], [0.7, 0.3], [0.5, 0.5]]),
+            concentration1=jnp.array([[1.0, 3.0], [2.0, 4.0], [0.8, 6.0]]),
+            concentration0=jnp.array([[2.0, 1.5], [2.5, 0.7], [1.0, 2.0]]),
+        ),
     ),
     theta=jnp.array([1.8, 2.6]),
     intercept=jnp.array([-0.5, 0.2, 0.9]),
@@ -77,7 +79,7 @@ likelihood = jax.jit(log_likelihood, static_argnums=(2, 3))
 @cache
 def exact_margin(i: int, z: float) -> tuple[float, float, float]:
     """F(z-), F(z) and the density or mass at z of model i."""
-    locs, probs, weights, one, zero = (np.asarray(field[i]) for field in PARAMS.margins)
+    locs, probs, weights, one, zero = (np.asarray(field[i]) for field in jax.tree.leaves(PARAMS.margins))
     rest = 1 - probs.sum()
     part = rest * (1 - weights @ sp.betainc(zero, one, sp.expit(-z)))
     lower, upper = part + probs[locs < z].sum(), part + probs[locs <= z].sum()
@@ -197,13 +199,13 @@ def test_params_from_sites() -> None:
     assert params.num_models == 3
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, PARAMS)
     np.testing.assert_allclose(params.theta, [1.25, 2.5])
-    mean = params.margins.concentration1 / sites()["concentration"]
+    part = params.margins.continuous
+    mean = part.concentration1 / sites()["concentration"]
     np.testing.assert_allclose(mean, np.tile([0.25, 0.75], (3, 1)))
     # Two parts: log(p_2 / p_1) is sqrt(2) times the isometric log ratio.
-    odds = params.margins.mixing_probs[:, 1] / params.margins.mixing_probs[:, 0]
+    odds = part.mixing_probs[:, 1] / part.mixing_probs[:, 0]
     np.testing.assert_allclose(np.log(odds), np.sqrt(2) * sites()["mixing_logratio"][:, 0])
-    total = params.margins.concentration1 + params.margins.concentration0
-    np.testing.assert_allclose(total, sites()["concentration"])
+    np.testing.assert_allclose(part.concentration1 + part.concentration0, sites()["concentration"])
     np.testing.assert_array_equal(params.margins.atom_probs[1], 0.0)
     np.testing.assert_array_equal(params.atom_effect, [[0.1, -0.2], [0.0, 0.0], [0.3, -0.4]])
     rest = params.margins.continuous_prob[:, None]
@@ -310,7 +312,7 @@ def test_pair_of_discrete_margins_has_total_mass_one() -> None:
     probs = jnp.array([[0.2, 0.5, 0.3], [0.1, 0.3, 0.6]])
     one = jnp.ones((2, 1))
     params = CascadeParams(
-        margins=MarginParams(jnp.asarray(locs), probs, one, 2 * one, 3 * one),
+        margins=MarginParams(jnp.asarray(locs), probs, BetaMixture(one, 2 * one, 3 * one)),
         theta=jnp.array([2.2]),
         intercept=jnp.zeros(2),
         slope=jnp.ones(2),
@@ -373,7 +375,7 @@ def test_simulate_shapes_and_seeds() -> None:
 def test_simulated_margins() -> None:
     z = simulated(7).logit_score().T
     for i in range(3):
-        locs, probs, weights, one, zero = (np.asarray(field[i]) for field in PARAMS.margins)
+        locs, probs, weights, one, zero = (np.asarray(field[i]) for field in jax.tree.leaves(PARAMS.margins))
         # The map to raw probabilities and back moves finite values by rounding.
         at = [np.isclose(z[i], loc, rtol=1e-9) for loc in locs]
         for where, prob in zip(at, probs, strict=True):

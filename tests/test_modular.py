@@ -106,7 +106,9 @@ def test_a_sub_cascade_takes_the_pair_that_becomes_adjacent(table: Any) -> None:
     frank = spec.copulas[1]
     np.testing.assert_allclose(skip.theta, [theta_from_tau(frank, -0.1)], rtol=1e-10)
     full = params_from_sites(sites, spec.first_module())
-    np.testing.assert_allclose(skip.margins.mixing_probs, full.margins.mixing_probs[np.array([0, 2])])
+    np.testing.assert_allclose(
+        skip.margins.continuous.mixing_probs, full.margins.continuous.mixing_probs[np.array([0, 2])]
+    )
     # The log odds are those of model 2 alone, plus the effect of what model 0 says beyond model 2.
     z = obs.z[np.array([0, 2])]
     x = regressor(z)

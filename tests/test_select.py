@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cascade_bayes.copulas import get_copula, get_copulas, log_copula_ratio, theta_from_tau
-from cascade_bayes.distributions import MarginParams, MarginPoint
+from cascade_bayes.distributions import BetaMixture, MarginParams, MarginPoint
 from cascade_bayes.inference.select import _leave_one_out, _log_ratios, choose_copulas
 from cascade_bayes.model.cascade import tau_prior
 from cascade_bayes.model.observations import Observations
@@ -63,9 +63,11 @@ def test_finds_the_families_that_made_the_table() -> None:
         margins=MarginParams(
             atom_locs=jnp.asarray(locs),
             atom_probs=jnp.array([[0.0], [0.2], [0.0]]),
-            mixing_probs=jnp.ones((3, 1)),
-            concentration1=jnp.array([[1.5], [1.0], [2.0]]),
-            concentration0=jnp.array([[1.0], [1.0], [2.5]]),
+            continuous=BetaMixture(
+                mixing_probs=jnp.ones((3, 1)),
+                concentration1=jnp.array([[1.5], [1.0], [2.0]]),
+                concentration0=jnp.array([[1.0], [1.0], [2.5]]),
+            ),
         ),
         theta=jnp.asarray(theta),
         intercept=jnp.zeros(3),

@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit
 
-from cascade_bayes.distributions import beta_mixture
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.transforms import ConfidenceMap
 
@@ -155,14 +154,8 @@ def make_grid(
 
 def _mean_continuous_cdf(z: jax.Array, params: CascadeParams) -> jax.Array:
     def one(draw: CascadeParams) -> jax.Array:
-        m = draw.margins
-        at = beta_mixture.cdf(
-            jnp.broadcast_to(z, (draw.num_models, z.size)),
-            m.mixing_probs[:, None],
-            m.concentration1[:, None],
-            m.concentration0[:, None],
-        )
-        return at.value
+        part = jax.tree.map(lambda field: field[:, None], draw.margins.continuous)
+        return part.cdf(jnp.broadcast_to(z, (draw.num_models, z.size))).value
 
     return jnp.mean(jax.lax.map(one, params), axis=0)
 

@@ -5,8 +5,9 @@ r"""A margin with point masses ("atoms") and a continuous part, on the logit sca
     F(z) = \sum_{a \le z} w_a + \Big(1 - \sum_a w_a\Big) F_c(z), \qquad
     F(z^-) = \sum_{a < z} w_a + \Big(1 - \sum_a w_a\Big) F_c(z).
 
-:math:`F_c` is a beta mixture of the score (`cascade_bayes.distributions.beta_mixture`). Atoms may
-lie anywhere in :math:`[-\infty, \infty]`; exact certainty is the atom at :math:`+\infty`.
+:math:`F_c` is any `ContinuousPart`: a mixture of betas (`cascade_bayes.distributions.beta_mixture`) or of
+logit-normals (`cascade_bayes.distributions.logit_normal_mixture`). Atoms may lie anywhere in
+:math:`[-\infty, \infty]`; exact certainty is the atom at :math:`+\infty`.
 Slots that hold no atom have location NaN and probability 0, so that margins with different numbers
 of atoms stack into one array.
 
@@ -16,6 +17,7 @@ here to any locations.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +25,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from cascade_bayes.distributions import beta_mixture
+from cascade_bayes.distributions.continuous import ContinuousPart
 from cascade_bayes.special import UnitPoint, unit_point_from_logs
 
 
@@ -36,15 +38,13 @@ class MarginParams(NamedTuple):
         Locations on the logit scale, ``(num_atoms,)``, NaN in empty slots.
     atom_probs
         Their probabilities, ``(num_atoms,)``, 0 in empty slots.
-    mixing_probs, concentration1, concentration0
-        Weights and shapes of the beta mixture, ``(num_components,)``.
+    continuous
+        What lies between the atoms; fields ``(num_components,)``.
     """
 
     atom_locs: jax.Array
     atom_probs: jax.Array
-    mixing_probs: jax.Array
-    concentration1: jax.Array
-    concentration0: jax.Array
+    continuous: ContinuousPart
 
     @property
     def continuous_prob(self) -> jax.Array:
@@ -77,7 +77,7 @@ def point(z: jax.Array, params: MarginParams) -> MarginPoint:
 
     The tails are sums of positive terms on each side, so both keep relative precision.
     """
-    continuous = beta_mixture.cdf(z, params.mixing_probs, params.concentration1, params.concentration0)
+    continuous = params.continuous.cdf(z)
     num_atoms = params.atom_locs.shape[-1]
     no_atom = jnp.zeros(z.shape, dtype=bool)
     if num_atoms == 0:
@@ -120,9 +120,7 @@ def _mix(atoms_below: jax.Array, atoms_above: jax.Array, log_weight: jax.Array, 
 
 def log_density(z: jax.Array, params: MarginParams) -> jax.Array:
     """Return the log density of one margin: ``log w_a`` at an atom, else ``log{(1-w) f_c(z)}``."""
-    continuous = beta_mixture.log_density(
-        z, params.mixing_probs, params.concentration1, params.concentration0
-    )
+    continuous = params.continuous.log_density(z)
     if params.atom_locs.shape[-1] == 0:
         return continuous
     here = z[..., None] == params.atom_locs
@@ -133,16 +131,33 @@ def log_density(z: jax.Array, params: MarginParams) -> jax.Array:
 
 
 def quantile(probability: jax.Array, params: MarginParams, num_steps: int = 100) -> jax.Array:
-    """Return ``inf{z : F(z) >= probability}`` of one margin, any shape, by bisection.
+    """Return ``inf{z : F(z) >= probability}`` of one margin, any shape; NaN outside [0, 1].
 
-    The bracket is ``[-745, 745]``, the logits that a 64-bit probability can hold. Not meant to be
-    differentiated.
+    See `quantile_of_point`. At a probability of 0 or 1 the gradient is 0.
     """
-    return quantile_of_point(UnitPoint(jnp.log(probability), jnp.log1p(-probability)), params, num_steps)
+    inside = (probability > 0) & (probability < 1)
+    safe = jnp.where(inside, probability, 0.5)
+
+    def log(value: jax.Array, empty: float) -> jax.Array:
+        ends = jnp.where((probability == 0) | (probability == 1), 0.0, jnp.nan)
+        return jnp.where(inside, value, jnp.where(probability == empty, -jnp.inf, ends))
+
+    return quantile_of_point(UnitPoint(log(jnp.log(safe), 0), log(jnp.log1p(-safe), 1)), params, num_steps)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
 def quantile_of_point(target: UnitPoint, params: MarginParams, num_steps: int = 100) -> jax.Array:
-    """Return the quantile at a `UnitPoint`; compares the smaller tails, so both ends are exact."""
+    r"""Return the quantile of one margin at a `UnitPoint` of any shape, by bisection.
+
+    The smaller tails are compared, so both ends are exact. The bracket is ``[-745, 745]``, the logits that a
+    64-bit probability can hold; the quantile of 0 is ``-inf``, that of 1 the top atom or ``inf``.
+
+    The derivative is that of the implicit function :math:`F(z; \eta) = q` between atoms,
+
+    .. math:: dz = \frac{dq - \partial_\eta F(z; \eta)\, d\eta}{f(z; \eta)},
+
+    and 0 at an atom, whose location counts as fixed, at infinity, and where the density is 0.
+    """
     upper_half = target.log_1mu < target.log_u
 
     def reaches(here: UnitPoint) -> jax.Array:
@@ -157,6 +172,8 @@ def quantile_of_point(target: UnitPoint, params: MarginParams, num_steps: int = 
         return jnp.where(done, low, mid), jnp.where(done, mid, high)
 
     low, z = jax.lax.fori_loop(0, num_steps, halve, (low, -low))
+    z = jnp.where(jnp.isneginf(target.log_u), -jnp.inf, jnp.where(jnp.isneginf(target.log_1mu), jnp.inf, z))
+    z = jnp.where(jnp.isnan(target.log_u), jnp.nan, z)
     if params.atom_locs.shape[-1] == 0:
         return z
     # Bisection ends within rounding of an atom, or at the bracket's end: name the atom itself.
@@ -181,15 +198,42 @@ def quantile_of_point(target: UnitPoint, params: MarginParams, num_steps: int = 
     return jnp.where(jnp.any(inside, axis=-1), loc, z)
 
 
+@quantile_of_point.defjvp
+def _quantile_of_point_jvp(
+    num_steps: int, primals: tuple[UnitPoint, MarginParams], tangents: tuple[UnitPoint, MarginParams]
+) -> tuple[jax.Array, jax.Array]:
+    (target, params), (target_dot, params_dot) = primals, tangents
+    z = quantile_of_point(target, params, num_steps)
+    finite = jnp.isfinite(z)
+    z_safe = jnp.where(finite, z, 0.0)
+    upper_half = target.log_1mu < target.log_u
+
+    def log_tail(params: MarginParams) -> tuple[jax.Array, jax.Array]:
+        here = point(z_safe, params)
+        return jnp.where(upper_half, here.upper.log_1mu, here.upper.log_u), here.is_atom
+
+    # In the log of the smaller tail, so that neither end loses digits: there F is +-exp(log_tail).
+    tail, tail_dot, is_atom = jax.jvp(log_tail, (params,), (params_dot,), has_aux=True)
+    wanted_dot = jnp.where(upper_half, target_dot.log_1mu, target_dot.log_u)
+    slope = jnp.exp(log_density(z_safe, params) - tail)
+    moves = finite & ~is_atom & (slope > 0)
+    rate = jnp.where(upper_half, -1.0, 1.0) / jnp.where(moves, slope, 1.0)
+    return z, jnp.where(moves, rate * (wanted_dot - tail_dot), 0.0)
+
+
+def _in_domain(part: ContinuousPart) -> jax.Array:
+    return part.in_domain()
+
+
 class MixedMargin(dist.Distribution):
-    r"""NumPyro distribution of one logit score: atoms plus a beta mixture of ``sigmoid(z)``.
+    r"""NumPyro distribution of one logit score: atoms plus a continuous part.
 
     Parameters
     ----------
     atom_locs, atom_probs
         ``(num_atoms,)``; see `MarginParams`.
-    mixing_probs, concentration1, concentration0
-        ``(num_components,)``.
+    continuous
+        A `BetaMixture` or `LogitNormalMixture`, fields ``(num_components,)``.
 
     Notes
     -----
@@ -199,17 +243,16 @@ class MixedMargin(dist.Distribution):
 
     Examples
     --------
+    >>> from cascade_bayes.distributions import BetaMixture
     >>> one = jnp.ones(1)
-    >>> margin = MixedMargin(jnp.array([jnp.inf]), jnp.array([0.3]), one, one, one)
+    >>> margin = MixedMargin(jnp.array([jnp.inf]), jnp.array([0.3]), BetaMixture(one, one, one))
     >>> float(margin.cdf_left(jnp.array(jnp.inf)).round(6)), float(margin.cdf(jnp.array(jnp.inf)))
     (0.7, 1.0)
     """
 
     arg_constraints = {  # noqa: RUF012  # NumPyro's convention
         "atom_probs": constraints.independent(constraints.unit_interval, 1),
-        "mixing_probs": constraints.simplex,
-        "concentration1": constraints.independent(constraints.positive, 1),
-        "concentration0": constraints.independent(constraints.positive, 1),
+        "continuous": _in_domain,
     }
     support = constraints.real
     pytree_data_fields = MarginParams._fields  # else jit and vmap drop them
@@ -218,29 +261,19 @@ class MixedMargin(dist.Distribution):
         self,
         atom_locs: jax.Array,
         atom_probs: jax.Array,
-        mixing_probs: jax.Array,
-        concentration1: jax.Array,
-        concentration0: jax.Array,
+        continuous: ContinuousPart,
         *,
         validate_args: bool | None = None,
     ) -> None:
         self.atom_locs = atom_locs
         self.atom_probs = atom_probs
-        self.mixing_probs = mixing_probs
-        self.concentration1 = concentration1
-        self.concentration0 = concentration0
+        self.continuous = continuous
         super().__init__(batch_shape=(), event_shape=(), validate_args=validate_args)
 
     @property
     def params(self) -> MarginParams:
         """The parameters as one record."""
-        return MarginParams(
-            self.atom_locs,
-            self.atom_probs,
-            self.mixing_probs,
-            self.concentration1,
-            self.concentration0,
-        )
+        return MarginParams(self.atom_locs, self.atom_probs, self.continuous)
 
     def log_prob(self, value: jax.Array) -> jax.Array:
         """Log density, or log mass at an atom; shape of ``value``."""
@@ -254,6 +287,10 @@ class MixedMargin(dist.Distribution):
         """``P(Z < value)``."""
         return point(value, self.params).lower.value
 
+    def survival(self, value: jax.Array) -> jax.Array:
+        """``P(Z > value)``, which keeps its digits where ``1 - cdf`` would lose them."""
+        return point(value, self.params).upper.flip().value
+
     def icdf(self, q: jax.Array) -> jax.Array:
         """Quantile function, the generalised inverse of ``cdf``."""
         return quantile(q, self.params)
@@ -261,13 +298,7 @@ class MixedMargin(dist.Distribution):
     def sample(self, key: Any, sample_shape: tuple[int, ...] = ()) -> jax.Array:
         """Draw independent values of shape ``sample_shape``."""
         key_which, key_continuous = jax.random.split(key)
-        continuous = beta_mixture.sample_logit(
-            key_continuous,
-            sample_shape,
-            self.mixing_probs,
-            self.concentration1,
-            self.concentration0,
-        )
+        continuous = self.continuous.sample_logit(key_continuous, sample_shape)
         if self.atom_locs.shape[-1] == 0:
             return continuous
         probs = jnp.concatenate([self.params.continuous_prob[None], self.atom_probs])

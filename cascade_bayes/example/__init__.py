@@ -66,7 +66,7 @@ def truth_from_record(record: Mapping[str, Any]) -> Cascade:
     import numpy as np
 
     from cascade_bayes.copulas import get_copulas
-    from cascade_bayes.distributions import MarginParams
+    from cascade_bayes.distributions import BetaMixture, MarginParams
     from cascade_bayes.model.params import CascadeParams
     from cascade_bayes.model.simulate import Cascade
     from cascade_bayes.transforms import ConfidenceMap
@@ -90,9 +90,11 @@ def truth_from_record(record: Mapping[str, Any]) -> Cascade:
             margins=MarginParams(
                 atom_locs=atoms("loc", float("nan")),
                 atom_probs=atoms("prob", 0.0),
-                mixing_probs=field("mixing_probs"),
-                concentration1=field("concentration1"),
-                concentration0=field("concentration0"),
+                continuous=BetaMixture(
+                    mixing_probs=field("mixing_probs"),
+                    concentration1=field("concentration1"),
+                    concentration0=field("concentration0"),
+                ),
             ),
             theta=jnp.asarray([pair["theta"] for pair in record["pairs"]], dtype=float),
             intercept=field("intercept"),

@@ -39,6 +39,7 @@ def fit(
     max_rounds: int = 3,
     structure: Structure = "chain",
     copula: str | Sequence[str] = "gumbel",
+    margin: str = "beta",
     upstream: bool = True,
     monotone: bool = False,
     priors: Priors | None = None,
@@ -72,6 +73,9 @@ def fit(
         Family of the pairs (neighbours of a chain; every pair of a modular fit, (0, 1), (0, 2), ...): one
         name for all of them, or one a pair, from `cascade_bayes.copulas.FAMILIES`; ``"auto"`` picks for each
         pair the family with the highest leave-one-out log score (`cascade_bayes.inference.select`).
+    margin
+        Family of the continuous parts of the confidences' margins: ``"beta"`` or ``"logit_normal"``
+        (`cascade_bayes.model.margins`).
     upstream
         Let the previous model's confidence enter a model's log odds of being right.
     monotone
@@ -130,10 +134,12 @@ def fit(
     obs = observations(data, layout)
 
     began = time.perf_counter()
-    spec = ModelSpec(layout, (), priors, upstream=upstream, monotone=monotone, structure=structure)
+    spec = ModelSpec(
+        layout, (), priors, upstream=upstream, monotone=monotone, margin=margin, structure=structure
+    )
     selection = None
     if copula == "auto":
-        selection = choose_copulas(obs, layout, priors, pairs=spec.pairs)
+        selection = choose_copulas(obs, layout, priors, pairs=spec.pairs, margin=margin)
         copula = selection.names
     spec = replace(spec, copulas=get_copulas(copula, len(spec.pairs)))
     options = NutsOptions(num_chains, num_warmup, num_samples, max_rounds, target_accept_prob, progress)

@@ -20,13 +20,14 @@ from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.convergence import Convergence, assess
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites
+from cascade_bayes.model.margins import get_margin
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import Cascade
 from cascade_bayes.transforms import ConfidenceMap
 
 SCHEMA = "cascade_bayes.posterior"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 class SubCascade(NamedTuple):
@@ -161,7 +162,7 @@ class Posterior:
     def _dims(self) -> dict[str, list[str]]:
         known = {
             "mixing_logratio": ["model", "contrast"],
-            "concentration": ["model", "component"],
+            get_margin(self.spec.margin).site: ["model", "component"],
             "atom_logit": ["atom"],
             "tau": ["pair"],
             "intercept": ["model"],
@@ -256,6 +257,7 @@ class Posterior:
             "upstream": self.spec.upstream,
             "monotone": self.spec.monotone,
             "structure": self.spec.structure,
+            "margin": self.spec.margin,
             "provenance": dict(self.provenance),
             "data_summary": self.data.summary(),
             "cost_unit": "US dollars per call",
@@ -348,6 +350,7 @@ class Posterior:
                 monotone=bool(record["monotone"]),
                 structure=record["structure"],
                 centres=constants.get("upstream_centre"),
+                margin=record["margin"],
             ),
             provenance=record["provenance"],
         )

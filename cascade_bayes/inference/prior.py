@@ -14,7 +14,6 @@ from numpyro import handlers
 from scipy.special import expit
 
 from cascade_bayes.copulas import get_copulas
-from cascade_bayes.distributions import beta_mixture
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites
 from cascade_bayes.model.correctness import correctness_logit
@@ -76,13 +75,9 @@ class PriorDraws:
     def densities(self, scores: np.ndarray) -> np.ndarray:
         """Return densities of the continuous part at standardised scores, shape as for `curves`."""
         z = jnp.asarray(np.log(scores) - np.log1p(-scores))
-        m = self.params.margins
-        log_density = beta_mixture.log_density(
-            jnp.broadcast_to(z, (*m.mixing_probs.shape[:2], z.size)),
-            m.mixing_probs[:, :, None],
-            m.concentration1[:, :, None],
-            m.concentration0[:, :, None],
-        )
+        part = jax.tree.map(lambda field: field[:, :, None], self.params.margins.continuous)
+        shape = (self.num_draws, len(self.models), z.size)
+        log_density = part.log_density(jnp.broadcast_to(z, shape))
         return np.asarray(jnp.exp(log_density)) / (scores * (1 - scores))
 
     def accuracies(self, seed: int = 0) -> np.ndarray:
@@ -131,6 +126,7 @@ def sample_prior(
     *,
     models: Sequence[str] = ("a", "b", "c"),
     copula: str | Sequence[str] = "gumbel",
+    margin: str = "beta",
     num_draws: int = 400,
     seed: int = 0,
 ) -> PriorDraws:
@@ -144,6 +140,8 @@ def sample_prior(
         Names in cascade order.
     copula
         Family of neighbouring pairs, one name or one a pair.
+    margin
+        Family of the margins' continuous parts.
     num_draws
         How many cascades.
     seed
@@ -152,7 +150,7 @@ def sample_prior(
     Raises
     ------
     InputError
-        If there is no model or no draw, or a copula is not known.
+        If there is no model or no draw, or a copula or a family of margins is not known.
 
     Examples
     --------
@@ -168,7 +166,7 @@ def sample_prior(
     count = len(models)
     certain = np.full((count, 1), np.inf)
     layout = AtomLayout(certain, np.ones((count, 1)), np.ones(count, dtype=bool))
-    spec = ModelSpec(layout, get_copulas(copula, count - 1), priors or Priors())
+    spec = ModelSpec(layout, get_copulas(copula, count - 1), priors or Priors(), margin=margin)
 
     def one(key: jax.Array) -> CascadeParams:
         with handlers.seed(rng_seed=key):

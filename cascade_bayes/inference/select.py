@@ -82,7 +82,9 @@ def choose_copulas(
     layout: AtomLayout,
     priors: Priors,
     families: Sequence[str] = tuple(FAMILIES),
+    *,
     pairs: Sequence[tuple[int, int]] | None = None,
+    margin: str = "beta",
 ) -> CopulaSelection:
     """Score families for every pair, and choose the best for each.
 
@@ -98,10 +100,12 @@ def choose_copulas(
         Names of the candidates.
     pairs
         Positions of the two models of each pair; the neighbours if None.
+    margin
+        Family of the margins' continuous parts.
     """
     pairs = tuple(itertools.pairwise(range(obs.z.shape[0]))) if pairs is None else tuple(pairs)
     num_pairs = len(pairs)
-    points = _points_at_mode(obs, layout, priors)
+    points = _points_at_mode(obs, layout, priors, margin)
     kinds = layout.kinds
     pointwise: dict[str, np.ndarray] = {}
     both = [np.asarray(obs.observed[a] & obs.observed[b]) for a, b in pairs]
@@ -124,10 +128,10 @@ def choose_copulas(
     return CopulaSelection(pairs, chosen, totals, errors)
 
 
-def _points_at_mode(obs: Observations, layout: AtomLayout, priors: Priors) -> MarginPoint:
+def _points_at_mode(obs: Observations, layout: AtomLayout, priors: Priors, margin: str) -> MarginPoint:
     """``F`` of every confidence at the mode of the model without dependence."""
     independence = get_copulas("independence", obs.z.shape[0] - 1)
-    spec = ModelSpec(layout, independence, priors)
+    spec = ModelSpec(layout, independence, priors, margin=margin)
     start, constrain = unconstrained(spec)
     mode, _ = find_mode(lambda z: potential_energy(cascade_model, (obs, spec), {}, z), start)
     unravel = ravel_pytree(start)[1]

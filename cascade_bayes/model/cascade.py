@@ -5,6 +5,7 @@ site                   prior                                                 sha
 =====================  ====================================================  =================
 ``mixing_logratio``    Normal: isometric log ratios of mixing probabilities  (model, component - 1)
 ``concentration``      LogNormal: concentration1 + concentration0            (model, component)
+``normal_scale``       LogNormal: in its place if margins are logit-normal   (model, component)
 ``atom_logit``         Normal: log odds of an atom against the continuum     (atom,)
 ``tau``                scaled Beta: Kendall's tau of neighbours              (pair,)
 ``intercept``          Normal random walk along the cascade                  (model,)
@@ -36,6 +37,7 @@ from numpyro.distributions.transforms import AffineTransform
 from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.distributions.mixed import MarginParams
 from cascade_bayes.model.likelihood import log_likelihood
+from cascade_bayes.model.margins import get_margin
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
@@ -72,6 +74,13 @@ class ModelSpec:
         Modular only: intercept and slope of the least-squares line of ``x_i`` on ``x_j`` of each pair (i, j),
         ``(num_pairs, 2)``. The upstream effect is that of what ``x_i`` says beyond ``x_j``, so that the
         calibration of model j on its own stays what it was. It uses no label.
+    margin
+        Family of the margins' continuous parts, from `cascade_bayes.model.margins.MARGINS`.
+
+    Raises
+    ------
+    InputError
+        If there is no such family of margins.
     """
 
     layout: AtomLayout
@@ -79,8 +88,12 @@ class ModelSpec:
     priors: Priors
     upstream: bool = True
     monotone: bool = False
+    margin: str = "beta"
     structure: Structure = "chain"
     centres: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        get_margin(self.margin)
 
     @property
     def pairs(self) -> tuple[tuple[int, int], ...]:
@@ -117,11 +130,8 @@ def sample_sites(spec: ModelSpec) -> dict[str, jax.Array]:
         sites[name] = numpyro.sample(name, prior.expand(batch).to_event(len(batch)))
 
     site("mixing_logratio", dist.Normal(0.0, priors.mixing_scale), (k, num_components - 1))
-    site(
-        "concentration",
-        dist.LogNormal(jnp.log(priors.concentration), priors.concentration_scale),
-        (k, num_components),
-    )
+    margin = get_margin(spec.margin)
+    site(margin.site, margin.prior(priors), (k, num_components))
     if any(family.has_theta for family in spec.copulas):
         sites["tau"] = numpyro.sample("tau", tau_prior(spec.copulas, priors))
     sites["intercept"] = numpyro.sample("intercept", _random_walk(k, priors))
@@ -179,10 +189,8 @@ def params_from_sites(
         For the structure ``"modular"``, positions of the models of the cascade, ascending; all if None. A
         chain has the parameters of all its models.
     """
-    layout = spec.layout
+    layout, margin = spec.layout, get_margin(spec.margin)
     intercept = jnp.asarray(sites["intercept"])
-    concentration = sites["concentration"]
-    mean = component_means(concentration.shape[-1])
     locs = jnp.asarray(layout.locs, dtype=intercept.dtype)
     if len(layout.model_index):
         # softmax over (continuous part with log odds 0, atoms); empty slots have none.
@@ -196,9 +204,7 @@ def params_from_sites(
     margins = MarginParams(
         atom_locs=locs,
         atom_probs=atom_probs,
-        mixing_probs=simplex_from_logratios(sites["mixing_logratio"]),
-        concentration1=concentration * mean,
-        concentration0=concentration * (1.0 - mean),
+        continuous=margin.part(simplex_from_logratios(sites["mixing_logratio"]), sites[margin.site]),
     )
     members = tuple(range(spec.num_models)) if members is None else tuple(members)
     at = jnp.asarray(members)
@@ -224,11 +230,6 @@ def params_from_sites(
         upstream=jnp.stack(upstream),
         atom_effect=atom_effect[at],
     )
-
-
-def component_means(num_components: int) -> jax.Array:
-    """Means of a margin's beta components: the middles of equal parts of (0, 1)."""
-    return (jnp.arange(num_components) + 0.5) / num_components
 
 
 def simplex_from_logratios(logratio: jax.Array) -> jax.Array:

@@ -4,8 +4,7 @@ r"""The parameters of one cascade as one record, and where its atoms lie.
 symbol               code                                     shape
 ===================  =======================================  =======================
 :math:`w_{i,a}`      ``margins.atom_probs``                   (num_models, num_atoms)
-:math:`\pi_{i,j}`    ``margins.mixing_probs``                 (num_models, num_components)
-:math:`\alpha,\beta` ``margins.concentration1`` and ``0``     (num_models, num_components)
+:math:`F_c`          ``margins.continuous``, each field       (num_models, num_components)
 :math:`\theta_i`     ``theta``, copula of models i and i + 1  (num_models - 1,)
 :math:`a_i, b_i`     ``intercept``, ``slope``                 (num_models,)
 :math:`c_i`          ``upstream``, 0 for the first model      (num_models,)
@@ -64,7 +63,7 @@ class CascadeParams(NamedTuple):
 
     def margin(self, i: int) -> MarginParams:
         """Return the margin of model ``i``, for parameters without a draw axis."""
-        return MarginParams(*(field[i] for field in self.margins))
+        return jax.tree.map(lambda field: field[i], self.margins)
 
 
 class AtomLayout(NamedTuple):

@@ -25,11 +25,11 @@ class Priors:
     Attributes
     ----------
     num_components
-        Beta components of each margin, 1 to 16. Their means are fixed at the middles of as many
-        equal parts of (0, 1), where standardised scores lie evenly; weights and concentrations are
-        free. Components with free means can tell one table in several ways (a narrow bulk on a
-        broad ground, two bulks side by side), and a posterior with several modes is one whose
-        chains do not meet. Static: it shapes the compiled program.
+        Components of each margin, 1 to 16. They sit at the middles of as many equal parts of (0, 1),
+        where standardised scores lie evenly; weights and spreads are free. Components at free places
+        can tell one table in several ways (a narrow bulk on a broad ground, two bulks side by side),
+        and a posterior with several modes is one whose chains do not meet. Static: it shapes the
+        compiled program.
     mixing_scale
         Scale of the normal prior of the isometric log ratios of the mixing probabilities. 1.2 lets
         a component hold 1 % to 85 %. Normal tails, unlike a Dirichlet's, keep a component that
@@ -37,6 +37,11 @@ class Priors:
     concentration, concentration_scale
         Log-normal prior (median, log-scale) of ``concentration1 + concentration0`` of a component.
         Four components of concentration 8 with equal weights make a margin close to uniform.
+    normal_scale, normal_log_scale
+        Log-normal prior (median, log-scale) of the standard deviation of a normal component of the
+        logit, in units of ``1 / sqrt(m (1 - m))`` for the component at the score m. With 0.5 four
+        components of equal weights are as close to uniform as the betas are (0.013 nats, of all such
+        margins the closest); it is the log-scale of a concentration's width, taken twice as wide.
     atom_logit_loc, atom_logit_scale
         Normal prior of the log odds of an atom against the continuous part. Seen atoms hold from
         under 1 % to 76 % of the queries.
@@ -79,6 +84,8 @@ class Priors:
     mixing_scale: float = 1.2
     concentration: float = 8.0
     concentration_scale: float = 0.35
+    normal_scale: float = 0.5
+    normal_log_scale: float = 0.35
     atom_logit_loc: float = -1.0
     atom_logit_scale: float = 1.5
     tau_concentration1: float = 1.5
@@ -122,6 +129,7 @@ class Priors:
         """
         return cls(
             concentration_scale=0.7,
+            normal_log_scale=0.7,
             atom_logit_scale=2.5,
             tau_concentration1=1.0,
             tau_concentration0=1.0,
