@@ -77,7 +77,7 @@ def shortened(source):
         for target in statement.targets
     }
     lines = [f"{name} = {value}" for name, value in SHORT.items() if name in names]
-    assert {"NUM_WARMUP", "NUM_SAMPLES"} <= names, "the parameters cell does not set the length of the fit"
+    assert lines, "the parameters cell sets nothing that makes the run long"
     return "\n".join([source, *lines])
 
 

@@ -31,41 +31,39 @@ def unconstrained(spec: ModelSpec) -> tuple[dict[str, jax.Array], Callable[[Any]
     return start, lambda z: {k: transforms[k](v) for k, v in z.items()}
 
 
-def find_mode(potential: Callable[[Any], jax.Array], start: Any) -> tuple[np.ndarray, Any]:
-    """Return the minimum of ``potential`` by L-BFGS-B (SciPy), and its compiled value and gradient.
+Objective = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
+"""Flat unconstrained parameters ``(dim,)`` -> negative log density and its gradient."""
+
+
+def flat_objective(potential: Callable[[Any], jax.Array], start: Any) -> tuple[jax.Array, Objective]:
+    """Return ``start`` as a flat array, and the compiled objective of a potential of such pytrees."""
+    flat, unravel = ravel_pytree(start)
+    return flat, jax.jit(jax.value_and_grad(lambda x: potential(unravel(x))))
+
+
+def find_mode(objective: Objective, start: jax.Array) -> np.ndarray:
+    """Return the minimum of an objective by L-BFGS-B (SciPy), ``(dim,)``.
 
     Parameters
     ----------
-    potential
-        Negative log density of a pytree of unconstrained values.
+    objective
+        Negative log density and its gradient.
     start
-        Where to begin.
-
-    Returns
-    -------
-    tuple
-        Mode ``(dim,)`` in the order of ``ravel_pytree(start)``, and ``x -> (value, gradient)`` in NumPy.
+        Where to begin, ``(dim,)``.
     """
     from scipy.optimize import minimize
 
-    flat, unravel = ravel_pytree(start)
-    value_and_grad = jax.jit(jax.value_and_grad(lambda x: potential(unravel(x))))
-
-    def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-        value, grad = value_and_grad(jnp.asarray(x, dtype=flat.dtype))
+    def evaluate(x: np.ndarray) -> tuple[float, np.ndarray]:
+        value, grad = objective(jnp.asarray(x, dtype=start.dtype))
         return float(value), np.asarray(grad, dtype=float)
 
     found = minimize(
-        objective,
-        np.asarray(flat, dtype=float),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": 500},
+        evaluate, np.asarray(start, dtype=float), jac=True, method="L-BFGS-B", options={"maxiter": 500}
     )
-    return found.x, objective
+    return np.asarray(found.x, dtype=start.dtype)
 
 
-def laplace(potential: Callable[[Any], jax.Array], start: Any) -> tuple[np.ndarray, np.ndarray]:
+def laplace(objective: Objective, start: jax.Array) -> tuple[np.ndarray, np.ndarray]:
     """Return the mode and the covariance of the normal that matches the curvature there.
 
     The Hessian is the central difference of the gradient, which needs no other compiled program than the
@@ -74,24 +72,27 @@ def laplace(potential: Callable[[Any], jax.Array], start: Any) -> tuple[np.ndarr
 
     Parameters
     ----------
-    potential
-        Negative log density of a pytree of unconstrained values.
+    objective
+        Negative log density and its gradient.
     start
-        Where to begin.
+        Where to begin, ``(dim,)``.
 
     Returns
     -------
     tuple of np.ndarray
-        Mode ``(dim,)`` and covariance ``(dim, dim)``, in the order of ``ravel_pytree(start)``.
+        Mode ``(dim,)`` and covariance ``(dim, dim)``.
     """
-    dtype = ravel_pytree(start)[0].dtype
-    mode, objective = find_mode(potential, start)
-    step = float(np.finfo(dtype).eps) ** (1 / 3)
+    mode = find_mode(objective, start)
+    step = float(np.finfo(mode.dtype).eps) ** (1 / 3)
+
+    def gradient(x: np.ndarray) -> np.ndarray:
+        return np.asarray(objective(jnp.asarray(x, dtype=mode.dtype))[1], dtype=float)
+
     columns = [
-        (objective(mode + step * unit)[1] - objective(mode - step * unit)[1]) / (2 * step)
+        (gradient(mode + step * unit) - gradient(mode - step * unit)) / (2 * step)
         for unit in np.eye(mode.size)
     ]
     hessian = np.asarray(columns)
     eigenvalues, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
     covariance = (vectors / np.maximum(eigenvalues, 0.1)) @ vectors.T
-    return mode.astype(dtype), covariance.astype(dtype)
+    return mode, covariance.astype(mode.dtype)

@@ -27,7 +27,7 @@ from numpyro.infer import MCMC, NUTS
 from numpyro.infer.util import potential_energy
 
 from cascade_bayes.inference.convergence import assess
-from cascade_bayes.inference.laplace import laplace, unconstrained
+from cascade_bayes.inference.laplace import flat_objective, laplace, unconstrained
 from cascade_bayes.model.cascade import ModelSpec, cascade_model
 from cascade_bayes.model.observations import Observations
 
@@ -77,7 +77,8 @@ def sample_nuts(
     def potential(z: Any) -> jax.Array:
         return potential_energy(cascade_model, (obs, spec), {}, z)
 
-    mode, covariance = laplace(potential, start)
+    flat, objective = flat_objective(potential, start)
+    mode, covariance = laplace(objective, flat)
     eigenvalues, vectors = np.linalg.eigh(covariance)
     unravel = ravel_pytree(start)[1]
     centre, scale = jnp.asarray(mode), jnp.asarray(vectors * np.sqrt(eigenvalues))

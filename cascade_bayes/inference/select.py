@@ -29,7 +29,7 @@ from numpyro.infer.util import potential_energy
 
 from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, get_copulas, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
-from cascade_bayes.inference.laplace import find_mode, unconstrained
+from cascade_bayes.inference.laplace import find_mode, flat_objective, unconstrained
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites, tau_prior
 from cascade_bayes.model.likelihood import row_of
 from cascade_bayes.model.observations import Observations
@@ -133,9 +133,9 @@ def _points_at_mode(obs: Observations, layout: AtomLayout, priors: Priors, margi
     independence = get_copulas("independence", obs.z.shape[0] - 1)
     spec = ModelSpec(layout, independence, priors, margin=margin)
     start, constrain = unconstrained(spec)
-    mode, _ = find_mode(lambda z: potential_energy(cascade_model, (obs, spec), {}, z), start)
-    unravel = ravel_pytree(start)[1]
-    params = params_from_sites(constrain(unravel(jnp.asarray(mode))), spec)
+    flat, objective = flat_objective(lambda z: potential_energy(cascade_model, (obs, spec), {}, z), start)
+    mode = ravel_pytree(start)[1](jnp.asarray(find_mode(objective, flat)))
+    params = params_from_sites(constrain(mode), spec)
     margins = jax.tree.map(lambda field: field[:, None, :], params.margins)
     return jax.jit(mixed.point)(obs.z, margins)
 
