@@ -7,6 +7,7 @@ With ``--json`` standard output holds one JSON object and nothing else; all talk
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -72,11 +73,19 @@ def fit(
         typer.Option(help="Policy under which a running cascade wrote the table; checked against its rows."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
+    structure: Annotated[
+        str,
+        typer.Option(
+            help="chain: one Markov chain of all models, sampled together; modular: margins first, then "
+            "every pair of models given them.",
+            metavar="chain|modular",
+        ),
+    ] = "chain",
     copula: Annotated[
         str,
         typer.Option(
-            help="Copula family of neighbouring models; commas separate one a pair; auto picks by "
-            "leave-one-out log score.",
+            help="Copula family of neighbouring models (modular: of all pairs); commas separate one a pair; "
+            "auto picks by leave-one-out log score.",
             metavar="NAME|A,B,...|auto",
         ),
     ] = "gumbel",
@@ -120,8 +129,9 @@ def fit(
     )
     get_margin(margin)
     families = (_split(copula) or []) if "," in copula else copula
+    num_pairs = data.num_models - 1 if structure == "chain" else math.comb(data.num_models, 2)
     if families != "auto":
-        get_copulas(families, data.num_models - 1)
+        get_copulas(families, num_pairs)
     with warnings.catch_warnings():  # `fit` gives the warnings
         warnings.simplefilter("ignore", DataWarning)
         check_fittable(data)
@@ -134,6 +144,7 @@ def fit(
         seed=seed,
         copula=families,
         margin=margin,
+        structure=structure,  # type: ignore[arg-type]  # checked there
         upstream=upstream,
         monotone=monotone,
         num_chains=chains,

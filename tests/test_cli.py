@@ -99,17 +99,25 @@ def test_module_and_script_are_one_program() -> None:
 def test_fit_too_short_to_converge_exits_3_and_keeps_the_fit(run: Run, table: Path, tmp_path: Path) -> None:
     saved = tmp_path / "p.nc"
     sizes = ("--chains", 2, "--num-warmup", 10, "--num-samples", 10)
-    families = ("--copula", "independence, independence")
+    families = ("--structure", "modular", "--no-upstream", "--copula", "independence,independence, frank")
     shown = run("fit", table, "--seed", 0, "-o", saved, *sizes, *families, "--json")
     assert shown.code == 3
     record = shown.json()
-    assert record["copulas"] == ["independence", "independence"]
+    assert record["copulas"] == ["independence", "independence", "frank"]
     assert record["converged"] is False
     assert record["num_draws"] == 60  # three rounds of ten draws of two chains
     assert record["data"]["num_queries"] == 120
     assert record["output"] == str(saved)
     assert "did not converge" in shown.err
     assert Posterior.load(saved).digest() == record["fit_digest"]
+
+
+def test_log_that_contradicts_its_policy_exits_2(run: Run, table: Path, files: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "p.nc"
+    shown = run("fit", table, "--logged-policy", files / "policy.json", "-o", saved)
+    assert shown.code == 2
+    assert "the log contradicts logged_policy: query" in " ".join(shown.err.split())
+    assert not saved.exists()
 
 
 class TestTune:

@@ -97,6 +97,7 @@ def test_stored_outputs(path):
         assert not [start for start in PRIVATE if start in text]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("jupyter")
 def test_code_runs(path, tmp_path):
     import nbformat
