@@ -102,7 +102,6 @@ def test_neighbours_agree_as_the_copula_says(tables, truth, part):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_remaking_gives_the_committed_files(tmp_path):
     write_example(tmp_path)
     for path in PATHS.values():
