@@ -100,10 +100,12 @@ def test_fit_too_short_to_converge_exits_3_and_keeps_the_fit(run: Run, table: Pa
     saved = tmp_path / "p.nc"
     sizes = ("--chains", 2, "--num-warmup", 10, "--num-samples", 10)
     families = ("--structure", "modular", "--no-upstream", "--copula", "independence,independence, frank")
+    families += ("--margin", "logit_normal")
     shown = run("fit", table, "--seed", 0, "-o", saved, *sizes, *families, "--json")
     assert shown.code == 3
     record = shown.json()
     assert record["copulas"] == ["independence", "independence", "frank"]
+    assert record["margin"] == Posterior.load(saved).spec.margin == "logit_normal"
     assert record["converged"] is False
     assert record["num_draws"] == 60  # three rounds of ten draws of two chains
     assert record["data"]["num_queries"] == 120
@@ -313,6 +315,12 @@ def test_output_that_cannot_be_written_is_refused_at_once(run: Run, table: Path,
         shown = run("fit", table, "-o", output)
         assert shown.code == 2
         assert clue in shown.err
+
+
+def test_unknown_margin_is_refused(run: Run, table: Path, tmp_path: Path) -> None:
+    shown = run("fit", table, "-o", tmp_path / "p.nc", "--margin", "gamma")
+    assert shown.code == 2
+    assert "margin must be one of beta, logit_normal; got 'gamma'." in shown.err
 
 
 def test_evaluate_without_labels(run: Run, files: Path, small_frame: pd.DataFrame, tmp_path: Path) -> None:

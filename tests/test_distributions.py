@@ -276,65 +276,80 @@ def test_quantile_of_point_inverts_far_out(family: str, z: float) -> None:
     assert float(quantile_of_point(at, params)) == pytest.approx(z, rel=1e-9, abs=1e-9)
 
 
+def finite_quantile(q: Array, params: MarginParams) -> Array:
+    found = mixed.quantile(q, params)
+    return jnp.sum(jnp.where(jnp.isfinite(found), found, 0.0))
+
+
+quantile_slope = jax.jit(jax.grad(finite_quantile, argnums=(0, 1)))
+
+
 @all_margins
 def test_quantile_at_the_ends_and_outside(name: str) -> None:
     q = jnp.array([0.0, 1.0, -0.1, 1.1, NAN])
     np.testing.assert_array_equal(quantile(q, margin(name)), [-INF, INF, NAN, NAN, NAN])
-    np.testing.assert_array_equal(jax.grad(lambda q: jnp.sum(quantile(q, margin(name))))(q), 0.0)
-
-
-@all_margins
-def test_slopes_of_the_quantile_equal_differences(name: str) -> None:
-    """In the probability, the atoms' probabilities, the weights and the components, both modes."""
-    params = margin(name)
-    at = jnp.array([-30.0, -3.0, -0.4, 0.6, 4.0, 30.0])
-    numbers = (jnp.log(params.continuous.mixing_probs), *params.continuous[1:])
-
-    def z(at: Array, atom_probs: Array, numbers: tuple[Array, ...]) -> Array:
-        part = type(params.continuous)(jax.nn.softmax(numbers[0]), *numbers[1:])
-        moved = params._replace(atom_probs=atom_probs, continuous=part)
-        found = mixed.quantile_of_point(unit_point_from_logit(at), moved)
-        return jnp.where(jnp.isfinite(found), found, 0.0)
-
-    args = (at, params.atom_probs, numbers)
-    check_grads(jax.jit(z), args, order=1, modes=("fwd", "rev"), eps=1e-5, rtol=2e-6, atol=1e-6)
-
-
-@all_families
-def test_second_slope_of_the_quantile(family: str) -> None:
-    """dz/dq = 1/f(z), hence d2z/dq2 = -f'(z)/f(z)**3."""
-    params = margin(f"{family}-none")
-    q = jnp.array(0.3)
-    z = quantile(q, params)
-    density = lambda z: jnp.exp(mixed.log_density(z, params))  # noqa: E731
-    wanted = -jax.grad(density)(z) / density(z) ** 3
-    found = jax.grad(jax.grad(lambda q: mixed.quantile(q, params)))(q)
-    assert float(found) == pytest.approx(float(wanted), rel=1e-9)
+    for leaf in jax.tree.leaves(quantile_slope(q, margin(name))):
+        np.testing.assert_array_equal(leaf, 0.0)
 
 
 @margins_of("bottom", "top", "interior", "all")
 def test_quantile_stands_still_at_an_atom(name: str) -> None:
     params = margin(name)
     at = point(params.atom_locs, params)
-    real = ~np.isnan(np.asarray(params.atom_locs))
-    middle = 0.5 * (at.lower.value + at.upper.value)[real]
-
-    def z(q: Array, params: MarginParams) -> Array:
-        found = mixed.quantile(q, params)
-        return jnp.sum(jnp.where(jnp.isfinite(found), found, 0.0))
-
-    np.testing.assert_array_equal(quantile(middle, params), params.atom_locs[real])
-    for leaf in jax.tree.leaves(jax.grad(z, argnums=(0, 1))(middle, params)):
+    middle = jnp.where(at.is_atom, 0.5 * (at.lower.value + at.upper.value), 0.0)
+    np.testing.assert_array_equal(quantile(middle, params), jnp.where(at.is_atom, params.atom_locs, -INF))
+    for leaf in jax.tree.leaves(quantile_slope(jnp.pad(middle, (0, 1)), params)):
         np.testing.assert_array_equal(leaf, 0.0)
 
 
-@margins_of("none", "interior", "all")
+@jax.jit
+def free_quantile(at: Array, atom_probs: Array, part: Any, atom_locs: Array) -> Array:
+    """Quantile at probabilities given by their logits; weights by their logs, so that they add to 1."""
+    part = part._replace(mixing_probs=jax.nn.softmax(part.mixing_probs))
+    found = mixed.quantile_of_point(unit_point_from_logit(at), MarginParams(atom_locs, atom_probs, part))
+    return jnp.where(jnp.isfinite(found), found, 0.0)
+
+
+@all_margins
+def test_slopes_of_the_quantile_equal_differences(name: str) -> None:
+    """In the probability, the atoms' probabilities, the weights and the components, both modes."""
+    locs, probs, part = margin(name)
+    part = part._replace(mixing_probs=jnp.log(part.mixing_probs))
+    at = jnp.array([-30.0, -3.0, -0.4, 0.6, 4.0, 30.0])
+    check_grads(
+        lambda *args: free_quantile(*args, locs),
+        (at, probs, part),
+        order=1,
+        modes=("fwd", "rev"),
+        eps=1e-5,
+        rtol=2e-6,
+        atol=1e-6,
+    )
+
+
+@all_families
+def test_second_slope_of_the_quantile(family: str) -> None:
+    """dz/dq = 1/f(z), hence d2z/dq2 = -f'(z)/f(z)**3."""
+    params = margin(f"{family}-none")
+
+    @jax.jit
+    def both(q: Array) -> tuple[Array, Array]:
+        z = mixed.quantile(q, params)
+        density, slope = jax.value_and_grad(lambda z: jnp.exp(mixed.log_density(z, params)))(z)
+        second = jax.grad(jax.grad(lambda q: mixed.quantile(q, params)))(q)
+        return second, -slope / density**3
+
+    found, wanted = both(jnp.array(0.3))
+    assert float(found) == pytest.approx(float(wanted), rel=1e-9)
+
+
+@margins_of("all")
 def test_single_precision_is_finite_and_close(name: str) -> None:
     double = margin(name)
     single = jax.tree.map(lambda x: x.astype(jnp.float32), double)
     z = jnp.array([-INF, -700.0, -30.0, -3.0, 0.25, 1.5, 30.0, 700.0, INF])
-    got = values(single, z.astype(jnp.float32))
-    wanted = values(double, z)
+    got = jax.jit(values)(single, z.astype(jnp.float32))
+    wanted = jax.jit(values)(double, z)
     for one, other in zip(got, wanted, strict=True):
         assert one.dtype == jnp.float32
         np.testing.assert_allclose(one, other, rtol=3e-5, atol=3e-6)

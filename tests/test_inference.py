@@ -15,6 +15,7 @@ import pytest
 
 import cascade_bayes.inference.fit as fit_module
 from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference import _arviz
 from cascade_bayes.inference.fit import fit
@@ -311,6 +312,36 @@ def test_priors_are_overridden_in_one_place(small_data: CascadeData) -> None:
     assert post.samples["concentration"].shape[-1] == 2
     assert "tau" not in post.samples
     assert find_atoms(small_data).counts.tolist() == post.spec.layout.counts.tolist()
+
+
+def test_logit_normal_margins_are_fitted_kept_and_cut_into_cells(
+    small_data: CascadeData, tmp_path: Path
+) -> None:
+    post = fit(
+        small_data,
+        seed=0,
+        num_chains=1,
+        num_warmup=5,
+        num_samples=4,
+        max_rounds=1,
+        copula="independence",
+        margin="logit_normal",
+        progress=False,
+    )
+    assert post.samples["normal_scale"].shape == (1, 4, 3, 4)
+    assert "concentration" not in post.samples
+    post.save(tmp_path / "p.nc")
+    back = Posterior.load(tmp_path / "p.nc")
+    assert back.spec.margin == "logit_normal"
+    for one, other in zip(jax.tree.leaves(back.params()), jax.tree.leaves(post.params()), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert "normal_scale[small-3b, 3]" in list(back.summary().index)
+    grid = make_grid(back.params(), back.spec.layout, back.confidence_map)
+    edges = jnp.asarray(grid.edges[0, :, 0])  # of a model without atoms
+    part = jax.tree.map(lambda field: field[:, 0, None], back.params().margins.continuous)
+    levels = jnp.mean(part.cdf(jnp.tile(edges, (4, 1))).value, axis=0)
+    assert 0 < levels[1] < 0.002
+    assert float(jnp.max(jnp.diff(levels))) < 0.03
 
 
 def test_more_components_than_confidences(small_data: CascadeData) -> None:

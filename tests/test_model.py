@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -22,6 +23,7 @@ from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites, simplex_from_logratios
 from cascade_bayes.model.likelihood import log_likelihood
+from cascade_bayes.model.margins import MARGINS
 from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
 from cascade_bayes.model.priors import Priors
@@ -224,13 +226,49 @@ def test_params_from_sites() -> None:
     assert many.margins.atom_locs.shape == (2, 3, 2)
 
 
-def test_gradients_of_the_likelihood() -> None:
+def normal_sites() -> dict[str, Array]:
+    rest = {k: v for k, v in sites().items() if k != "concentration"}
+    return rest | {"normal_scale": jnp.array([[1.3, 0.8], [0.6, 1.5], [1.0, 2.0]])}
+
+
+def test_logit_normal_margins_from_sites() -> None:
+    part = params_from_sites(normal_sites(), replace(SPEC, margin="logit_normal")).margins.continuous
+    np.testing.assert_allclose(part.loc, np.tile(np.log([1 / 3, 3.0]), (3, 1)), rtol=1e-14)
+    np.testing.assert_array_equal(part.scale, normal_sites()["normal_scale"])
+    beta = params_from_sites(sites(), SPEC).margins.continuous
+    np.testing.assert_array_equal(part.mixing_probs, beta.mixing_probs)
+
+
+@pytest.mark.parametrize("margin", list(MARGINS))
+def test_priors_of_margins_centre_on_the_uniform_score(margin: str) -> None:
+    """At the median of every site the score's density stays close to 1 over its middle 90 %."""
+    family = MARGINS[margin]
+    spread = jnp.broadcast_to(family.prior(Priors()).icdf(0.5), (4,))
+    part = family.part(simplex_from_logratios(jnp.zeros(3)), spread)
+    z = jnp.linspace(-20.0, 20.0, 4001)
+    logistic = -jax.nn.softplus(z) - jax.nn.softplus(-z)
+    log_ratio = part.log_density(z) - logistic
+    divergence = 0.01 * float(-jnp.sum(jnp.exp(logistic) * log_ratio))
+    assert 0 < divergence < 0.02
+    assert float(jnp.abs(log_ratio[jnp.abs(z) < np.log(19.0)]).max()) < 0.3
+
+
+def test_unknown_margin() -> None:
+    with pytest.raises(InputError, match="margin must be one of beta, logit_normal; got 'gamma'"):
+        replace(SPEC, margin="gamma")
+
+
+@pytest.mark.parametrize("margin", list(MARGINS))
+def test_gradients_of_the_likelihood(margin: str) -> None:
+    spec = replace(SPEC, margin=margin)
+
     @jax.jit
     def total(sites: dict[str, Array]) -> Array:
-        params = params_from_sites(sites, SPEC)
+        params = params_from_sites(sites, spec)
         return jnp.sum(log_likelihood(params, OBS, GUMBEL, KINDS))
 
-    check_grads(total, (sites(),), order=1, modes=("fwd", "rev"), rtol=1e-5, eps=1e-5)
+    at = sites() if margin == "beta" else normal_sites()
+    check_grads(total, (at,), order=1, modes=("fwd", "rev"), rtol=1e-5, eps=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from cascade_bayes.plots import plot_prior
     ("values", "message"),
     [
         ({"slope_scale": 0.0}, "slope_scale of the priors must be positive; got 0.0"),
+        ({"normal_scale": 0.0}, "normal_scale of the priors must be positive; got 0.0"),
         ({"concentration": -1.0}, "concentration of the priors must be positive; got -1.0"),
         (
             {"tau_concentration1": float("nan")},

@@ -16,7 +16,7 @@ from cascade_bayes.special import UnitPoint, unit_point_from_logs
 
 
 class ContinuousPart(Protocol):
-    """A continuous distribution of ``z``; a NamedTuple of arrays, hence a pytree.
+    """A continuous distribution of ``z``; in each family a NamedTuple of arrays, hence a pytree.
 
     Everything is differentiable in ``z`` and in the parameters, with gradients of 0 at infinite ``z``.
     """

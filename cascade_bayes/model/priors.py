@@ -40,8 +40,7 @@ class Priors:
     normal_scale, normal_log_scale
         Log-normal prior (median, log-scale) of the standard deviation of a normal component of the
         logit, in units of ``1 / sqrt(m (1 - m))`` for the component at the score m. With 0.5 four
-        components of equal weights are as close to uniform as the betas are (0.013 nats, of all such
-        margins the closest); it is the log-scale of a concentration's width, taken twice as wide.
+        components of equal weights come within 0.013 nats of uniform, the betas within 0.018.
     atom_logit_loc, atom_logit_scale
         Normal prior of the log odds of an atom against the continuous part. Seen atoms hold from
         under 1 % to 76 % of the queries.

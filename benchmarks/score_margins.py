@@ -1,0 +1,293 @@
+"""Score margin families and numbers of components on confidences that the fit has not seen.
+
+For every ``*-train.parquet`` in the folder that the variable ``CASCADE_BAYES_DATA`` names: 5-fold held-out
+log score, in nats, of each model's confidences, under its margin alone (no dependence, no labels). Run
+``python benchmarks/score_margins.py``; with ``--priors`` other hyperparameters are scored in place of other
+numbers of components.
+
+* The confidence map and the atoms are those of the whole table, the same for every margin scored. Atoms are a
+  posteriori independent of what lies between them, so their part of the score is the same throughout, and is
+  left out: scored is the log density of a confidence given that it is not an atom.
+* A margin's posterior has 2 J - 1 dimensions for J components. It is sampled by NUTS in coordinates whitened
+  at its mode, all tables, models and folds at once; the predictive density is the mean over the draws.
+* A difference's standard error is that of a sum over queries, whose models need not be independent.
+* "by LOO" takes for each model and fold the number of components whose PSIS-LOO (Vehtari, Gelman & Gabry,
+  Statistics and Computing 27, 2017; ArviZ's ``loo``) is best on the training part of the fold.
+"""
+
+import argparse
+import os
+import platform
+import time
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from numpyro.infer import NUTS
+
+from cascade_bayes import read_table
+from cascade_bayes.distributions import ContinuousPart
+from cascade_bayes.inference import _arviz
+from cascade_bayes.model.cascade import simplex_from_logratios
+from cascade_bayes.model.margins import MARGINS, MarginFamily
+from cascade_bayes.model.params import find_atoms
+from cascade_bayes.model.priors import Priors
+
+NUM_FOLDS = 5
+NUM_COMPONENTS = (1, 2, 3, 4, 6, 8)
+DEFAULT = ("beta", 4)
+NUM_WARMUP, NUM_DRAWS = 200, 400
+NEWTON_STEPS = 30
+OTHER_PRIORS: dict[str, tuple[dict[str, float], ...]] = {
+    "beta": (
+        {"mixing_scale": 0.8},
+        {"mixing_scale": 1.8},
+        {"concentration": 5.0},
+        {"concentration": 12.0},
+        {"concentration_scale": 0.2},
+        {"concentration_scale": 0.7},
+        {"concentration_scale": 1.0},
+        {"num_components": 8, "concentration": 21.0},
+        {"num_components": 8, "concentration": 21.0, "concentration_scale": 0.7},
+    ),
+    "logit_normal": (
+        {"mixing_scale": 0.8},
+        {"mixing_scale": 1.8},
+        {"normal_scale": 0.4},
+        {"normal_scale": 0.65},
+        {"normal_log_scale": 0.2},
+        {"normal_log_scale": 0.7},
+        {"normal_log_scale": 1.0},
+        {"num_components": 8, "normal_scale": 0.37},
+        {"num_components": 8, "normal_log_scale": 0.7},
+    ),
+}
+
+
+class Confidences(NamedTuple):
+    """Every margin of every table, one row each, padded to ``num_queries`` columns.
+
+    ``fold`` is the fold in which a query is held out, -1 where it has no confidence between the atoms.
+    """
+
+    tables: list[str]
+    table_of_row: np.ndarray
+    z: np.ndarray
+    fold: np.ndarray
+
+
+def read_all() -> Confidences:
+    folder = os.environ.get("CASCADE_BAYES_DATA")
+    if not folder:
+        raise SystemExit(
+            "CASCADE_BAYES_DATA must name the folder that holds *-train.parquet; nothing scored."
+        )
+    paths = sorted(Path(folder).glob("*-train.parquet"))
+    if not paths:
+        raise SystemExit(f"no *-train.parquet in {folder}; nothing scored.")
+    rows, which = [], []
+    for t, path in enumerate(paths):
+        data = read_table(path)
+        layout = find_atoms(data)
+        z = data.logit_score()
+        fold = np.random.default_rng(0).permutation(data.num_queries) % NUM_FOLDS
+        for i in range(data.num_models):
+            between = data.observed[:, i] & np.isfinite(z[:, i]) & ~np.isin(z[:, i], layout.locs[i])
+            if between.any():
+                rows.append((np.where(between, z[:, i], 0.0), np.where(between, fold, -1)))
+                which.append(t)
+    width = max(len(z) for z, _ in rows)
+    return Confidences(
+        [path.name.removesuffix("-train.parquet") for path in paths],
+        np.asarray(which),
+        np.stack([np.pad(z, (0, width - len(z))) for z, _ in rows]),
+        np.stack([np.pad(fold, (0, width - len(fold)), constant_values=-1) for _, fold in rows]),
+    )
+
+
+def part_of(x: jax.Array, family: MarginFamily) -> ContinuousPart:
+    """Return the continuous part at unconstrained ``x``: J - 1 log ratios, J log spreads."""
+    logratio, log_spread = jnp.split(x, [x.size // 2])
+    return family.part(simplex_from_logratios(logratio), jnp.exp(log_spread))
+
+
+def potential(x: jax.Array, z: jax.Array, used: jax.Array, family: MarginFamily, priors: Priors) -> jax.Array:
+    logratio, log_spread = jnp.split(x, [x.size // 2])
+    log_prior = dist.Normal(0.0, priors.mixing_scale).log_prob(logratio).sum()
+    log_prior += (family.prior(priors).log_prob(jnp.exp(log_spread)) + log_spread).sum()
+    log_likelihood = part_of(x, family).log_density(z)
+    return -log_prior - jnp.sum(jnp.where(used, log_likelihood, 0.0))
+
+
+def mode_and_scale(energy: Any, start: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Minimise by Newton's method with curvatures kept positive; return a root of the inverse Hessian too."""
+
+    def curvature(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        values, vectors = jnp.linalg.eigh(jax.hessian(energy)(x))
+        return jnp.maximum(jnp.abs(values), 0.1), vectors
+
+    def step(_: int, x: jax.Array) -> jax.Array:
+        values, vectors = curvature(x)
+        direction = vectors @ ((vectors.T @ jax.grad(energy)(x)) / values)
+        tries = x - 0.5 ** jnp.arange(16)[:, None] * direction
+        tries = jnp.concatenate([tries, x[None]])
+        return tries[jnp.argmin(jax.vmap(energy)(tries))]
+
+    mode = jax.lax.fori_loop(0, NEWTON_STEPS, step, start)
+    values, vectors = curvature(mode)
+    return mode, vectors / jnp.sqrt(values)
+
+
+def sample(
+    key: jax.Array, z: jax.Array, used: jax.Array, family: MarginFamily, priors: Priors
+) -> tuple[jax.Array, jax.Array]:
+    """Return draws ``(NUM_DRAWS, dim)`` in whitened coordinates, and log densities of all of ``z``."""
+    medians = jnp.broadcast_to(family.prior(priors).icdf(0.5), (priors.num_components,))
+    start = jnp.concatenate([jnp.zeros(priors.num_components - 1), jnp.log(medians)])
+    mode, scale = mode_and_scale(lambda x: potential(x, z, used, family, priors), start)
+    kernel = NUTS(
+        potential_fn=lambda y: potential(mode + scale @ y, z, used, family, priors),
+        max_tree_depth=4,
+    )
+    state = kernel.init(key, NUM_WARMUP, jnp.zeros_like(mode), (), {})
+
+    def draw(state: Any, _: None) -> tuple[Any, jax.Array]:
+        state = kernel.sample(state, (), {})
+        return state, state.z
+
+    draws = jax.lax.scan(draw, state, None, length=NUM_WARMUP + NUM_DRAWS)[1][NUM_WARMUP:]
+    log_p = jax.lax.map(lambda y: part_of(mode + scale @ y, family).log_density(z), draws)
+    return draws, log_p
+
+
+class Score(NamedTuple):
+    """One column: held-out log density of each confidence, PSIS-LOO of each row and fold."""
+
+    held_out: np.ndarray
+    loo: np.ndarray
+
+
+def score(data: Confidences, family: MarginFamily, priors: Priors, *, with_loo: bool = True) -> Score:
+    began = time.perf_counter()
+    num_rows = len(data.z)
+    z = jnp.asarray(np.repeat(data.z, NUM_FOLDS, axis=0))
+    fold = np.repeat(data.fold, NUM_FOLDS, axis=0)
+    held = np.tile(np.arange(NUM_FOLDS), num_rows)[:, None]
+    used = (fold >= 0) & (fold != held)
+    keys = jax.random.split(jax.random.key(0), len(z))
+    run = jax.jit(jax.vmap(lambda key, z, used: sample(key, z, used, family, priors)))
+    draws, log_p = (np.asarray(x) for x in run(keys, z, jnp.asarray(used)))
+    top = log_p.max(axis=1)
+    predictive = top + np.log(np.mean(np.exp(log_p - top[:, None]), axis=1))
+    held_out = np.sum(np.where(fold == held, predictive, 0.0).reshape(num_rows, NUM_FOLDS, -1), axis=1)
+    loo = np.zeros(len(z))
+    high_k = 0
+    if with_loo:
+        for i in range(len(z)):
+            loo[i], bad = psis_loo(log_p[i][:, used[i]])
+            high_k += bad
+    halves = draws.reshape(len(z), 2, NUM_DRAWS // 2, -1).transpose(1, 2, 0, 3)
+    found = _arviz.rhat_and_ess({"x": halves})
+    r_hat, ess = found["r_hat"]["x"].max(), found["ess_bulk"]["x"].min()
+    print(
+        f"  {family.name}, {priors.num_components}: {time.perf_counter() - began:.0f} s; largest R-hat "
+        f"{r_hat:.3f}, smallest bulk ESS {ess:.0f} of {NUM_DRAWS}"
+        + (f", {high_k} k-hats above 0.7" if with_loo else ""),
+        flush=True,
+    )
+    return Score(held_out, loo.reshape(num_rows, NUM_FOLDS))
+
+
+def psis_loo(log_p: np.ndarray) -> tuple[float, int]:
+    """Return ArviZ's PSIS-LOO of ``log_p``, ``(num_draws, num_queries)``, and how many k-hats exceed 0.7."""
+    import arviz
+
+    halves = {"log_p": log_p.reshape(2, len(log_p) // 2, -1)}
+    tree = _arviz.make_tree(
+        {"posterior": {"x": halves["log_p"][..., 0]}, "log_likelihood": halves}, {}, {}, {}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of high k-hats, which are counted
+        found = arviz.loo(tree, pointwise=True)
+    total = found.elpd_loo if hasattr(found, "elpd_loo") else found.elpd
+    return float(total), int(np.sum(np.asarray(found.pareto_k) > 0.7))
+
+
+def sums(data: Confidences, pointwise: np.ndarray) -> list[tuple[float, float]]:
+    """Return for each table, and then all, the sum and the standard error of that sum over queries."""
+    by_query = [pointwise[data.table_of_row == t].sum(axis=0) for t in range(len(data.tables))]
+    seen = [(data.fold[data.table_of_row == t] >= 0).any(axis=0) for t in range(len(data.tables))]
+    parts = [q[s] for q, s in zip(by_query, seen, strict=True)]
+    return [(float(p.sum()), float(p.std() * np.sqrt(p.size))) for p in [*parts, np.concatenate(parts)]]
+
+
+def print_line(label: str, data: Confidences, pointwise: np.ndarray, default: np.ndarray) -> None:
+    difference = sums(data, pointwise - default)
+    cells = "".join(f"{total:+13.1f} ({se:4.1f})" for total, se in difference)
+    print(f"{label:54s}{pointwise.sum():9.1f}{cells}", flush=True)
+
+
+def print_head(data: Confidences, default: np.ndarray) -> None:
+    print("\nHeld-out log score in nats: total, then the difference from the default (standard error)")
+    print(f"{'':54s}{'total':>9s}" + "".join(f"{name:>20s}" for name in [*data.tables, "all"]))
+    label = f"default: {DEFAULT[0]}, {DEFAULT[1]}"
+    cells = "".join(f"{total:20.1f}" for total, _ in sums(data, default))
+    print(f"{label:54s}{default.sum():9.1f}{cells}")
+
+
+def print_chosen_by_loo(data: Confidences, scores: dict[tuple[str, int], Score], default: np.ndarray) -> None:
+    """Score what PSIS-LOO chooses, for each model and fold, from the training part of the fold."""
+    best = np.argmax([s.loo for s in scores.values()], axis=0)  # (row, fold)
+    chosen = np.take_along_axis(best, np.maximum(data.fold, 0), axis=1)
+    pointwise = np.take_along_axis(np.stack([s.held_out for s in scores.values()]), chosen[None], axis=0)[0]
+    families = " or ".join(dict.fromkeys(name for name, _ in scores))
+    print_line(f"{families}, by LOO", data, np.where(data.fold >= 0, pointwise, 0.0), default)
+    counts = ", ".join(f"{name} {count}: {np.sum(best == k)}" for k, (name, count) in enumerate(scores))
+    print(f"    chosen: {counts}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--priors", action="store_true", help="score other hyperparameters")
+    options = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    data = read_all()
+    print(
+        f"Python {platform.python_version()}, jax {jax.__version__}, {jax.devices()[0].device_kind}; ", end=""
+    )
+    print(f"{len(data.z)} margins, {np.sum(data.fold >= 0)} confidences between atoms, {NUM_FOLDS} folds")
+    if options.priors:
+        default = score(data, MARGINS[DEFAULT[0]], Priors(num_components=DEFAULT[1]), with_loo=False).held_out
+        others = {
+            f"{name}, " + ", ".join(f"{key} {value:g}" for key, value in change.items()): score(
+                data,
+                MARGINS[name],
+                Priors(**change),  # type: ignore[arg-type]
+                with_loo=False,
+            ).held_out
+            for name, changes in OTHER_PRIORS.items()
+            for change in changes
+        }
+        print_head(data, default)
+        for label, pointwise in others.items():
+            print_line(label, data, pointwise, default)
+        return
+    scores = {
+        (name, count): score(data, family, Priors(num_components=count))
+        for name, family in MARGINS.items()
+        for count in NUM_COMPONENTS
+    }
+    default = scores[DEFAULT].held_out
+    print_head(data, default)
+    for (name, count), result in scores.items():
+        print_line(f"{name}, {count}", data, result.held_out, default)
+    for names in [(name,) for name in MARGINS] + [tuple(MARGINS)]:
+        print_chosen_by_loo(data, {key: s for key, s in scores.items() if key[0] in names}, default)
+
+
+if __name__ == "__main__":
+    main()
