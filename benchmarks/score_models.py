@@ -18,6 +18,8 @@ import argparse
 import itertools
 import json
 import os
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,11 @@ import numpy as np
 import numpyro
 
 from cascade_bayes import CascadeData, Posterior, fit, read_table
-from cascade_bayes.copulas import FAMILIES, get_copulas
+from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula
 from cascade_bayes.inference.modular import sample_pairs
 from cascade_bayes.model.correctness import correctness_logit, log_bernoulli
 from cascade_bayes.model.likelihood import log_likelihood
-from cascade_bayes.model.observations import observations
+from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
 
 NUM_FOLDS = 5
@@ -50,14 +52,19 @@ def joint_score(posterior: Posterior, test: CascadeData, members: tuple[int, ...
     # In a chain the other models are gaps.
     seen = test.select(names) if posterior.spec.structure == "modular" else hide(test, names)
     obs = observations(seen, chain.layout)
-    run = jax.jit(lambda draw: log_likelihood(draw, obs, chain.copulas, chain.layout.kinds))
-    return float(predictive(jax.lax.map(run, chain.params)).mean())
+    return float(predictive(log_densities(chain.params, obs, chain.copulas, chain.layout.kinds)).mean())
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def log_densities(
+    params: CascadeParams, obs: Observations, copulas: tuple[Copula, ...], kinds: tuple[Kind, ...]
+) -> jax.Array:
+    """Log density of each query under each draw, ``(num_draws, num_queries)``."""
+    return jax.lax.map(lambda draw: log_likelihood(draw, obs, copulas, kinds), params)
 
 
 def hide(data: CascadeData, names: list[str]) -> CascadeData:
     """Return the table without confidences and labels of other models."""
-    from dataclasses import replace
-
     kept = np.isin(data.models, names)
     return replace(
         data,
@@ -67,10 +74,16 @@ def hide(data: CascadeData, names: list[str]) -> CascadeData:
     )
 
 
+@jax.jit
+def label_densities(params: CascadeParams, obs: Observations) -> jax.Array:
+    """Log probability of each label under each draw."""
+    return jax.lax.map(lambda draw: log_bernoulli(correctness_logit(obs.z, draw), obs.correct), params)
+
+
 def label_score(posterior: Posterior, params: CascadeParams, test: CascadeData) -> float:
     """Mean log score of the labels of all models after the first, per label."""
     obs = observations(test, posterior.spec.layout)
-    log_p = jax.lax.map(lambda draw: log_bernoulli(correctness_logit(obs.z, draw), obs.correct), params)
+    log_p = label_densities(params, obs)
     score = jax.nn.logsumexp(log_p, axis=0) - jnp.log(log_p.shape[0])
     return float(jnp.mean(score[1:][obs.labelled[1:]]))
 
@@ -120,8 +133,6 @@ def copula_scores(
     posterior: Posterior, test: CascadeData, neighbours: list[tuple[int, int]]
 ) -> dict[str, list[float]]:
     """Family -> joint log score of confidences of each pair of neighbours, less that of independence."""
-    from dataclasses import replace
-
     total, keep = posterior.num_draws, np.arange(0, posterior.num_draws, posterior.num_draws // NUM_DRAWS)
     flat = {k: v.reshape((1, total, *v.shape[2:]))[:, keep] for k, v in posterior.samples.items()}
     first = {k: v for k, v in flat.items() if k not in ("tau", "upstream")}
@@ -131,7 +142,7 @@ def copula_scores(
     for name in FAMILIES:
         # Neighbours only: the other pairs are left independent, which costs nothing.
         names = [name if pair in neighbours else "independence" for pair in posterior.spec.pairs]
-        copulas = tuple(get_copulas([family], 1)[0] for family in names)
+        copulas = tuple(get_copula(family) for family in names)
         spec = replace(posterior.spec, copulas=copulas, upstream=False, centres=None)
         found = sample_pairs(jax.random.key(0), dict(first), train_obs, spec)
         other = replace(posterior, spec=spec, samples={**first, **found}, sample_stats={})
@@ -141,8 +152,6 @@ def copula_scores(
 
 
 def upstream_scores(posterior: Posterior, test: CascadeData) -> dict[str, float]:
-    from dataclasses import replace
-
     without = replace(posterior, spec=replace(posterior.spec, upstream=False, centres=None))
     return {
         "with": label_score(posterior, posterior.params(), test),
