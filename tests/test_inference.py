@@ -25,6 +25,17 @@ from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import simulate
 
+TINY: dict[str, Any] = {
+    "seed": 0,
+    "num_chains": 1,
+    "num_warmup": 5,
+    "num_samples": 4,
+    "max_rounds": 1,
+    "copula": "independence",
+    "progress": False,
+}
+"""A fit of seconds, for what does not depend on the draws."""
+
 
 class TestLaplace:
     def test_normal_is_found_exactly(self) -> None:
@@ -75,18 +86,7 @@ def test_same_seed_same_draws_other_seed_others(small_data: CascadeData) -> None
     two = small_data.select(small_data.models[:2])
 
     def run(seed: int) -> dict[str, Any]:
-        return dict(
-            fit(
-                two,
-                seed=seed,
-                num_chains=1,
-                num_warmup=5,
-                num_samples=4,
-                max_rounds=1,
-                copula="independence",
-                progress=False,
-            ).samples
-        )
+        return dict(fit(two, **{**TINY, "seed": seed}).samples)
 
     one, same, other = run(3), run(3), run(4)
     for name in one:
@@ -95,16 +95,7 @@ def test_same_seed_same_draws_other_seed_others(small_data: CascadeData) -> None
 
 
 def test_rounds_go_on_until_the_chains_agree(small_data: CascadeData) -> None:
-    short = fit(
-        small_data,
-        seed=0,
-        num_chains=2,
-        num_warmup=5,
-        num_samples=4,
-        max_rounds=3,
-        copula="independence",
-        progress=False,
-    )
+    short = fit(small_data, **{**TINY, "num_chains": 2, "max_rounds": 3})
     assert short.samples["slope"].shape[:2] == (2, 12)
     assert short.sample_stats["diverging"].shape == (2, 12)
     assert not short.convergence().converged
@@ -282,33 +273,14 @@ def test_constant_labels_warn_and_the_prior_carries_them(small_frame: pd.DataFra
     frame = small_frame.copy()
     frame.loc[frame["model"] == "large-70b", "correct"] = True
     with pytest.warns(DataWarning, match="large-70b"):
-        post = fit(
-            read_table(frame),
-            seed=0,
-            num_chains=2,
-            num_warmup=100,
-            num_samples=50,
-            max_rounds=1,
-            copula="independence",
-            progress=False,
-        )
+        post = fit(read_table(frame), **{**TINY, "num_chains": 2, "num_warmup": 100, "num_samples": 50})
     top = post.samples["intercept"][..., 2]
     assert np.all(np.isfinite(top))
     assert top.mean() > 2
 
 
 def test_priors_are_overridden_in_one_place(small_data: CascadeData) -> None:
-    post = fit(
-        small_data,
-        seed=0,
-        num_chains=1,
-        num_warmup=5,
-        num_samples=4,
-        max_rounds=1,
-        priors=Priors(num_components=2),
-        copula="independence",
-        progress=False,
-    )
+    post = fit(small_data, priors=Priors(num_components=2), **TINY)
     assert post.samples["concentration"].shape[-1] == 2
     assert "tau" not in post.samples
     assert find_atoms(small_data).counts.tolist() == post.spec.layout.counts.tolist()
@@ -317,17 +289,7 @@ def test_priors_are_overridden_in_one_place(small_data: CascadeData) -> None:
 def test_logit_normal_margins_are_fitted_kept_and_cut_into_cells(
     small_data: CascadeData, tmp_path: Path
 ) -> None:
-    post = fit(
-        small_data,
-        seed=0,
-        num_chains=1,
-        num_warmup=5,
-        num_samples=4,
-        max_rounds=1,
-        copula="independence",
-        margin="logit_normal",
-        progress=False,
-    )
+    post = fit(small_data, margin="logit_normal", **TINY)
     assert post.samples["normal_scale"].shape == (1, 4, 3, 4)
     assert "concentration" not in post.samples
     post.save(tmp_path / "p.nc")
@@ -336,7 +298,7 @@ def test_logit_normal_margins_are_fitted_kept_and_cut_into_cells(
     for one, other in zip(jax.tree.leaves(back.params()), jax.tree.leaves(post.params()), strict=True):
         np.testing.assert_array_equal(one, other)
     assert "normal_scale[small-3b, 3]" in list(back.summary().index)
-    grid = make_grid(back.params(), back.spec.layout, back.confidence_map)
+    grid = make_grid(back.params(), back.spec.layout)
     edges = jnp.asarray(grid.edges[0, :, 0])  # of a model without atoms
     part = jax.tree.map(lambda field: field[:, 0, None], back.params().margins.continuous)
     levels = jnp.mean(part.cdf(jnp.tile(edges, (4, 1))).value, axis=0)
