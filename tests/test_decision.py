@@ -209,6 +209,7 @@ class TestForward:
             objective, (jnp.array([20.3, 31.6]),), order=1, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6
         )
 
+    @pytest.mark.slow
     def test_gradients_in_parameters(self) -> None:
         params, grid, _ = lay(3, num_cells=24)
 

@@ -100,7 +100,12 @@ all_families = pytest.mark.parametrize("family", list(FAMILIES))
 
 
 def margins_of(*atoms: str) -> Any:
-    return pytest.mark.parametrize("name", [f"{family}-{name}" for family in FAMILIES for name in atoms])
+    names = [(f"{family}-{name}", name) for family in FAMILIES for name in atoms]
+    often = ("none", "all") if len(atoms) > 2 else atoms
+    return pytest.mark.parametrize(
+        "name",
+        [pytest.param(full, marks=() if name in often else pytest.mark.slow) for full, name in names],
+    )
 
 
 all_margins = margins_of(*ATOMS)

@@ -279,6 +279,7 @@ def test_constant_labels_warn_and_the_prior_carries_them(small_frame: pd.DataFra
     assert top.mean() > 2
 
 
+@pytest.mark.slow
 def test_priors_are_overridden_in_one_place(small_data: CascadeData) -> None:
     post = fit(small_data, priors=Priors(num_components=2), **TINY)
     assert post.samples["concentration"].shape[-1] == 2
@@ -286,6 +287,7 @@ def test_priors_are_overridden_in_one_place(small_data: CascadeData) -> None:
     assert find_atoms(small_data).counts.tolist() == post.spec.layout.counts.tolist()
 
 
+@pytest.mark.slow
 def test_logit_normal_margins_are_fitted_kept_and_cut_into_cells(
     small_data: CascadeData, tmp_path: Path
 ) -> None:

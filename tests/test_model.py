@@ -258,7 +258,7 @@ def test_unknown_margin() -> None:
         replace(SPEC, margin="gamma")
 
 
-@pytest.mark.parametrize("margin", list(MARGINS))
+@pytest.mark.parametrize("margin", ["beta", pytest.param("logit_normal", marks=pytest.mark.slow)])
 def test_gradients_of_the_likelihood(margin: str) -> None:
     spec = replace(SPEC, margin=margin)
 

@@ -29,7 +29,7 @@ from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 
 Array = Any
-NUM_DRAWS = 4000
+NUM_DRAWS = 2000
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +123,7 @@ def test_a_modular_model_has_no_joint_density(table: Any) -> None:
         cascade_model(obs, spec)
 
 
+@pytest.mark.slow
 def test_fit_save_and_tune_sub_cascades(small_data: CascadeData, tmp_path: Path) -> None:
     post = fit(
         small_data,
