@@ -70,8 +70,8 @@ SIDE = [*NEAR, *[(np.log(u), np.log1p(-u)) for u in (1e-10, 0.02, 0.3, 0.5, 0.9)
 _SLOW_ROTATED = [n for n in ROTATED if n != "clayton_90"]
 
 
-def _cases(names: Iterable[str]) -> list[Any]:
-    return [pytest.param(n, marks=pytest.mark.slow) if n in _SLOW_ROTATED else n for n in names]
+def _cases(names: Iterable[str], slow: Iterable[str] = _SLOW_ROTATED) -> list[Any]:
+    return [pytest.param(n, marks=pytest.mark.slow) if n in tuple(slow) else n for n in names]
 
 
 all_families = pytest.mark.parametrize("name", _cases(FAMILIES))
@@ -195,7 +195,7 @@ def _exact_elliptical(name: str) -> tuple[Callable[..., Any], Callable[..., Any]
     return pdf, cdf, lambda x: cdf(x, df + 1)
 
 
-@pytest.mark.parametrize("name", ELLIPTICAL)
+@pytest.mark.parametrize("name", _cases(ELLIPTICAL, slow=("student_t_2", "student_t_7.5")))
 def test_elliptical_values_equal_closed_forms(name: str) -> None:
     u, v, theta = grid(name)
     got = evaluate(name, points(u), points(v), theta)
@@ -398,7 +398,7 @@ def test_tail_dependence_is_the_limit(name: str) -> None:
         assert float(at_one[4] + at_one[5]) == pytest.approx(upper, abs=slow), theta
 
 
-@all_families
+@pytest.mark.parametrize("name", _cases(FAMILIES, slow=("student_t_4", "frank", *_SLOW_ROTATED)))
 def test_gradients_in_the_interior(name: str) -> None:
     # Not on the diagonal, where check_grads' finite steps see the curvature of the maximum.
     s = jnp.array([-4.0, -1.0, 0.3, 2.0, 5.0])

@@ -100,7 +100,7 @@ def by_quadrature(q: int, num_nodes: int) -> float:
     return float(logsumexp(np.asarray(likelihood(PARAMS, full, GUMBEL, LAYOUT.kinds)) + log_weight.ravel()))
 
 
-@pytest.mark.parametrize("q", [0, 1, *(pytest.param(q, marks=pytest.mark.slow) for q in range(2, 7))])
+@pytest.mark.parametrize("q", [1, *(pytest.param(q, marks=pytest.mark.slow) for q in (0, 2, 3, 4, 5, 6))])
 def test_missing_values_are_integrated_over(q: int) -> None:
     """Cells against Gauss-Legendre nodes, in nats of one query's density."""
     got = likelihood(PARAMS, table(Z, SEEN, RIGHT, LABELS), GUMBEL, LAYOUT.kinds)

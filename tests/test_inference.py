@@ -269,6 +269,7 @@ class TestBadRequests:
             jax.config.update("jax_enable_x64", True)
 
 
+@pytest.mark.slow
 def test_constant_labels_warn_and_the_prior_carries_them(small_frame: pd.DataFrame) -> None:
     frame = small_frame.copy()
     frame.loc[frame["model"] == "large-70b", "correct"] = True

@@ -268,7 +268,7 @@ def test_gradients_of_the_likelihood(margin: str) -> None:
         return jnp.sum(log_likelihood(params, OBS, GUMBEL, KINDS))
 
     at = sites() if margin == "beta" else normal_sites()
-    check_grads(total, (at,), order=1, modes=("fwd", "rev"), rtol=1e-5, eps=1e-5)
+    check_grads(total, (at,), order=1, modes=("rev",), rtol=1e-5, eps=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ NUM_DRAWS = 2000
 def table(small_data: CascadeData) -> tuple[Observations, ModelSpec, dict[str, Array]]:
     """The small table, a modular model of it, and one set of first-module sites, many times over."""
     layout = find_atoms(small_data)
-    copulas = get_copulas(["gumbel", "frank", "clayton"], 3)
+    copulas = get_copulas(["gumbel", "frank", "gumbel"], 3)
     spec = ModelSpec(layout, copulas, Priors(), structure="modular")
     obs = observations(small_data, layout)
     spec = replace(spec, centres=centre_lines(obs, spec))

@@ -40,7 +40,11 @@ FAMILIES_AND_ATOMS = [
     ],
     *[("gumbel", which) for which in ATOMS],
 ]
-cases = pytest.mark.parametrize(("name", "which"), FAMILIES_AND_ATOMS)
+_SLOW = (("student_t_4", "both"), ("gumbel", "everything"))
+cases = pytest.mark.parametrize(
+    ("name", "which"),
+    [pytest.param(*case, marks=pytest.mark.slow if case in _SLOW else ()) for case in FAMILIES_AND_ATOMS],
+)
 
 ratio = jax.jit(log_copula_ratio, static_argnums=(0, 4))
 
@@ -170,7 +174,7 @@ def test_rectangles_tile_the_square() -> None:
     np.testing.assert_allclose(mass.sum(1), np.diff(edges), atol=1e-15)
 
 
-@pytest.mark.parametrize("which", ["none", "both"])
+@pytest.mark.parametrize("which", [pytest.param("none", marks=pytest.mark.slow), "both"])
 def test_pair_gradients_are_finite_and_right(which: str) -> None:
     left, right = outer(*(margin_nodes(side, 9.0)[0] for side in ATOMS[which]))
     gumbel = FAMILIES["gumbel"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from numpyro import handlers
 from scipy.special import expit
 
-from cascade_bayes.copulas import get_copulas
+from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites
 from cascade_bayes.model.correctness import correctness_logit
@@ -82,13 +83,8 @@ class PriorDraws:
 
     def accuracies(self, seed: int = 0) -> np.ndarray:
         """Return how often each model is right, by simulation, ``(num_draws, num_models)``."""
-
-        def one(draw: tuple[jax.Array, CascadeParams]) -> jax.Array:
-            z, _ = simulate_scores(draw[0], draw[1], self.spec.copulas, NUM_QUERIES)
-            return jnp.mean(jax.nn.sigmoid(correctness_logit(z, draw[1])), axis=1)
-
         keys = jax.random.split(jax.random.key(seed), self.num_draws)
-        return np.asarray(jax.jit(lambda draws: jax.lax.map(one, draws))((keys, self.params)))
+        return np.asarray(_accuracies(keys, self.params, self.spec.copulas))
 
     def to_frame(self) -> Any:
         """Return mean and 5 %, 50 % and 95 % quantiles of what the priors say, a pandas frame.
@@ -119,6 +115,15 @@ class PriorDraws:
             index=pd.Index(rows, name="quantity"),
             columns=["mean", "q05", "q50", "q95"],
         )
+
+
+@partial(jax.jit, static_argnums=2)
+def _accuracies(keys: jax.Array, params: CascadeParams, copulas: tuple[Copula, ...]) -> jax.Array:
+    def one(draw: tuple[jax.Array, CascadeParams]) -> jax.Array:
+        z, _ = simulate_scores(draw[0], draw[1], copulas, NUM_QUERIES)
+        return jnp.mean(jax.nn.sigmoid(correctness_logit(z, draw[1])), axis=1)
+
+    return jax.lax.map(one, (keys, params))
 
 
 def sample_prior(
