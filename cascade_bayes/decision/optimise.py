@@ -146,7 +146,8 @@ def optimise(
 
     polished = _polish(loss, coarse, is_atom)
     polished_loss = loss(polished)
-    better = polished_loss < coarse_loss
+    # By more than rounding: where there is no mass, no place is better than the grid's.
+    better = polished_loss < coarse_loss - 64 * jnp.finfo(dtype).eps
     positions = jnp.where(better, polished, coarse)
     # A threshold that no query meets has no best value: report "never defers".
     fraction, tilt = deferral(positions, is_atom)
