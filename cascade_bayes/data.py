@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cascade_bayes._load import load_frame
+from cascade_bayes._log import ThresholdRule, check_log, read_rule
 from cascade_bayes._table import Table, check_models, confidences, costs, names_of
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.transforms import KINDS, ConfidenceMap, check_kind, in_domain
@@ -26,18 +27,6 @@ if TYPE_CHECKING:
     import polars
 
 __all__ = ["CascadeData", "check_fittable", "read_table"]
-
-
-class ThresholdRule(Protocol):
-    """Anything that says when a cascade goes on, such as a `Policy`."""
-
-    @property
-    def models(self) -> Sequence[str]:
-        """Names in cascade order."""
-
-    @property
-    def thresholds(self) -> NDArray[np.float64]:
-        """Raw scale, ``(num_models - 1,)``: a query goes on iff its confidence is below."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,7 +307,7 @@ def read_table(
     """
     check_kind(confidence)
     table = Table.from_frame(load_frame(source))
-    rule = None if logged_policy is None else _rule(logged_policy, table.model_names)
+    rule = None if logged_policy is None else read_rule(logged_policy, table.model_names)
     if rule is not None:
         if models is not None and tuple(models) != tuple(rule):
             raise InputError(
@@ -374,61 +363,8 @@ def read_table(
         confidence_map=confidence_map,
     )
     if rule is not None:
-        _check_log(data, np.array([threshold for threshold in rule.values() if threshold is not None]))
+        check_log(rule, data.query_ids, ~np.isnan(data.cost), data.confidence)
     return data
-
-
-def _rule(
-    logged_policy: ThresholdRule | Mapping[str, float], known: Sequence[str]
-) -> dict[str, float | None]:
-    """Thresholds by model in cascade order; None for the last model."""
-    if isinstance(logged_policy, Mapping):
-        rest = [name for name in known if name not in logged_policy]
-        if len(rest) != 1:
-            raise InputError(
-                "logged_policy must give a threshold to every model but the last; got thresholds of "
-                f"{names_of(logged_policy)} for a table of {names_of(known)}."
-            )
-        rule = {**{str(name): float(t) for name, t in logged_policy.items()}, rest[0]: None}
-    else:
-        values = [*(float(t) for t in logged_policy.thresholds), None]
-        rule = dict(zip(logged_policy.models, values, strict=True))
-    for name, threshold in rule.items():
-        if threshold is not None and np.isnan(threshold):
-            raise InputError(f"the threshold of model {name!r} in logged_policy must be a number; got nan.")
-    return rule
-
-
-def _check_log(data: CascadeData, thresholds: NDArray[np.float64]) -> None:
-    """Check that the rows are what a cascade with these thresholds writes."""
-    asked = ~np.isnan(data.cost)
-    names = data.models
-    remedy = "Pass the policy that was running, or leave logged_policy out."
-    unasked = np.flatnonzero(~asked[:, 0])
-    if unasked.size:
-        raise InputError(
-            f"the log contradicts logged_policy: query {str(data.query_ids[unasked[0]])!r} has no row of "
-            f"{names[0]!r}, which is asked first. {remedy}"
-        )
-    for i, threshold in enumerate(thresholds):
-        confidence = data.confidence[:, i]
-        known = asked[:, i] & ~np.isnan(confidence)
-        goes_on = confidence < threshold
-        lost = known & goes_on & ~asked[:, i + 1]
-        extra = ((known & ~goes_on) | ~asked[:, i]) & asked[:, i + 1]
-        for wrong, must in ((lost, "must have"), (extra, "must not have")):
-            if wrong.any():
-                at = int(np.argmax(wrong))
-                why = (
-                    f"the confidence of {names[i]!r} is {float(confidence[at])!r} with a threshold of "
-                    f"{float(threshold)!r}"
-                    if asked[at, i]
-                    else f"{names[i]!r} was not asked"
-                )
-                raise InputError(
-                    f"the log contradicts logged_policy: query {str(data.query_ids[at])!r} {must} a row of "
-                    f"{names[i + 1]!r}, because {why}. {remedy}"
-                )
 
 
 def check_fittable(data: CascadeData) -> None:

@@ -1,0 +1,113 @@
+"""The log of a running cascade against the rule that wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade_bayes._table import names_of
+from cascade_bayes.errors import InputError
+
+
+class ThresholdRule(Protocol):
+    """Anything that says when a cascade goes on, such as a `Policy`."""
+
+    @property
+    def models(self) -> Sequence[str]:
+        """Names in cascade order."""
+
+    @property
+    def thresholds(self) -> NDArray[np.float64]:
+        """Raw scale, ``(num_models - 1,)``: a query goes on iff its confidence is below."""
+
+
+def read_rule(
+    logged_policy: ThresholdRule | Mapping[str, float], known: Sequence[str]
+) -> dict[str, float | None]:
+    """Return thresholds by model in cascade order; None for the last model.
+
+    Parameters
+    ----------
+    logged_policy
+        The rule, or a mapping of every model but the last to its threshold.
+    known
+        Models of the table.
+
+    Raises
+    ------
+    InputError
+        If the mapping does not name every model but one, or a threshold is nan.
+    """
+    if isinstance(logged_policy, Mapping):
+        rest = [name for name in known if name not in logged_policy]
+        if len(rest) != 1:
+            raise InputError(
+                "logged_policy must give a threshold to every model but the last; got thresholds of "
+                f"{names_of(logged_policy)} for a table of {names_of(known)}."
+            )
+        rule = {**{str(name): float(t) for name, t in logged_policy.items()}, rest[0]: None}
+    else:
+        values = [*(float(t) for t in logged_policy.thresholds), None]
+        rule = dict(zip(logged_policy.models, values, strict=True))
+    for name, threshold in rule.items():
+        if threshold is not None and np.isnan(threshold):
+            raise InputError(f"the threshold of model {name!r} in logged_policy must be a number; got nan.")
+    return rule
+
+
+def check_log(
+    rule: Mapping[str, float | None],
+    query_ids: NDArray[np.str_],
+    asked: NDArray[np.bool_],
+    confidence: NDArray[np.float64],
+) -> None:
+    """Check that the rows are what a cascade with this rule writes.
+
+    Parameters
+    ----------
+    rule
+        From `read_rule`.
+    query_ids
+        ``(num_queries,)``.
+    asked
+        Whether there is a row, ``(num_queries, num_models)``.
+    confidence
+        Raw confidences, nan where missing, of the same shape.
+
+    Raises
+    ------
+    InputError
+        If a row is missing or one too many; names the query, the models and the threshold.
+    """
+    names = tuple(rule)
+    remedy = "Pass the policy that was running, or leave logged_policy out."
+    unasked = np.flatnonzero(~asked[:, 0])
+    if unasked.size:
+        raise InputError(
+            f"the log contradicts logged_policy: query {str(query_ids[unasked[0]])!r} has no row of "
+            f"{names[0]!r}, which is asked first. {remedy}"
+        )
+    for i, threshold in enumerate(rule.values()):
+        if threshold is None:  # the last model
+            break
+        here = confidence[:, i]
+        known = asked[:, i] & ~np.isnan(here)
+        goes_on = here < threshold
+        lost = known & goes_on & ~asked[:, i + 1]
+        extra = ((known & ~goes_on) | ~asked[:, i]) & asked[:, i + 1]
+        for wrong, must in ((lost, "must have"), (extra, "must not have")):
+            if wrong.any():
+                at = int(np.argmax(wrong))
+                why = (
+                    f"the confidence of {names[i]!r} is {float(here[at])!r} with a threshold of "
+                    f"{float(threshold)!r}"
+                    if asked[at, i]
+                    else f"{names[i]!r} was not asked"
+                )
+                raise InputError(
+                    f"the log contradicts logged_policy: query {str(query_ids[at])!r} {must} a row of "
+                    f"{names[i + 1]!r}, because {why}. {remedy}"
+                )
