@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,11 @@ import numpy as np
 
 from cascade_bayes._files import encode, read_record, write_json
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.chain import ChainTables, forward, run_chain, tables_for_draws
+from cascade_bayes.decision.chain import tables_for_draws
 from cascade_bayes.decision.grid import Grid, cells_for, make_grid
-from cascade_bayes.decision.optimise import default_starts, optimise
+from cascade_bayes.decision.optimise import default_starts
 from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.decision.sweep import PRICE_BATCH, price_range, sweep
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.inference.posterior import Posterior
 
@@ -28,61 +29,7 @@ DEFAULT_DRAWS = 200
 """Posterior draws a decision averages over: the Monte Carlo error of a mean is 7 % of the posterior
 standard deviation, small against the uncertainty that the bands report."""
 
-PRICE_BATCH = 8
-"""Prices that are optimised side by side."""
-
 DEFAULT_PRICES = 41
-
-
-class Sweep(NamedTuple):
-    """Result of the compiled sweep; axes are prices, draws, thresholds or models."""
-
-    positions: jax.Array
-    draw_positions: jax.Array
-    error: jax.Array
-    cost: jax.Array
-    reach_prob: jax.Array
-
-
-@jax.jit
-def sweep(
-    tables: ChainTables,
-    call_cost: jax.Array,
-    is_atom: jax.Array,
-    error_prices: jax.Array,
-    starts: jax.Array,
-) -> Sweep:
-    """Optimise thresholds at every price, over all draws together and for each draw, in one program.
-
-    Parameters
-    ----------
-    tables
-        Draws, fields with a leading axis.
-    call_cost
-        Draws of US dollars per call, ``(num_draws, num_models)``. They are independent of the other
-        parameters, so that the mean over draws of the loss needs their mean alone.
-    is_atom
-        ``(num_models, num_cells)``.
-    error_prices
-        US dollars per wrong answer, ``(num_prices,)``.
-    starts
-        Starting positions, ``(num_starts, num_models - 1)``.
-    """
-    mean_cost = jnp.mean(call_cost, axis=0)
-
-    def at_price(price: jax.Array) -> Sweep:
-        bayes = optimise(tables, mean_cost, is_atom, price, starts)
-        outcome = jax.vmap(forward, in_axes=(0, 0, None, None))(tables, call_cost, is_atom, bayes.positions)
-        near = jnp.concatenate([bayes.positions[None], starts[:1]])
-
-        def own(draw: ChainTables, cost: jax.Array) -> jax.Array:
-            one = jax.tree.map(lambda field: field[None], draw)
-            return optimise(one, cost, is_atom, price, near).positions
-
-        draw_positions = jax.vmap(own)(tables, call_cost)
-        return Sweep(bayes.positions, draw_positions, outcome.error, outcome.cost, outcome.reach_prob)
-
-    return jax.lax.map(at_price, error_prices, batch_size=PRICE_BATCH)
 
 
 @dataclass(frozen=True, eq=False)
@@ -435,33 +382,6 @@ def call_cost_draws(data: CascadeData, num_draws: int) -> np.ndarray:
     draws = (weights @ np.where(seen, data.cost, 0.0)) / (weights @ seen)
     mean = draws.mean(axis=0)
     return np.asarray(draws * np.where(mean > 0, data.call_cost / np.where(mean > 0, mean, 1.0), 1.0))
-
-
-def price_range(tables: ChainTables, call_cost: np.ndarray, num_prices: int) -> np.ndarray:
-    r"""Return log-spaced error prices from where the cheapest policy is best to where the dearest is.
-
-    With the posterior means of the two trivial policies (always stop at the first model; always go to
-    the last), :math:`\Delta` their difference in accuracy, at least 0.05, and :math:`c` the cost of the
-    models after the first, the middle weight of cost is :math:`m = \Delta / c`. Prices run over the
-    reciprocals of weights from :math:`\min(m/30, 0.01/c)` to :math:`\max(30m, 1/\min_{i>1} c_i)`.
-    """
-    _, num_steps, num_cells, _ = tables.transition.shape
-
-    def error(deferred: float) -> float:
-        fraction = jnp.full((num_steps, num_cells), deferred, dtype=tables.mass.dtype)
-        run = jax.vmap(run_chain, in_axes=(0, None, None, None))
-        return float(jnp.mean(run(tables, jnp.asarray(call_cost), fraction, 0.0 * fraction).error))
-
-    later = np.asarray(call_cost[1:], dtype=float)
-    positive = later[later > 0]
-    if not positive.size:
-        raise InputError("every model after the first is free of cost: give error prices explicitly.")
-    extra = float(later.sum())
-    middle = max(abs(error(1.0) - error(0.0)), 0.05) / extra
-    weights = min(middle / 30, 0.01 / extra), max(30 * middle, 1 / float(positive.min()))
-    if num_prices == 1:
-        return np.asarray([1 / middle])
-    return np.geomspace(1 / weights[1], 1 / weights[0], num_prices)
 
 
 def _members(posterior: Posterior, models: Sequence[str] | None) -> tuple[int, ...]:
