@@ -14,6 +14,9 @@ in which a confidence that was seen is a single point with its density in place 
 this is exact; within a continuous cell the copula density is replaced by its mean, and the rate of being
 right by that at the cell's middle, errors of second order in the cell's width.
 
+All evaluations of copulas come first, one call for every family and kind of step, whatever the number of
+models: the recursion that follows is sums alone, and the compiled program stays small.
+
 Values that are missing at the end of a query, with nothing seen after them, sum to one and need none of this:
 for them the likelihood of the prefix is right as it is. Whether the confidences missing are so at random, or
 because a running cascade stopped, makes no difference: given the prefix that was seen, it is ignorable
@@ -22,24 +25,48 @@ because a running cascade stopped, makes no difference: given the prefix that wa
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.copulas import Copula, Kind, log_copula_ratio
-from cascade_bayes.distributions import MarginPoint, mixed
+from cascade_bayes.copulas import (
+    Copula,
+    log_cell_ratio_given_u,
+    log_cell_ratio_given_v,
+    log_cell_ratios,
+)
+from cascade_bayes.distributions import MarginPoint
 from cascade_bayes.model.correctness import log_bernoulli, own_logit, regressor
-from cascade_bayes.model.observations import Cells, Gaps, Observations
+from cascade_bayes.model.observations import Gaps, Observations, Way
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.special import UnitPoint, log_difference
 
 
+class Factors(NamedTuple):
+    """What the likelihood of complete queries has computed already, here of the queries with gaps.
+
+    Attributes
+    ----------
+    log_density
+        Of the margins, ``(num_models, num_gaps)``.
+    points
+        Confidences as copulas see them, of the same shape.
+    log_ratio
+        Log copula ratio of neighbours, ``(num_models - 1, num_gaps)``.
+    edges
+        Ends of the cells, ``(num_models, num_cells + 1)``.
+    """
+
+    log_density: jax.Array
+    points: MarginPoint
+    log_ratio: jax.Array
+    edges: UnitPoint
+
+
 def log_likelihood_with_gaps(
-    params: CascadeParams,
-    obs: Observations,
-    gaps: Gaps,
-    copulas: tuple[Copula, ...],
-    kinds: tuple[Kind, ...],
+    params: CascadeParams, obs: Observations, gaps: Gaps, copulas: tuple[Copula, ...], factors: Factors
 ) -> jax.Array:
     """Return the log density of each query with gaps, ``(num_gaps,)``.
 
@@ -51,52 +78,46 @@ def log_likelihood_with_gaps(
         The queries with gaps alone, ``(num_models, num_gaps)``.
     gaps
         Their pattern.
-    copulas, kinds
-        As in `cascade_bayes.model.likelihood.log_likelihood`.
+    copulas
+        Family of each pair of neighbours.
+    factors
+        See there. Where a confidence is missing its own and its neighbours' entries are not used.
     """
     z, observed, correct, labelled, _ = obs
-    margins = jax.tree.map(lambda field: field[:, None], params.margins)
-    log_density = mixed.log_density(z, margins)
-    points = mixed.point(z, margins)
+    log_mass = _log_mass(factors.edges)
+    ratios = _cell_ratios(params, gaps, copulas, factors, log_mass)
     own, x = own_logit(z, params), regressor(z)
-    cells = [_cell_points(cell, params, i) for i, cell in enumerate(gaps.cells)]
-    cell_own = [_own_logit_of(jnp.asarray(cell.middle), params, i) for i, cell in enumerate(gaps.cells)]
-    cell_x = [regressor(jnp.asarray(cell.middle, dtype=z.dtype)) for cell in gaps.cells]
+    middle = jnp.asarray(gaps.cells.middle, dtype=z.dtype)
+    cell_own, cell_x = own_logit(middle, params), regressor(middle)
 
     def label(i: int, logit: jax.Array, rows: np.ndarray | slice = slice(None)) -> jax.Array:
         return jnp.where(labelled[i, rows], log_bernoulli(logit, correct[i, rows]), 0.0)
 
-    def at(i: int, rows: np.ndarray) -> MarginPoint:
-        return jax.tree.map(lambda field: field[i, rows], points)
-
-    seen = log_density[0] + label(0, own[0])
-    hidden = cells[0].log_mass[:, None] + label(0, cell_own[0][:, None])
-    for i, (step, copula) in enumerate(zip(gaps.steps, copulas, strict=True)):
-        j, theta, effect = i + 1, params.theta[i], params.upstream[i + 1]
-        column, row = (jax.tree.map(lambda f: f[:, None], cell) for cell in (cells[i], cells[j]))
+    seen = factors.log_density[0] + label(0, own[0])
+    hidden = log_mass[0][:, None] + label(0, cell_own[0][:, None])
+    for i, step in enumerate(gaps.steps):
+        j, effect = i + 1, params.upstream[i + 1]
         seen_before, hidden_before = seen, hidden
-        seen = jnp.zeros_like(seen)
-        hidden = jnp.zeros((len(gaps.cells[j].lower), seen.shape[0]), dtype=z.dtype)
-        if (rows := step.seen_seen).size:
-            ratio = log_copula_ratio(copula, at(i, rows), at(j, rows), theta, (kinds[i], kinds[j]))
-            labels = label(j, own[j, rows] + effect * x[i, rows], rows)
-            seen = seen.at[rows].set(seen_before[rows] + ratio + log_density[j, rows] + labels)
-        if (rows := step.seen_missing).size:
-            ratio = log_copula_ratio(copula, at(i, rows), row, theta, (kinds[i], "atoms"))
-            labels = label(j, cell_own[j][:, None] + effect * x[i, rows], rows)
-            hidden = hidden.at[:, rows].set(seen_before[rows] + ratio + row.log_mass + labels)
-        if (rows := step.missing_seen).size:
-            ratio = log_copula_ratio(copula, column, at(j, rows), theta, ("atoms", kinds[j]))
-            labels = label(j, own[j, rows] + effect * cell_x[i][:, None], rows)
-            total = jax.nn.logsumexp(hidden_before[:, rows] + ratio + labels, axis=0)
-            seen = seen.at[rows].set(total + log_density[j, rows])
-        if (rows := step.missing_missing).size:
-            across = jax.tree.map(lambda f: f[None, :], cells[j])
-            ratio = log_copula_ratio(copula, column, across, theta, ("atoms", "atoms"))
-            logit = cell_own[j] + effect * cell_x[i][:, None]
-            moved = _move(hidden_before[:, rows], ratio + across.log_mass, logit)
-            outcome = jnp.where(labelled[j, rows], jnp.where(correct[j, rows], 1, 2), 0)
-            hidden = hidden.at[:, rows].set(jnp.take_along_axis(moved, outcome[None, None], axis=0)[0])
+        seen, hidden = jnp.zeros_like(seen), jnp.zeros_like(hidden)
+        for way in step:
+            rows = way.rows
+            if way.before == "missing" and way.after == "missing":
+                logit = cell_own[j] + effect * cell_x[i][:, None]
+                moved = _move(hidden_before[:, rows], ratios[i, way.states] + log_mass[j], logit)
+                outcome = jnp.where(labelled[j, rows], jnp.where(correct[j, rows], 1, 2), 0)
+                hidden = hidden.at[:, rows].set(jnp.take_along_axis(moved, outcome[None, None], axis=0)[0])
+            elif way.before == "missing":
+                labels = label(j, own[j, rows] + effect * cell_x[i][:, None], rows)
+                arrived = jax.nn.logsumexp(hidden_before[:, rows] + ratios[i, way.states] + labels, axis=0)
+                seen = seen.at[rows].set(arrived + factors.log_density[j, rows])
+            elif way.after == "missing":
+                labels = label(j, cell_own[j][:, None] + effect * x[i, rows], rows)
+                arrived = seen_before[rows] + ratios[i, way.states] + log_mass[j][:, None] + labels
+                hidden = hidden.at[:, rows].set(arrived)
+            else:
+                labels = label(j, own[j, rows] + effect * x[i, rows], rows)
+                arrived = seen_before[rows] + factors.log_ratio[i, rows] + labels
+                seen = seen.at[rows].set(arrived + factors.log_density[j, rows])
     return jnp.where(observed[-1], seen, jax.nn.logsumexp(hidden, axis=0))
 
 
@@ -116,23 +137,113 @@ def _move(log_alpha: jax.Array, log_transition: jax.Array, logit: jax.Array) -> 
     return top + jnp.log(jnp.maximum(moved, jnp.finfo(moved.dtype).tiny))
 
 
-def _cell_points(cells: Cells, params: CascadeParams, i: int) -> MarginPoint:
-    """Cells of model ``i`` as a copula sees atoms."""
-    margin = params.margin(i)
-    dtype = params.intercept.dtype
-    low = mixed.point(jnp.asarray(cells.lower, dtype=dtype), margin)
-    high = mixed.point(jnp.asarray(cells.upper, dtype=dtype), margin)
-    is_atom = jnp.asarray(cells.is_atom)
-
-    def choose(at_atom: UnitPoint, between: UnitPoint) -> UnitPoint:
-        return jax.tree.map(lambda a, b: jnp.where(is_atom, a, b), at_atom, between)
-
-    lower, upper = choose(low.lower, low.upper), choose(high.upper, high.lower)
-    mass = log_difference(upper, lower)
-    log_mass = jnp.maximum(mass, jnp.log(jnp.finfo(dtype).tiny))
-    return MarginPoint(upper, lower, jnp.ones(is_atom.shape, dtype=bool), log_mass)
+def _log_mass(edges: UnitPoint) -> jax.Array:
+    """Log of the cells' probabilities, ``(num_models, num_cells)``."""
+    mass = log_difference(take(edges, np.s_[:, 1:]), take(edges, np.s_[:, :-1]))
+    return jnp.maximum(mass, jnp.log(jnp.finfo(mass.dtype).tiny))
 
 
-def _own_logit_of(z: jax.Array, params: CascadeParams, i: int) -> jax.Array:
-    one = jax.tree.map(lambda field: field[i : i + 1], params._replace(theta=params.intercept))
-    return own_logit(z[None], one)[0]
+Ratios = dict[tuple[int, tuple[str, str]], jax.Array]
+"""Log copula ratios by step and way: ``(num_left_cells, num_right_cells)`` where both confidences are
+missing, ``(num_cells, num_rows)`` where one is."""
+
+
+def _cell_ratios(
+    params: CascadeParams,
+    gaps: Gaps,
+    copulas: tuple[Copula, ...],
+    factors: Factors,
+    log_mass: jax.Array,
+) -> Ratios:
+    found: Ratios = {}
+    for family in dict.fromkeys(copulas):
+
+        def steps(*states: tuple[str, str], family: Copula = family) -> list[tuple[int, Way]]:
+            return [
+                (i, way)
+                for i, step in enumerate(gaps.steps)
+                if copulas[i] == family
+                for way in step
+                if way.states in states
+            ]
+
+        # A value of the continuum next to a missing one.
+        if some := steps(("point", "missing")):
+            pair, row = _places(some)
+            edges, mass = take(factors.edges, pair + 1), log_mass[pair + 1]
+            u = take(factors.points.upper, (pair, row))
+            ratio = log_cell_ratio_given_u(family, u, _turn(edges), mass.T, params.theta[pair])
+            found.update(_by_step(some, ratio))
+        if some := steps(("missing", "point")):
+            pair, row = _places(some)
+            edges, mass = take(factors.edges, pair), log_mass[pair]
+            v = take(factors.points.upper, (pair + 1, row))
+            ratio = log_cell_ratio_given_v(family, _turn(edges), v, mass.T, params.theta[pair])
+            found.update(_by_step(some, ratio))
+        # An atom next to a missing one: once for each atom that occurs, whatever the number of queries.
+        for states in (("atom", "missing"), ("missing", "atom")):
+            if some := steps(states):
+                first = states[0] == "atom"
+                cells = [np.unique(gaps.atom[i + (not first), way.rows]) for i, way in some]
+                pair = np.repeat([i for i, _ in some], [c.size for c in cells])
+                ends = np.concatenate(cells) + np.arange(2)[:, None]
+                seen = (pair + (not first), ends)
+                missing = (pair + first, np.arange(log_mass.shape[1] + 1)[:, None])
+                left, right = (seen, missing) if first else (missing, seen)
+                table = _rectangles(family, factors.edges, left, right, log_mass, params.theta[pair])
+                table = table[0] if first else table[:, 0]
+                start = 0
+                for (i, way), distinct in zip(some, cells, strict=True):
+                    column = start + np.searchsorted(distinct, gaps.atom[i + (not first), way.rows])
+                    found[i, way.states] = table[:, column]
+                    start += distinct.size
+
+        if some := steps(("missing", "missing")):
+            pair = np.array([i for i, _ in some])
+            every = np.arange(log_mass.shape[1] + 1)[:, None]
+            table = _rectangles(
+                family, factors.edges, (pair, every), (pair + 1, every), log_mass, params.theta[pair]
+            )
+            found.update({(i, way.states): table[:, :, k] for k, (i, way) in enumerate(some)})
+    return found
+
+
+Ends = tuple[np.ndarray, np.ndarray]
+"""Ends of consecutive cells: the model, ``(n,)``, and the edges, ``(num_ends, n or 1)``."""
+
+
+def _rectangles(
+    copula: Copula, edges: UnitPoint, left: Ends, right: Ends, log_mass: jax.Array, theta: jax.Array
+) -> jax.Array:
+    """Log copula ratio of cells against cells, ``(num_left_cells, num_right_cells, n)``."""
+    u, v = take(edges, left), take(edges, right)
+    left_mass, right_mass = (log_mass[model, ends[:-1]] for model, ends in (left, right))
+    return log_cell_ratios(
+        copula,
+        take(u, np.s_[:, None]),
+        take(v, np.s_[None]),
+        left_mass[:, None] + right_mass[None],
+        theta,
+    )
+
+
+def _places(steps: list[tuple[int, Way]]) -> tuple[np.ndarray, np.ndarray]:
+    """Step and query of each of some steps' queries, one after another."""
+    pair = np.repeat([i for i, _ in steps], [way.rows.size for _, way in steps])
+    return pair, np.concatenate([way.rows for _, way in steps])
+
+
+def _by_step(steps: list[tuple[int, Way]], columns: jax.Array) -> Ratios:
+    """Cut columns that lie in the order of `_places`."""
+    ends = np.cumsum([way.rows.size for _, way in steps])
+    parts = jnp.split(columns, ends[:-1], axis=1)
+    return {(i, way.states): part for (i, way), part in zip(steps, parts, strict=True)}
+
+
+def take(tree: Any, index: Any) -> Any:
+    """Return the same part of every field."""
+    return jax.tree.map(lambda field: field[index], tree)
+
+
+def _turn(tree: Any) -> Any:
+    return jax.tree.map(lambda field: field.T, tree)

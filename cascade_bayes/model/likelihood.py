@@ -23,13 +23,16 @@ Source: Zellinger & Thomson (arXiv 2501.09345), equations 3 to 9.
 
 from __future__ import annotations
 
+import itertools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cascade_bayes.copulas import Copula, Kind, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.model.correctness import correctness_logit, log_bernoulli
-from cascade_bayes.model.gaps import log_likelihood_with_gaps
+from cascade_bayes.model.gaps import Factors, log_likelihood_with_gaps, take
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import CascadeParams
 
@@ -53,36 +56,42 @@ def log_likelihood(
     kinds
         Static: what each model's confidences can be, see `AtomLayout.kinds`.
     """
-    if obs.gaps is None:
-        return _log_likelihood_of_prefixes(params, obs, copulas, kinds)
-
-    rows, others = obs.gaps.rows, obs.gaps.others
-    prefixes = _log_likelihood_of_prefixes(params, obs.take(others), copulas, kinds)
-    with_gaps = log_likelihood_with_gaps(params, obs.take(rows), obs.gaps, copulas, kinds)
-    total = jnp.zeros(obs.z.shape[1], dtype=obs.z.dtype)
-    return total.at[others].set(prefixes).at[rows].set(with_gaps)
-
-
-def _log_likelihood_of_prefixes(
-    params: CascadeParams, obs: Observations, copulas: tuple[Copula, ...], kinds: tuple[Kind, ...]
-) -> jax.Array:
+    z, observed, correct, labelled, gaps = obs
     margins = jax.tree.map(lambda field: field[:, None, :], params.margins)
-    log_density = mixed.log_density(obs.z, margins)
-    total = jnp.sum(jnp.where(obs.observed, log_density, 0.0), axis=0)
+    log_density = mixed.log_density(z, margins)
+    labels = log_bernoulli(correctness_logit(z, params), correct)
+    # One call for confidences and ends of cells: the incomplete beta function is most of the program.
+    ends = np.zeros((len(z), 0)) if gaps is None else gaps.cells.edge
+    everywhere = mixed.point(jnp.concatenate([z, jnp.asarray(ends, dtype=z.dtype)], axis=1), margins)
+    points, at_ends = take(everywhere, np.s_[:, : z.shape[1]]), take(everywhere, np.s_[:, z.shape[1] :])
+    log_ratio = _log_ratios(points, params.theta, copulas, kinds)
 
-    labels = log_bernoulli(correctness_logit(obs.z, params), obs.correct)
-    total = total + jnp.sum(jnp.where(obs.labelled, labels, 0.0), axis=0)
+    total = jnp.sum(jnp.where(observed, log_density, 0.0) + jnp.where(labelled, labels, 0.0), axis=0)
+    total = total + jnp.sum(jnp.where(observed[:-1] & observed[1:], log_ratio, 0.0), axis=0)
+    if gaps is None:
+        return total
+    edges = jax.tree.map(lambda a, b: jnp.where(gaps.cells.after, a, b), at_ends.upper, at_ends.lower)
+    rows = np.s_[:, gaps.rows]
+    factors = Factors(log_density[rows], take(points, rows), log_ratio[rows], edges)
+    return total.at[gaps.rows].set(
+        log_likelihood_with_gaps(params, obs.take(gaps.rows), gaps, copulas, factors)
+    )
 
-    if any(family.has_theta for family in copulas):
-        points = mixed.point(obs.z, margins)
-        for i, family in enumerate(copulas):
-            if not family.has_theta:
-                continue
-            pair = row_of(points, i), row_of(points, i + 1)
-            ratio = log_copula_ratio(family, *pair, params.theta[i], (kinds[i], kinds[i + 1]))
-            both = obs.observed[i] & obs.observed[i + 1]
-            total = total + jnp.where(both, ratio, 0.0)
-    return total
+
+def _log_ratios(
+    points: MarginPoint, theta: jax.Array, copulas: tuple[Copula, ...], kinds: tuple[Kind, ...]
+) -> jax.Array:
+    """Log copula ratio of neighbours, ``(num_models - 1, num_queries)``; one call for all pairs alike."""
+    result = jnp.zeros((len(copulas), points.is_atom.shape[1]), dtype=points.log_mass.dtype)
+    alike: dict[tuple[Copula, tuple[Kind, Kind]], list[int]] = {}
+    for i, (family, sides) in enumerate(zip(copulas, itertools.pairwise(kinds), strict=True)):
+        if family.has_theta:
+            alike.setdefault((family, sides), []).append(i)
+    for (family, sides), pairs in alike.items():
+        left = np.array(pairs)
+        ratio = log_copula_ratio(family, take(points, left), take(points, left + 1), theta[left, None], sides)
+        result = result.at[left].set(ratio)
+    return result
 
 
 def row_of(points: MarginPoint, i: int) -> MarginPoint:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,57 +15,91 @@ from scipy.special import expit, logit
 from cascade_bayes.data import CascadeData
 from cascade_bayes.model.params import AtomLayout
 
-NUM_CELLS = 64
+NUM_CELLS = 48
 """Continuous cells of a missing confidence. The tests measure what they leave out."""
 
 
 class Cells(NamedTuple):
-    """Cells of one model's scale, in standardised logits, ``(num_cells,)`` each.
+    """A model's scale cut into cells, in standardised logits; an atom is a cell of its own.
 
-    ``middle`` is where the rate of being right is taken; of an atom all three are its location.
+    Several models' cells stack, those of fewer padded by cells of no width at ``+inf``.
+
+    Attributes
+    ----------
+    edge
+        Where the cells begin and end, ascending, ``(..., num_cells + 1)``.
+    after
+        Whether an edge lies just after its place (so that an atom there is below it) or just before.
+    middle
+        Where the rate of being right is taken, ``(..., num_cells)``; of an atom its location.
+    is_atom
+        Whether a cell is an atom, ``(..., num_cells)``.
     """
 
-    lower: np.ndarray
-    upper: np.ndarray
+    edge: np.ndarray
+    after: np.ndarray
     middle: np.ndarray
     is_atom: np.ndarray
 
 
-class Step(NamedTuple):
-    """Which queries with gaps go how from one model to the next, as indices among them."""
-
-    seen_seen: np.ndarray
-    seen_missing: np.ndarray
-    missing_seen: np.ndarray
-    missing_missing: np.ndarray
+State = Literal["point", "atom", "missing"]
+"""What is known of a confidence: a value of the continuous part, an atom, nothing."""
 
 
-class Gaps(NamedTuple):
-    """The queries with gaps of one table.
+class Way(NamedTuple):
+    """Queries with gaps that go the same way from one model to the next.
+
+    Attributes
+    ----------
+    before, after
+        What is known of the two confidences.
+    rows
+        The queries, as indices among those with gaps.
+    """
+
+    before: State
+    after: State
+    rows: np.ndarray
+
+    @property
+    def states(self) -> tuple[State, State]:
+        """What is known before and after."""
+        return self.before, self.after
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """The queries with gaps of one table. Static: a compiled likelihood is one of this very pattern.
 
     Attributes
     ----------
     rows, others
         Indices of the queries with gaps, and of those without.
     cells
-        Cells of each model.
+        Cells of all models, ``(num_models, ...)``.
+    atom
+        Cell of each confidence that is an atom, else -1, ``(num_models, num_gaps)``.
     steps
-        One for each pair of neighbours.
+        For each pair of neighbours, the ways that queries go; each query is in one of them.
     """
 
     rows: np.ndarray
     others: np.ndarray
-    cells: tuple[Cells, ...]
-    steps: tuple[Step, ...]
+    cells: Cells
+    atom: np.ndarray
+    steps: tuple[tuple[Way, ...], ...]
 
 
-def find_gaps(observed: np.ndarray, labelled: np.ndarray, layout: AtomLayout) -> Gaps | None:
+def find_gaps(z: np.ndarray, observed: np.ndarray, labelled: np.ndarray, layout: AtomLayout) -> Gaps | None:
     """Return the queries with gaps, or None if there are none.
 
     Parameters
     ----------
+    z
+        Standardised logits, ``(num_models, num_queries)``.
     observed, labelled
-        Whether a confidence, and a label, is known, ``(num_models, num_queries)``.
+        Whether a confidence, and a label, is known, of the same shape.
     layout
         Where the atoms lie.
     """
@@ -72,16 +108,26 @@ def find_gaps(observed: np.ndarray, labelled: np.ndarray, layout: AtomLayout) ->
     has_gap = np.any(~observed & later, axis=0)
     if not has_gap.any():
         return None
-    seen = observed[:, has_gap]
-    steps = [
-        Step(*(np.flatnonzero(which) for which in (a & b, a & ~b, ~a & b, ~a & ~b)))
-        for a, b in itertools.pairwise(seen)
-    ]
-    cells = tuple(
-        make_cells(locs[~np.isnan(locs)], bool(continuous))
-        for locs, continuous in zip(layout.locs, layout.continuous, strict=True)
+    cells = stack_cells(
+        [
+            make_cells(locs[~np.isnan(locs)], bool(continuous))
+            for locs, continuous in zip(layout.locs, layout.continuous, strict=True)
+        ]
     )
-    return Gaps(np.flatnonzero(has_gap), np.flatnonzero(~has_gap), cells, tuple(steps))
+    seen = observed[:, has_gap]
+    here = cells.is_atom[:, None, :] & (z[:, has_gap, None] == cells.middle[:, None, :])
+    atom = np.where(here.any(axis=2), here.argmax(axis=2), -1)
+    state = {"point": seen & (atom < 0), "atom": seen & (atom >= 0), "missing": ~seen}
+    ways = list(itertools.product(get_args(State), repeat=2))
+    steps = [
+        tuple(
+            Way(before, after, rows)
+            for before, after in ways
+            if (rows := np.flatnonzero(state[before][i] & state[after][i + 1])).size
+        )
+        for i in range(len(z) - 1)
+    ]
+    return Gaps(np.flatnonzero(has_gap), np.flatnonzero(~has_gap), cells, atom, tuple(steps))
 
 
 def make_cells(atoms: np.ndarray, continuous: bool, num_cells: int = NUM_CELLS) -> Cells:
@@ -99,16 +145,34 @@ def make_cells(atoms: np.ndarray, continuous: bool, num_cells: int = NUM_CELLS) 
     num_cells
         Cells of the continuous part, but for the cuts at atoms.
     """
-    bounds = []
+    # An atom lies between two edges at one place, one before and one after it.
     if continuous:
         level = 0.5 * (1 - np.cos(np.pi * np.arange(1, num_cells) / num_cells))
-        edges = np.unique(np.concatenate([[-np.inf], logit(level), atoms[np.isfinite(atoms)], [np.inf]]))
-        bounds = list(itertools.pairwise(edges))
-    ends = np.array([*bounds, *((a, a) for a in atoms)], dtype=float)
-    lower, upper = ends[np.lexsort((ends[:, 1], ends[:, 0]))].T
-    is_atom = lower == upper
-    score = 0.5 * (expit(lower) + expit(upper))
-    return Cells(lower, upper, np.where(is_atom, lower, logit(score)), is_atom)
+        cuts = np.setdiff1d(np.concatenate([[-np.inf], logit(level), [np.inf]]), atoms)
+    else:
+        cuts = np.zeros(0)
+    place = np.concatenate([cuts, atoms, atoms])
+    after = np.concatenate([cuts == np.inf, np.zeros(atoms.size, bool), np.ones(atoms.size, bool)])
+    order = np.lexsort((after, place))
+    edge, after = place[order], after[order]
+    is_atom = edge[1:] == edge[:-1]
+    score = 0.5 * (expit(edge[1:]) + expit(edge[:-1]))
+    return Cells(edge, after, np.where(is_atom, edge[1:], logit(score)), is_atom)
+
+
+def stack_cells(cells: Sequence[Cells]) -> Cells:
+    """Return the cells of several models as one record, padded to the same number of cells."""
+    most = max(cell.edge.size for cell in cells)
+
+    def padded(values: np.ndarray, size: int, fill: float | bool) -> np.ndarray:
+        return np.pad(values, (0, size - values.size), constant_values=fill)
+
+    return Cells(
+        np.stack([padded(cell.edge, most, np.inf) for cell in cells]),
+        np.stack([padded(cell.after, most, True) for cell in cells]),
+        np.stack([padded(cell.middle, most - 1, np.inf) for cell in cells]),
+        np.stack([padded(cell.is_atom, most - 1, False) for cell in cells]),
+    )
 
 
 class Observations(NamedTuple):
@@ -148,5 +212,5 @@ def observations(data: CascadeData, layout: AtomLayout) -> Observations:
         observed=jnp.asarray(observed),
         correct=jnp.asarray(data.correct.T),
         labelled=jnp.asarray(labelled),
-        gaps=find_gaps(observed, labelled, layout),
+        gaps=find_gaps(z, observed, labelled, layout),
     )
