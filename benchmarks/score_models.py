@@ -175,19 +175,21 @@ def main() -> None:
         else []
     )
     finished = {(record["table"], record["fold"]) for record in done}
-    for path in sorted(Path(folder).glob("*-train.parquet")):
-        data = read_table(path)
-        layout = find_atoms(data)
+    tables = {
+        path.name.removesuffix("-train.parquet"): read_table(path)
+        for path in sorted(Path(folder).glob("*-train.parquet"))
+    }
+    for k, (table, data) in itertools.product(range(NUM_FOLDS), tables.items()):
+        if (table, k) in finished:
+            continue
         fold = np.random.default_rng(0).permutation(data.num_queries) % NUM_FOLDS
-        for k in range(NUM_FOLDS):
-            table = path.name.removesuffix("-train.parquet")
-            if (table, k) in finished:
-                continue
-            record = one_fold(data.take(fold != k), data.take(fold == k), layout, not options.no_chain)
-            done.append({"table": table, "fold": k, "num_test": int((fold == k).sum()), **record})
-            with options.output.open("a") as file:
-                file.write(json.dumps(done[-1]) + "\n")
-            print(table, k, flush=True)
+        layout = find_atoms(data)
+        record = one_fold(data.take(fold != k), data.take(fold == k), layout, not options.no_chain)
+        jax.clear_caches()  # hundreds of compiled programs a fold
+        done.append({"table": table, "fold": k, "num_test": int((fold == k).sum()), **record})
+        with options.output.open("a") as file:
+            file.write(json.dumps(done[-1]) + "\n")
+        print(table, k, flush=True)
     report(done)
 
 
