@@ -9,7 +9,8 @@ the other four. Scores are in nats per query, of the predictive density (the mea
   that skip models, and for the cascade of all models.
 
 Run ``python benchmarks/score_models.py -o scores.jsonl``; it writes one line a fold, and goes on where the
-file ends if it is there. ``--no-chain`` leaves out the chain fits, which take most of the time.
+file ends if it is there. ``--parts upstream,structure`` leaves out the copulas, whose 16 families for every
+pair take most of the time.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
 
 NUM_FOLDS = 5
+PARTS = ("copula", "upstream", "structure")
 NUM_DRAWS = 200
 
 
@@ -88,7 +90,7 @@ def label_score(posterior: Posterior, params: CascadeParams, test: CascadeData) 
     return float(jnp.mean(score[1:][obs.labelled[1:]]))
 
 
-def one_fold(train: CascadeData, test: CascadeData, layout: AtomLayout, chain: bool) -> dict[str, Any]:
+def one_fold(train: CascadeData, test: CascadeData, layout: AtomLayout, parts: list[str]) -> dict[str, Any]:
     atoms = {
         name: [float(x) for x in raw[~np.isnan(raw) & np.isfinite(locs)]]
         for name, raw, locs in zip(train.models, layout.raw, layout.locs, strict=True)
@@ -103,15 +105,16 @@ def one_fold(train: CascadeData, test: CascadeData, layout: AtomLayout, chain: b
     modular = fit(train, structure="modular", **options)
     neighbours = list(itertools.pairwise(range(train.num_models)))
     skipping = [p for p in itertools.combinations(range(train.num_models), 2) if p not in neighbours]
-    record: dict[str, Any] = {"copula": copula_scores(modular, test, neighbours)}
-    record["upstream"] = upstream_scores(modular, test)
-    record["structure"] = {"modular": structure_scores(modular, test, neighbours, skipping)}
-    if chain:
-        joint = fit(train, structure="chain", **options)
-        record["structure"]["chain"] = structure_scores(joint, test, neighbours, skipping)
-        record["seconds"] = {
-            name: post.provenance["fit_seconds"] for name, post in (("modular", modular), ("chain", joint))
-        }
+    record: dict[str, Any] = {}
+    if "copula" in parts:
+        record["copula"] = copula_scores(modular, test, neighbours)
+    if "upstream" in parts:
+        record["upstream"] = upstream_scores(modular, test)
+    if "structure" in parts:
+        chain = fit(train, structure="chain", **options)
+        fits = {"modular": modular, "chain": chain}
+        record["structure"] = {k: structure_scores(v, test, neighbours, skipping) for k, v in fits.items()}
+        record["seconds"] = {k: v.provenance["fit_seconds"] for k, v in fits.items()}
     return record
 
 
@@ -162,8 +165,11 @@ def upstream_scores(posterior: Posterior, test: CascadeData) -> dict[str, float]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON Lines file")
-    parser.add_argument("--no-chain", action="store_true", help="leave out the chain fits")
+    parser.add_argument("--parts", default=",".join(PARTS), help="what to score (default: %(default)s)")
     options = parser.parse_args()
+    parts = options.parts.split(",")
+    if set(parts) - set(PARTS):
+        raise SystemExit(f"--parts must be among {', '.join(PARTS)}; got {options.parts!r}")
     folder = os.environ.get("CASCADE_BAYES_DATA")
     if not folder:
         raise SystemExit("CASCADE_BAYES_DATA must name the folder that holds *-train.parquet")
@@ -184,7 +190,7 @@ def main() -> None:
             continue
         fold = np.random.default_rng(0).permutation(data.num_queries) % NUM_FOLDS
         layout = find_atoms(data)
-        record = one_fold(data.take(fold != k), data.take(fold == k), layout, not options.no_chain)
+        record = one_fold(data.take(fold != k), data.take(fold == k), layout, parts)
         jax.clear_caches()  # hundreds of compiled programs a fold
         done.append({"table": table, "fold": k, "num_test": int((fold == k).sum()), **record})
         with options.output.open("a") as file:
@@ -205,11 +211,11 @@ def report(records: list[dict[str, Any]]) -> None:
         print(f"{name:24s}" + "".join(f"{m:11.4f}" for m in means) + f"{np.mean(means):11.4f} +- {error:.4f}")
 
     print(f"{'':24s}" + "".join(f"{table[-10:]:>11s}" for table in tables) + f"{'mean':>11s}")
-    for family in records[0]["copula"]:
+    for family in records[0].get("copula", ()):
         row(f"copula {family}", lambda r, f=family: sum(r["copula"][f]))
-    row("upstream on - off", lambda r: r["upstream"]["with"] - r["upstream"]["without"])
-    both = [r for r in records if "chain" in r["structure"]]
-    if len(both) == len(records):
+    if "upstream" in records[0]:
+        row("upstream on - off", lambda r: r["upstream"]["with"] - r["upstream"]["without"])
+    if "structure" in records[0]:
         for part in ("neighbours", "skipping", "all"):
             row(
                 f"modular - chain, {part}",
