@@ -26,7 +26,7 @@ from cascade_bayes.distributions.continuous import (
     sample_component,
     valid_mixture,
 )
-from cascade_bayes.special import UnitPoint, log_ndtr
+from cascade_bayes.special import UnitPoint, normal_cdf
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
@@ -73,11 +73,15 @@ class LogitNormalMixture(NamedTuple):
         finite = jnp.isfinite(z)
         x = self._standardise(jnp.where(finite, z, 0.0))
 
-        def log_tail(x: jax.Array, empty_end: float) -> jax.Array:
-            end = jnp.where(z == empty_end, -jnp.inf, jnp.where(jnp.isnan(z), jnp.nan, 0.0))
-            return jnp.where(finite, log_ndtr(x), end)
+        parts = normal_cdf(x)
 
-        return mixture_cdf(self.mixing_probs, log_tail(x, -jnp.inf), log_tail(-x, jnp.inf))
+        def log_tail(inside: jax.Array, empty_end: float) -> jax.Array:
+            end = jnp.where(z == empty_end, -jnp.inf, jnp.where(jnp.isnan(z), jnp.nan, 0.0))
+            return jnp.where(finite, inside, end)
+
+        return mixture_cdf(
+            self.mixing_probs, log_tail(parts.log_u, -jnp.inf), log_tail(parts.log_1mu, jnp.inf)
+        )
 
     def sample_logit(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Draw ``z`` of this shape."""
