@@ -28,6 +28,7 @@ from cascade_bayes.decision.chain import forward, tables_for_draws
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, optimise
 from cascade_bayes.evaluation import decide
+from cascade_bayes.model.cascade import Structure
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.params import CascadeParams, find_atoms
 from cascade_bayes.model.simulate import simulate_scores
@@ -107,7 +108,7 @@ def row(name: str, truth: float, draws: dict[str, np.ndarray]) -> None:
     print(text, flush=True)
 
 
-def compare_unlabelled(replications: int, structure: str) -> None:
+def compare_unlabelled(replications: int, structure: Structure | None) -> None:
     truth = three_models()
     prices = np.geomspace(2e-4, 2e-2, 5)
     excess: dict[str, list[np.ndarray]] = {"labelled": [], "with unlabelled": []}
@@ -162,7 +163,7 @@ def main() -> None:
     parser.add_argument("part", choices=["logs", "unlabelled"])
     parser.add_argument("--queries", type=int, default=3000, help="of the log")
     parser.add_argument("--replications", type=int, default=40)
-    parser.add_argument("--structure", default="chain", choices=["chain", "modular"])
+    parser.add_argument("--structure", choices=["modular", "chain"], help="of the fits to few labels")
     parser.add_argument("--seed", type=int, default=0, help="of the log")
     options = parser.parse_args()
     numpyro.set_host_device_count(2)

@@ -74,17 +74,17 @@ def fit(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
     structure: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="chain: one Markov chain of all models, sampled together; modular: margins first, then "
-            "every pair of models given them.",
-            metavar="chain|modular",
+            help="modular: margins first, then every pair of models given them; chain: one Markov chain of "
+            "all models, sampled together. [default: modular, or chain if queries lack rows of some models]",
+            metavar="modular|chain",
         ),
-    ] = "chain",
+    ] = None,
     copula: Annotated[
         str,
         typer.Option(
-            help="Copula family of neighbouring models (modular: of all pairs); commas separate one a pair; "
+            help="Copula family of all pairs of models (chain: of neighbours); commas separate one a pair; "
             "auto picks by leave-one-out log score.",
             metavar="NAME|A,B,...|auto",
         ),
@@ -117,6 +117,7 @@ def fit(
     from cascade_bayes.data import check_fittable, read_table
     from cascade_bayes.decision.policy import Policy
     from cascade_bayes.errors import DataWarning
+    from cascade_bayes.inference.fit import default_structure
     from cascade_bayes.inference.fit import fit as fit_posterior
     from cascade_bayes.model.margins import get_margin
 
@@ -129,6 +130,7 @@ def fit(
     )
     get_margin(margin)
     families = (_split(copula) or []) if "," in copula else copula
+    structure = structure or default_structure(data)
     num_pairs = data.num_models - 1 if structure == "chain" else math.comb(data.num_models, 2)
     if families != "auto":
         get_copulas(families, num_pairs)
@@ -163,6 +165,7 @@ def fit(
                 "fit_seconds": posterior.provenance["fit_seconds"],
                 "num_draws": posterior.num_draws,
                 "fit_digest": posterior.digest(),
+                "structure": posterior.spec.structure,
                 "copulas": [family.name for family in posterior.spec.copulas],
                 "margin": posterior.spec.margin,
                 "data": data.summary(),

@@ -18,7 +18,7 @@ from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.decision.frontier import error_cost_frontier
 from cascade_bayes.distributions import mixed
 from cascade_bayes.errors import DataWarning, InputError
-from cascade_bayes.inference.fit import fit
+from cascade_bayes.inference.fit import default_structure, fit
 from cascade_bayes.inference.modular import centre_lines, sample_pairs
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites
@@ -168,5 +168,11 @@ def test_absent_rows_are_pointed_out(small_frame: pd.DataFrame, monkeypatch: pyt
     message = "1 queries have a confidence of model 'medium-8b' and none of model 'large-70b'"
     with pytest.warns(DataWarning, match=message), pytest.raises(Stopped):
         fit(read_table(small_frame[~absent]), seed=0, structure="modular")
-    with pytest.raises(InputError, match="structure must be one of chain, modular; got 'vine'"):
+    with pytest.raises(InputError, match="structure must be one of modular, chain; got 'vine'"):
         fit(read_table(small_frame), seed=0, structure="vine")  # type: ignore[arg-type]
+
+
+def test_default_structure_is_a_chain_where_rows_are_absent(small_frame: pd.DataFrame) -> None:
+    assert default_structure(read_table(small_frame)) == "modular"
+    last = small_frame["model"] == "large-70b"
+    assert default_structure(read_table(small_frame[~(last & (small_frame.index % 7 == 0))])) == "chain"

@@ -25,7 +25,7 @@ from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 
 METHODS = ("nuts",)
-STRUCTURES = ("chain", "modular")
+STRUCTURES = ("modular", "chain")
 
 
 def fit(
@@ -37,7 +37,7 @@ def fit(
     num_warmup: int = 300,
     num_samples: int = 1000,
     max_rounds: int = 3,
-    structure: Structure = "chain",
+    structure: Structure | None = None,
     copula: str | Sequence[str] = "gumbel",
     margin: str = "beta",
     upstream: bool = True,
@@ -66,9 +66,11 @@ def fit(
         chains go on for as many again, until they suffice or this many rounds are done. All draws are
         kept. With 1 nothing is checked, and ArviZ need not be there.
     structure
-        ``"chain"`` samples all parameters together, given the Markov chain of all models;
-        ``"modular"`` first margins and calibration, then each pair of models given them, with nothing fed
-        back. `cascade_bayes.model.cascade.ModelSpec` says what each conditions on.
+        ``"modular"`` samples first margins and calibration, then each pair of models given them, with nothing
+        fed back; ``"chain"`` all parameters together, given the Markov chain of all models.
+        `cascade_bayes.model.cascade.ModelSpec` says what each conditions on. If None, modular, which
+        predicts better; but a chain if some queries lack rows of some models, because only a chain allows for
+        the reason why (`default_structure`).
     copula
         Family of the pairs (neighbours of a chain; every pair of a modular fit, (0, 1), (0, 2), ...): one
         name for all of them, or one a pair, from `cascade_bayes.copulas.FAMILIES`; ``"auto"`` picks for each
@@ -110,6 +112,7 @@ def fit(
     """
     if method not in METHODS:
         raise InputError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
+    structure = structure or default_structure(data)
     if structure not in STRUCTURES:
         raise InputError(f"structure must be one of {', '.join(STRUCTURES)}; got {structure!r}.")
     for name, value in (
@@ -169,6 +172,17 @@ def fit(
             "device": jax.devices()[0].device_kind,
         },
     )
+
+
+def default_structure(data: CascadeData) -> Structure:
+    """Return ``"modular"``, or ``"chain"`` if some queries have confidences of some models only.
+
+    A running cascade asks its later models about the queries that were hard for the earlier ones. Given what
+    came before in the chain that is ignorable (`cascade_bayes.model.gaps`); a margin on its own would be
+    that of the hard queries.
+    """
+    seen = data.observed
+    return "chain" if np.any(seen.any(axis=1) & ~seen.all(axis=1)) else "modular"
 
 
 def _check_components(data: CascadeData, priors: Priors) -> None:
