@@ -6,7 +6,8 @@ the other four. Scores are in nats per query, of the predictive density (the mea
 * ``copula``: for each family, neighbours' joint log score less that of independence, summed over pairs;
 * ``upstream``: log score of the labels of all models after the first, with the upstream effect less without;
 * ``structure``: joint log score of confidences and labels, modular less chain, for neighbours, for pairs
-  that skip models, and for the cascade of all models.
+  that skip models, and for the cascade of all models; and realised cost + price * error of the thresholds
+  tuned to each, relative, the mean over five prices of an error.
 
 Run ``python benchmarks/score_models.py -o scores.jsonl``; it writes one line a fold, and goes on where the
 file ends if it is there. ``--parts upstream,structure`` leaves out the copulas, whose 16 families for every
@@ -29,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 
-from cascade_bayes import CascadeData, Posterior, fit, read_table
+from cascade_bayes import CascadeData, Posterior, error_cost_frontier, fit, read_table
 from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula
 from cascade_bayes.inference.modular import sample_pairs
 from cascade_bayes.model.correctness import correctness_logit, log_bernoulli
@@ -40,6 +41,7 @@ from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
 NUM_FOLDS = 5
 PARTS = ("copula", "upstream", "structure")
 NUM_DRAWS = 200
+ERROR_PRICES = np.geomspace(2e-4, 2e-2, 5)
 
 
 def predictive(log_density: jax.Array) -> np.ndarray:
@@ -114,6 +116,7 @@ def one_fold(train: CascadeData, test: CascadeData, layout: AtomLayout, parts: l
         chain = fit(train, structure="chain", **options)
         fits = {"modular": modular, "chain": chain}
         record["structure"] = {k: structure_scores(v, test, neighbours, skipping) for k, v in fits.items()}
+        record["losses"] = {k: realised_losses(v, test) for k, v in fits.items()}
         record["seconds"] = {k: v.provenance["fit_seconds"] for k, v in fits.items()}
     return record
 
@@ -130,6 +133,16 @@ def structure_scores(
         "skipping": float(np.mean([joint_score(posterior, test, pair) for pair in skipping])),
         "all": joint_score(posterior, test, everything),
     }
+
+
+def realised_losses(posterior: Posterior, test: CascadeData) -> list[float]:
+    """Cost plus price times error on the test queries, in dollars a query, one a price."""
+    frontier = error_cost_frontier(posterior, error_prices=ERROR_PRICES, num_draws=NUM_DRAWS)
+    points = frontier.evaluate(test)
+    return [
+        point["realised_cost"] + price * point["realised_error"]
+        for price, point in zip(ERROR_PRICES, points, strict=True)
+    ]
 
 
 def copula_scores(
@@ -221,6 +234,10 @@ def report(records: list[dict[str, Any]]) -> None:
                 f"modular - chain, {part}",
                 lambda r, p=part: r["structure"]["modular"][p] - r["structure"]["chain"][p],
             )
+        row(
+            "loss, modular / chain - 1",
+            lambda r: float(np.mean(np.divide(r["losses"]["modular"], r["losses"]["chain"]))) - 1,
+        )
 
 
 if __name__ == "__main__":
