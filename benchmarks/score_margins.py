@@ -3,7 +3,8 @@
 For every ``*-train.parquet`` in the folder that the variable ``CASCADE_BAYES_DATA`` names: 5-fold held-out
 log score, in nats, of each model's confidences, under its margin alone (no dependence, no labels). Run
 ``python benchmarks/score_margins.py``; with ``--priors`` other hyperparameters are scored in place of other
-numbers of components, with ``--chains`` it is told whether four dispersed chains of each margin meet.
+numbers of components; ``--few`` fits to one fold in place of four, and scores the other four; with
+``--chains`` it is told whether four dispersed chains of each margin meet.
 
 * Scored is the probability of the one of `NUM_BINS` intervals, between quantiles of the table, that holds
   the confidence. The log density would be no fair score: confidences next to certainty are stored in coarse
@@ -46,34 +47,26 @@ from cascade_bayes.special import log_difference
 
 NUM_FOLDS = 5
 NUM_BINS = 32
-NUM_COMPONENTS = (1, 2, 3, 4, 6, 8)
-DEFAULT = ("beta", 4)
+NUM_COMPONENTS = (1, 2, 3, 4, 6, 8, 10, 12)
 NUM_WARMUP, NUM_DRAWS = 200, 400
 NEWTON_STEPS = 30
 OTHER_PRIORS: dict[str, tuple[dict[str, float], ...]] = {
     "beta": (
         {"mixing_scale": 0.8},
         {"mixing_scale": 1.8},
-        {"concentration": 5.0},
-        {"concentration": 12.0},
-        {"concentration_scale": 0.2},
+        {"concentration": 2.0},
+        {"concentration": 3.4},
+        {"concentration_scale": 0.35},
         {"concentration_scale": 0.7},
-        {"concentration_scale": 0.5},
-        {"num_components": 8, "concentration": 21.0},
-        {"num_components": 6, "concentration": 14.0},
-        {"num_components": 6, "concentration": 14.0, "concentration_scale": 0.5},
+        {"num_components": 4, "concentration": 2.0, "concentration_scale": 0.35},
     ),
     "logit_normal": (
         {"mixing_scale": 0.8},
         {"mixing_scale": 1.8},
-        {"normal_scale": 0.4},
-        {"normal_scale": 0.65},
-        {"normal_log_scale": 0.2},
+        {"normal_scale": 0.85},
+        {"normal_scale": 1.3},
+        {"normal_log_scale": 0.35},
         {"normal_log_scale": 0.7},
-        {"normal_log_scale": 0.5},
-        {"num_components": 8, "normal_scale": 0.37},
-        {"num_components": 6, "normal_log_scale": 0.5},
-        {"num_components": 8, "normal_scale": 0.37, "normal_log_scale": 0.5},
     ),
 }
 
@@ -224,21 +217,29 @@ class Score(NamedTuple):
 
 
 def score(
-    data: Confidences, family: MarginFamily, priors: Priors, *, with_loo: bool = True, density: bool = False
+    data: Confidences,
+    family: MarginFamily,
+    priors: Priors,
+    *,
+    with_loo: bool = True,
+    density: bool = False,
+    few: bool = False,
 ) -> Score:
     began = time.perf_counter()
     num_rows = len(data.z)
     z = jnp.asarray(np.repeat(data.z, NUM_FOLDS, axis=0))
     fold = np.repeat(data.fold, NUM_FOLDS, axis=0)
     held = np.tile(np.arange(NUM_FOLDS), num_rows)[:, None]
-    used = (fold >= 0) & (fold != held)
+    inside, outside = (fold >= 0) & (fold != held), fold == held
+    used, scored = (outside, inside) if few else (inside, outside)
     keys = jax.random.split(jax.random.key(0), len(z))
     ends, place = (jnp.asarray(np.repeat(x, NUM_FOLDS, axis=0)) for x in data.bins)
     run = jax.jit(jax.vmap(lambda key, row: sample(key, row, family, priors, density)))
     draws, log_p = (np.asarray(x) for x in run(keys, Row(z, jnp.asarray(used), ends, place)))
     top = log_p.max(axis=1)
     predictive = top + np.log(np.mean(np.exp(log_p - top[:, None]), axis=1))
-    held_out = np.sum(np.where(fold == held, predictive, 0.0).reshape(num_rows, NUM_FOLDS, -1), axis=1)
+    held_out = np.sum(np.where(scored, predictive, 0.0).reshape(num_rows, NUM_FOLDS, -1), axis=1)
+    held_out /= NUM_FOLDS - 1 if few else 1
     loo = np.zeros(len(z))
     high_k = 0
     if with_loo:
@@ -289,7 +290,7 @@ def print_line(label: str, data: Confidences, pointwise: np.ndarray, default: np
 def print_head(data: Confidences, default: np.ndarray) -> None:
     print("\nHeld-out log score in nats: total, then the difference from the default (standard error)")
     print(f"{'':54s}{'total':>9s}" + "".join(f"{name:>20s}" for name in [*data.tables, "all"]))
-    label = f"default: {DEFAULT[0]}, {DEFAULT[1]}"
+    label = f"default: beta, {Priors().num_components}"
     cells = "".join(f"{total:20.1f}" for total, _ in sums(data, default))
     print(f"{label:54s}{default.sum():9.1f}{cells}")
 
@@ -337,6 +338,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--priors", action="store_true", help="score other hyperparameters")
     parser.add_argument("--chains", action="store_true", help="tell whether dispersed chains meet")
+    parser.add_argument("--few", action="store_true", help="fit to a fifth of the queries")
     parser.add_argument("--density", action="store_true", help="score the log density, ties and all")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
@@ -364,12 +366,13 @@ def main() -> None:
         for label, (name, priors) in candidates.items():
             report_chains(data, MARGINS[name], priors, label)
         return
-    with_loo = not options.priors
+    with_loo = not options.priors and not options.few
+    how = {"density": options.density, "few": options.few}
     scores = {
-        (name, label): score(data, MARGINS[name], priors, with_loo=with_loo, density=options.density)
+        (name, label): score(data, MARGINS[name], priors, with_loo=with_loo, **how)
         for label, (name, priors) in candidates.items()
     }
-    default = score(data, MARGINS["beta"], Priors(), with_loo=False, density=options.density).held_out
+    default = score(data, MARGINS["beta"], Priors(), with_loo=False, **how).held_out
     print_head(data, default)
     for (_, label), result in scores.items():
         print_line(label, data, result.held_out, default)

@@ -242,9 +242,9 @@ def test_logit_normal_margins_from_sites() -> None:
 @pytest.mark.parametrize("margin", list(MARGINS))
 def test_priors_of_margins_centre_on_the_uniform_score(margin: str) -> None:
     """At the median of every site the score's density stays close to 1 over its middle 90 %."""
-    family = MARGINS[margin]
-    spread = jnp.broadcast_to(family.prior(Priors()).icdf(0.5), (4,))
-    part = family.part(simplex_from_logratios(jnp.zeros(3)), spread)
+    family, size = MARGINS[margin], Priors().num_components
+    spread = jnp.broadcast_to(family.prior(Priors()).icdf(0.5), (size,))
+    part = family.part(simplex_from_logratios(jnp.zeros(size - 1)), spread)
     z = jnp.linspace(-20.0, 20.0, 4001)
     logistic = -jax.nn.softplus(z) - jax.nn.softplus(-z)
     log_ratio = part.log_density(z) - logistic

@@ -152,7 +152,7 @@ def fit(
     else:
         _warn_about_absent_rows(data)
         key_first, key_pairs = jax.random.split(key)
-        samples, stats = thin(*sample_nuts(key_first, obs, spec.first_module(), options))
+        samples, stats = sample_nuts(key_first, obs, spec.first_module(), options, keep=thin)
         spec = replace(spec, centres=centre_lines(obs, spec))
         samples |= sample_pairs(key_pairs, samples, obs, spec)
     _warn_about_slopes(data.models, samples["slope"])

@@ -37,7 +37,7 @@ from cascade_bayes.model.correctness import log_bernoulli, own_logit, regressor
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import CascadeParams
 
-MAX_DRAWS = 1000
+MAX_DRAWS = 2000
 """Draws of margins and calibration that are kept; each costs a curve for every pair."""
 
 NUM_NODES = 24

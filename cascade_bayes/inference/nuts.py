@@ -17,6 +17,7 @@ not forgotten its start.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -52,7 +53,11 @@ Draws = dict[str, np.ndarray]
 
 
 def sample_nuts(
-    key: jax.Array, obs: Observations, spec: ModelSpec, options: NutsOptions
+    key: jax.Array,
+    obs: Observations,
+    spec: ModelSpec,
+    options: NutsOptions,
+    keep: Callable[[Draws, Draws], tuple[Draws, Draws]] = lambda *draws: draws,
 ) -> tuple[Draws, Draws]:
     """Draw from the joint posterior of a chain.
 
@@ -66,6 +71,8 @@ def sample_nuts(
         The model, of structure ``"chain"``.
     options
         See `NutsOptions`.
+    keep
+        Which draws are kept, and judged.
 
     Returns
     -------
@@ -114,10 +121,10 @@ def sample_nuts(
 
     samples, stats = draw(key_run, init_params=starts)
     for _ in range(options.max_rounds - 1):
-        if assess(samples, stats).mixed:
+        if assess(*keep(samples, stats)).mixed:
             break
         mcmc.post_warmup_state = mcmc.last_state
         more, more_stats = draw(mcmc.last_state.rng_key)
         samples = {k: np.concatenate([v, more[k]], axis=1) for k, v in samples.items()}
         stats = {k: np.concatenate([v, more_stats[k]], axis=1) for k, v in stats.items()}
-    return samples, stats
+    return keep(samples, stats)

@@ -4,14 +4,14 @@ Every family is a mixture of `Priors.num_components` components at fixed places 
 score: component :math:`j` of :math:`J` sits at :math:`m_j = (j + \tfrac12)/J`. Its weight is free, and so is
 its spread, the one further site of a family:
 
-================  ======================  =============================================  ==================
+================  ======================  =============================================  ====================
 name              component               site, one value a component                    prior, log-normal
-================  ======================  =============================================  ==================
-``beta``          beta of the score,      ``concentration``: alpha + beta                same for all
-                  mean :math:`m_j`
-``logit_normal``  normal of the logit,    ``normal_scale``: its standard deviation       median proportional
-                  mean logit :math:`m_j`                                                 to 1/sqrt(m_j(1-m_j))
-================  ======================  =============================================  ==================
+================  ======================  =============================================  ====================
+``beta``          beta of the score,      ``concentration``: alpha + beta                median proportional
+                  mean :math:`m_j`                                                       to J
+``logit_normal``  normal of the logit,    ``normal_scale``: its standard deviation       median in units of
+                  mean logit :math:`m_j`                                                 1/sqrt(J m_j(1-m_j))
+================  ======================  =============================================  ====================
 
 The logit of a beta variable of mean :math:`m` and concentration :math:`c` has a standard deviation of about
 :math:`1/\sqrt{c\,m(1-m)}` (delta method). The normals' medians grow in the same way towards both ends, so
@@ -59,7 +59,8 @@ def component_means(num_components: int) -> jax.Array:
 
 
 def _beta_prior(priors: Priors) -> dist.Distribution:
-    return dist.LogNormal(jnp.log(priors.concentration), priors.concentration_scale)
+    median = priors.concentration * priors.num_components
+    return dist.LogNormal(jnp.log(median), priors.concentration_scale)
 
 
 def _beta_part(mixing_probs: jax.Array, concentration: jax.Array) -> BetaMixture:
@@ -69,7 +70,7 @@ def _beta_part(mixing_probs: jax.Array, concentration: jax.Array) -> BetaMixture
 
 def _logit_normal_prior(priors: Priors) -> dist.Distribution:
     mean = component_means(priors.num_components)
-    median = priors.normal_scale / jnp.sqrt(mean * (1.0 - mean))
+    median = priors.normal_scale / jnp.sqrt(priors.num_components * mean * (1.0 - mean))
     return dist.LogNormal(jnp.log(median), priors.normal_log_scale)
 
 

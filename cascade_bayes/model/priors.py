@@ -28,19 +28,20 @@ class Priors:
         Components of each margin, 1 to 16. They sit at the middles of as many equal parts of (0, 1),
         where standardised scores lie evenly; weights and spreads are free. Components at free places
         can tell one table in several ways (a narrow bulk on a broad ground, two bulks side by side),
-        and a posterior with several modes is one whose chains do not meet. Static: it shapes the
-        compiled program.
+        and a posterior with several modes is one whose chains do not meet. More than are needed do no
+        harm: the prior shrinks the weights towards each other and the margin towards a uniform score.
+        Static: it shapes the compiled program.
     mixing_scale
-        Scale of the normal prior of the isometric log ratios of the mixing probabilities. 1.2 lets
-        a component hold 1 % to 85 %. Normal tails, unlike a Dirichlet's, keep a component that
+        Scale of the normal prior of the isometric log ratios of the mixing probabilities. With 1.2 one of
+        ten components holds 1 % to 60 %. Normal tails, unlike a Dirichlet's, keep a component that
         the data do not need from wandering off to weights of 1e-10.
     concentration, concentration_scale
-        Log-normal prior (median, log-scale) of ``concentration1 + concentration0`` of a component.
-        Four components of concentration 8 with equal weights make a margin close to uniform.
+        Log-normal prior (median, log-scale) of ``concentration1 + concentration0`` of a component, in
+        units of the number of components. At 2.6 with equal weights the margin is close to uniform.
     normal_scale, normal_log_scale
         Log-normal prior (median, log-scale) of the standard deviation of a normal component of the
-        logit, in units of ``1 / sqrt(m (1 - m))`` for the component at the score m. With 0.5 four
-        components of equal weights come within 0.013 nats of uniform, the betas within 0.018.
+        logit, in units of ``1 / sqrt(J m (1 - m))`` for the component at the score m of J. At 1.05 with
+        equal weights the margin is close to uniform.
     atom_logit_loc, atom_logit_scale
         Normal prior of the log odds of an atom against the continuous part. Seen atoms hold from
         under 1 % to 76 % of the queries.
@@ -79,12 +80,12 @@ class Priors:
     1.0
     """
 
-    num_components: int = 4
+    num_components: int = 10
     mixing_scale: float = 1.2
-    concentration: float = 8.0
-    concentration_scale: float = 0.35
-    normal_scale: float = 0.5
-    normal_log_scale: float = 0.35
+    concentration: float = 2.6
+    concentration_scale: float = 0.5
+    normal_scale: float = 1.05
+    normal_log_scale: float = 0.5
     atom_logit_loc: float = -1.0
     atom_logit_scale: float = 1.5
     tau_concentration1: float = 1.5
@@ -127,8 +128,8 @@ class Priors:
         For checking what the defaults contribute; with few labels they lose what the defaults gain.
         """
         return cls(
-            concentration_scale=0.7,
-            normal_log_scale=0.7,
+            concentration_scale=1.0,
+            normal_log_scale=1.0,
             atom_logit_scale=2.5,
             tau_concentration1=1.0,
             tau_concentration0=1.0,
