@@ -234,7 +234,7 @@ class Stopped(Exception):  # noqa: N818
     """Raised in place of the costly part, which these tests have no need of."""
 
 
-def stop(*_: Any) -> None:
+def stop(*_: Any, **kwargs: Any) -> None:
     raise Stopped
 
 
