@@ -74,8 +74,8 @@ def get_copulas(copula: str | Sequence[str], num_pairs: int) -> tuple[Copula, ..
     names = [copula] * num_pairs if isinstance(copula, str) else list(copula)
     if len(names) != num_pairs:
         raise InputError(
-            f"copula must be one name, or one for each of the {num_pairs} pairs of models (of neighbours in a "
-            f"chain, of all in a modular fit); got {len(names)} names."
+            f"copula must be one name, or one for each of the {num_pairs} pairs of models (neighbours of a "
+            f"chain, all of a modular fit); got {len(names)} names."
         )
     return tuple(get_copula(name) for name in names)
 
