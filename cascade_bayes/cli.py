@@ -13,17 +13,14 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from cascade_bayes._files import encode
+from cascade_bayes._screen import evaluation_table, frontier_table, policy_table
 from cascade_bayes.errors import InfeasibleError, InputError
-
-if TYPE_CHECKING:
-    from cascade_bayes.decision.policy import Policy
 
 EXIT_INPUT, EXIT_NOT_CONVERGED, EXIT_INFEASIBLE = 2, 3, 4
 
@@ -235,7 +232,7 @@ def tune(
             if as_json:
                 _print_json({"output": str(output), "points": swept.points()})
             else:
-                out.print(_frontier_table(swept.records()))
+                out.print(frontier_table(swept.records()))
                 out.print(f"Wrote {output}.")
             return
         policy = swept.at(budget=budget, target_error=target_error, confidence=probability)
@@ -245,7 +242,7 @@ def tune(
         del record["draw_thresholds"]
         _print_json({"output": str(output), **record})
     else:
-        out.print(_policy_table(policy))
+        out.print(policy_table(policy))
         out.print(f"Wrote {output}. Next: cascade-bayes evaluate {output} TABLE", soft_wrap=True)
 
 
@@ -283,7 +280,7 @@ def evaluate(
     if as_json:
         _print_json(rows[0] if single else {"points": rows})
         return
-    out.print(_evaluation_table(rows))
+    out.print(evaluation_table(rows))
     if single:
         out.print(rows[0]["verdict"])
 
@@ -360,72 +357,6 @@ def _schema_of(path: Path) -> Any:
 
 def _print_json(record: dict[str, Any]) -> None:
     print(json.dumps(record, indent=1, allow_nan=False))
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}"
-
-
-def _band(mean: float, low: float, high: float) -> str:
-    return f"{_number(mean)} [{_number(low)}, {_number(high)}]"
-
-
-def _policy_table(policy: Policy) -> Table:
-    from cascade_bayes.plots import describe_threshold
-
-    p = policy.prediction
-    question = ", ".join(f"{k} {_number(v)}" for k, v in policy.question.items())
-    table = Table(
-        title=f"Policy for {question}",
-        caption=f"predicted error {_band(p.error, p.error_q05, p.error_q95)}, cost "
-        f"{_band(p.cost, p.cost_q05, p.cost_q95)} US dollars per query (90 % posterior bands)",
-        title_justify="left",
-        caption_justify="left",
-    )
-    for name in ("model", "defer below", "90 % interval", "reached by"):
-        table.add_column(name)
-    intervals = policy.threshold_interval(0.9)
-    for i, model in enumerate(policy.models):
-        last = i == len(policy.thresholds)
-        table.add_row(
-            model,
-            "(last: always answers)" if last else describe_threshold(policy.thresholds[i]),
-            "" if last else f"[{_number(intervals[i][0])}, {_number(intervals[i][1])}]",
-            f"{p.reach_prob[i]:.1%}",
-        )
-    return table
-
-
-def _frontier_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="Error-cost frontier, 90 % posterior bands", title_justify="left")
-    for name in ("error price, $", "expected error", "expected cost, $/query", "thresholds"):
-        table.add_column(name)
-    for row in rows:
-        table.add_row(
-            _number(row["error_price"]),
-            _band(row["expected_error"], row["expected_error_q05"], row["expected_error_q95"]),
-            _band(row["expected_cost"], row["expected_cost_q05"], row["expected_cost_q95"]),
-            " ".join(f"{t:.3g}" for t in row["thresholds"]),
-        )
-    return table
-
-
-def _evaluation_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(
-        title=f"Realised on {rows[0]['num_queries']} queries, against predicted with 90 % band",
-        title_justify="left",
-    )
-    for name in ("error price, $", "realised error", "predicted", "realised cost, $", "predicted"):
-        table.add_column(name)
-    for row in rows:
-        table.add_row(
-            _number(row["error_price"]),
-            f"{_number(row['realised_error'])} ± {_number(row['realised_error_se'])}",
-            _band(row["expected_error"], row["expected_error_q05"], row["expected_error_q95"]),
-            f"{_number(row['realised_cost'])} ± {_number(row['realised_cost_se'])}",
-            _band(row["expected_cost"], row["expected_cost_q05"], row["expected_cost_q95"]),
-        )
-    return table
 
 
 def main() -> None:

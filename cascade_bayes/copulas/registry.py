@@ -59,7 +59,7 @@ def get_copula(name: str) -> Copula:
 
 
 def get_copulas(copula: str | Sequence[str], num_pairs: int) -> tuple[Copula, ...]:
-    """Return one family a pair of neighbours, from one name for all or one name each.
+    """Return one family a pair of models, from one name for all or one name each.
 
     Raises
     ------
@@ -74,8 +74,8 @@ def get_copulas(copula: str | Sequence[str], num_pairs: int) -> tuple[Copula, ..
     names = [copula] * num_pairs if isinstance(copula, str) else list(copula)
     if len(names) != num_pairs:
         raise InputError(
-            f"copula must be one name, or one for each of the {num_pairs} pairs of neighbouring models; "
-            f"got {len(names)} names."
+            f"copula must be one name, or one for each of the {num_pairs} pairs of models (neighbours of a "
+            f"chain, all of a modular fit); got {len(names)} names."
         )
     return tuple(get_copula(name) for name in names)
 

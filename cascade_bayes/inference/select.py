@@ -1,4 +1,4 @@
-r"""Choose the copula family of each pair of neighbours by leave-one-out log score.
+r"""Choose the copula family of each pair of models by leave-one-out log score.
 
 Given the margins (at their posterior mode without dependence), a pair has one parameter, Kendall's tau, and
 its posterior is a curve: no sampling is needed. On a grid of values :math:`\tau_k` with posterior weights

@@ -1,0 +1,79 @@
+"""Tables that the command line prints."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from cascade_bayes.decision.policy import Policy
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _band(mean: float, low: float, high: float) -> str:
+    return f"{_number(mean)} [{_number(low)}, {_number(high)}]"
+
+
+def policy_table(policy: Policy) -> Table:
+    """Return a policy's thresholds with their intervals, one model a row."""
+    from cascade_bayes.plots import describe_threshold
+
+    p = policy.prediction
+    question = ", ".join(f"{k} {_number(v)}" for k, v in policy.question.items())
+    table = Table(
+        title=f"Policy for {question}",
+        caption=f"predicted error {_band(p.error, p.error_q05, p.error_q95)}, cost "
+        f"{_band(p.cost, p.cost_q05, p.cost_q95)} US dollars per query (90 % posterior bands)",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in ("model", "defer below", "90 % interval", "reached by"):
+        table.add_column(name)
+    intervals = policy.threshold_interval(0.9)
+    for i, model in enumerate(policy.models):
+        last = i == len(policy.thresholds)
+        table.add_row(
+            model,
+            "(last: always answers)" if last else describe_threshold(policy.thresholds[i]),
+            "" if last else f"[{_number(intervals[i][0])}, {_number(intervals[i][1])}]",
+            f"{p.reach_prob[i]:.1%}",
+        )
+    return table
+
+
+def frontier_table(rows: list[dict[str, Any]]) -> Table:
+    """Return the points of a frontier, from `Frontier.records`."""
+    table = Table(title="Error-cost frontier, 90 % posterior bands", title_justify="left")
+    for name in ("error price, $", "expected error", "expected cost, $/query", "thresholds"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(
+            _number(row["error_price"]),
+            _band(row["expected_error"], row["expected_error_q05"], row["expected_error_q95"]),
+            _band(row["expected_cost"], row["expected_cost_q05"], row["expected_cost_q95"]),
+            " ".join(f"{t:.3g}" for t in row["thresholds"]),
+        )
+    return table
+
+
+def evaluation_table(rows: list[dict[str, Any]]) -> Table:
+    """Return realised against predicted figures, from `Policy.evaluate`, one policy a row."""
+    table = Table(
+        title=f"Realised on {rows[0]['num_queries']} queries, against predicted with 90 % band",
+        title_justify="left",
+    )
+    for name in ("error price, $", "realised error", "predicted", "realised cost, $", "predicted"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(
+            _number(row["error_price"]),
+            f"{_number(row['realised_error'])} ± {_number(row['realised_error_se'])}",
+            _band(row["expected_error"], row["expected_error_q05"], row["expected_error_q95"]),
+            f"{_number(row['realised_cost'])} ± {_number(row['realised_cost_se'])}",
+            _band(row["expected_cost"], row["expected_cost_q05"], row["expected_cost_q95"]),
+        )
+    return table
