@@ -294,7 +294,7 @@ def test_logit_normal_margins_are_fitted_kept_and_cut_into_cells(
     small_data: CascadeData, tmp_path: Path
 ) -> None:
     post = fit(small_data, margin="logit_normal", **TINY)
-    assert post.samples["normal_scale"].shape == (1, 4, 3, 4)
+    assert post.samples["normal_scale"].shape == (1, 4, 3, Priors().num_components)
     assert "concentration" not in post.samples
     post.save(tmp_path / "p.nc")
     back = Posterior.load(tmp_path / "p.nc")
