@@ -127,7 +127,7 @@ def fit(
     )
     get_margin(margin)
     families = (_split(copula) or []) if "," in copula else copula
-    structure = structure or default_structure(data)
+    chosen, structure = structure, structure or default_structure(data)
     num_pairs = data.num_models - 1 if structure == "chain" else math.comb(data.num_models, 2)
     if families != "auto":
         get_copulas(families, num_pairs)
@@ -138,6 +138,8 @@ def fit(
         say.print(
             f"Fitting {data.num_models} models on {data.num_queries} queries: {' > '.join(data.models)}"
         )
+        if chosen is None and structure == "chain":
+            say.print("Some queries lack rows of some models: fitting one Markov chain (--structure chain).")
     posterior = fit_posterior(
         data,
         seed=seed,

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from cascade_bayes._trees import take
 from cascade_bayes.copulas import get_copulas, log_copula_ratio, theta_from_tau
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.decision.frontier import error_cost_frontier
@@ -23,7 +24,6 @@ from cascade_bayes.inference.modular import centre_lines, sample_pairs
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites
 from cascade_bayes.model.correctness import correctness_logit, own_logit, regressor
-from cascade_bayes.model.likelihood import row_of
 from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
@@ -72,7 +72,7 @@ def test_draws_of_tau_and_of_upstream_effects_follow_their_exact_posteriors(tabl
 
         def log_likelihood(tau: Array, i: int = i, j: int = j, family: Any = family) -> Array:
             theta = family.tau_to_theta(tau)
-            return jnp.sum(log_copula_ratio(family, row_of(points, i), row_of(points, j), theta))
+            return jnp.sum(log_copula_ratio(family, take(points, i), take(points, j), theta))
 
         one_prior, zero_prior = Priors().tau_concentrations(low, high)
         log_prior = scipy.stats.beta(one_prior, zero_prior).logpdf((taus - low) / (high - low))

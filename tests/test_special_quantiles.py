@@ -22,7 +22,6 @@ from cascade_bayes.special import (
     betainccinv,
     betaincinv,
     log_difference,
-    log_ndtr,
     logit_betainc,
     logit_betaincinv,
     normal_cdf,
@@ -114,7 +113,7 @@ class TestNormal:
         x = np.array([-1e3, -38.0, -20.5, -13.1, -12.9, -8.0, -5.0, -1.0, 0.0, 1.0, 5.0, 9.0, 20.0, 37.0])
         with mp.workdps(400):
             wanted = [float(mp.log(mp.ncdf(mp.mpf(v)))) for v in x]
-        np.testing.assert_allclose(log_ndtr(jnp.asarray(x)), wanted, rtol=1e-13)
+        np.testing.assert_allclose(normal_cdf(jnp.asarray(x)).log_u, wanted, rtol=1e-13)
 
     def test_quantile_inverts_the_cdf_in_both_tails(self) -> None:
         log_p = -np.array([0.6932, 0.8, 3.0, 30.0, 500.0, 700.0, 706.0, 1e4, 1e8])
@@ -125,13 +124,13 @@ class TestNormal:
 
     def test_gradients(self) -> None:
         x = jnp.array([-30.0, -3.0, 0.3, 4.0])
-        check_grads(log_ndtr, (x,), order=2, modes=("fwd",), rtol=1e-5)
+        check_grads(lambda x: normal_cdf(x).log_u, (x,), order=2, modes=("fwd",), rtol=1e-5)
         slope = jax.vmap(jax.grad(lambda logit: normal_quantile(unit_point_from_logit(logit))))
         logit = jnp.array([-800.0, -40.0, -1.0, 2.0, 50.0])
         ends = jnp.stack([logit - 1e-4, logit + 1e-4])
         wanted = jnp.diff(normal_quantile(unit_point_from_logit(ends)), axis=0)[0] / 2e-4
         np.testing.assert_allclose(slope(logit), wanted, rtol=1e-7)
-        assert [float(jax.grad(log_ndtr)(v)) for v in (-INF, INF)] == [0.0, 0.0]
+        assert [float(jax.grad(lambda x: normal_cdf(x).log_u)(v)) for v in (-INF, INF)] == [0.0, 0.0]
 
     def test_single_precision(self) -> None:
         logit = jnp.asarray([-200.0, -85.0, -20.0, 1.0, 60.0], jnp.float32)

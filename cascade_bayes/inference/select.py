@@ -27,11 +27,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.infer.util import potential_energy
 
+from cascade_bayes._trees import take
 from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, get_copulas, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.laplace import find_mode, flat_objective, unconstrained
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites, tau_prior
-from cascade_bayes.model.likelihood import row_of
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors
@@ -115,7 +115,7 @@ def choose_copulas(
         if family.has_theta:
             for i, (a, b) in enumerate(pairs):
                 log_ratio = _log_ratios(family, (kinds[a], kinds[b]))
-                pair = row_of(points, a), row_of(points, b)
+                pair = take(points, a), take(points, b)
                 scores[i, both[i]] = _leave_one_out(log_ratio, pair, family, priors, both[i])
         pointwise[name] = scores
     totals = {name: scores.sum(axis=1) for name, scores in pointwise.items()}

@@ -25,12 +25,13 @@ because a running cascade stopped, makes no difference: given the prefix that wa
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._trees import take
 from cascade_bayes.copulas import (
     Copula,
     log_cell_ratio_given_u,
@@ -39,7 +40,7 @@ from cascade_bayes.copulas import (
 )
 from cascade_bayes.distributions import MarginPoint
 from cascade_bayes.model.correctness import log_bernoulli, own_logit, regressor
-from cascade_bayes.model.observations import Gaps, Observations, Way
+from cascade_bayes.model.observations import Gaps, Observations, State, Way
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.special import UnitPoint, log_difference
 
@@ -143,7 +144,7 @@ def _log_mass(edges: UnitPoint) -> jax.Array:
     return jnp.maximum(mass, jnp.log(jnp.finfo(mass.dtype).tiny))
 
 
-Ratios = dict[tuple[int, tuple[str, str]], jax.Array]
+Ratios = dict[tuple[int, tuple[State, State]], jax.Array]
 """Log copula ratios by step and way: ``(num_left_cells, num_right_cells)`` where both confidences are
 missing, ``(num_cells, num_rows)`` where one is."""
 
@@ -158,32 +159,31 @@ def _cell_ratios(
     found: Ratios = {}
     for family in dict.fromkeys(copulas):
 
-        def steps(*states: tuple[str, str], family: Copula = family) -> list[tuple[int, Way]]:
+        def steps(before: State, after: State, family: Copula = family) -> list[tuple[int, Way]]:
             return [
                 (i, way)
                 for i, step in enumerate(gaps.steps)
                 if copulas[i] == family
                 for way in step
-                if way.states in states
+                if way.states == (before, after)
             ]
 
         # A value of the continuum next to a missing one.
-        if some := steps(("point", "missing")):
+        if some := steps("point", "missing"):
             pair, row = _places(some)
             edges, mass = take(factors.edges, pair + 1), log_mass[pair + 1]
             u = take(factors.points.upper, (pair, row))
             ratio = log_cell_ratio_given_u(family, u, _turn(edges), mass.T, params.theta[pair])
             found.update(_by_step(some, ratio))
-        if some := steps(("missing", "point")):
+        if some := steps("missing", "point"):
             pair, row = _places(some)
             edges, mass = take(factors.edges, pair), log_mass[pair]
             v = take(factors.points.upper, (pair + 1, row))
             ratio = log_cell_ratio_given_v(family, _turn(edges), v, mass.T, params.theta[pair])
             found.update(_by_step(some, ratio))
         # An atom next to a missing one: once for each atom that occurs, whatever the number of queries.
-        for states in (("atom", "missing"), ("missing", "atom")):
-            if some := steps(states):
-                first = states[0] == "atom"
+        for first in (True, False):
+            if some := steps("atom", "missing") if first else steps("missing", "atom"):
                 cells = [np.unique(gaps.atom[i + (not first), way.rows]) for i, way in some]
                 pair = np.repeat([i for i, _ in some], [c.size for c in cells])
                 ends = np.concatenate(cells) + np.arange(2)[:, None]
@@ -198,7 +198,7 @@ def _cell_ratios(
                     found[i, way.states] = table[:, column]
                     start += distinct.size
 
-        if some := steps(("missing", "missing")):
+        if some := steps("missing", "missing"):
             pair = np.array([i for i, _ in some])
             every = np.arange(log_mass.shape[1] + 1)[:, None]
             table = _rectangles(
@@ -240,10 +240,5 @@ def _by_step(steps: list[tuple[int, Way]], columns: jax.Array) -> Ratios:
     return {(i, way.states): part for (i, way), part in zip(steps, parts, strict=True)}
 
 
-def take(tree: Any, index: Any) -> Any:
-    """Return the same part of every field."""
-    return jax.tree.map(lambda field: field[index], tree)
-
-
-def _turn(tree: Any) -> Any:
-    return jax.tree.map(lambda field: field.T, tree)
+def _turn(points: UnitPoint) -> UnitPoint:
+    return UnitPoint(points.log_u.T, points.log_1mu.T)

@@ -29,10 +29,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._trees import take
 from cascade_bayes.copulas import Copula, Kind, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.model.correctness import correctness_logit, log_bernoulli
-from cascade_bayes.model.gaps import Factors, log_likelihood_with_gaps, take
+from cascade_bayes.model.gaps import Factors, log_likelihood_with_gaps
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import CascadeParams
 
@@ -92,8 +93,3 @@ def _log_ratios(
         ratio = log_copula_ratio(family, take(points, left), take(points, left + 1), theta[left, None], sides)
         result = result.at[left].set(ratio)
     return result
-
-
-def row_of(points: MarginPoint, i: int) -> MarginPoint:
-    """Return the points of model ``i``, ``(num_queries,)``."""
-    return jax.tree.map(lambda field: field[i], points)

@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from cascade_bayes.data import CascadeData
 from cascade_bayes.model.params import AtomLayout
 
-NUM_CELLS = 48
+NUM_CELLS = 64
 """Continuous cells of a missing confidence. The tests measure what they leave out."""
 
 
@@ -74,8 +74,8 @@ class Gaps:
 
     Attributes
     ----------
-    rows, others
-        Indices of the queries with gaps, and of those without.
+    rows
+        Indices of the queries with gaps.
     cells
         Cells of all models, ``(num_models, ...)``.
     atom
@@ -85,7 +85,6 @@ class Gaps:
     """
 
     rows: np.ndarray
-    others: np.ndarray
     cells: Cells
     atom: np.ndarray
     steps: tuple[tuple[Way, ...], ...]
@@ -127,7 +126,7 @@ def find_gaps(z: np.ndarray, observed: np.ndarray, labelled: np.ndarray, layout:
         )
         for i in range(len(z) - 1)
     ]
-    return Gaps(np.flatnonzero(has_gap), np.flatnonzero(~has_gap), cells, atom, tuple(steps))
+    return Gaps(np.flatnonzero(has_gap), cells, atom, tuple(steps))
 
 
 def make_cells(atoms: np.ndarray, continuous: bool, num_cells: int = NUM_CELLS) -> Cells:
@@ -145,12 +144,12 @@ def make_cells(atoms: np.ndarray, continuous: bool, num_cells: int = NUM_CELLS) 
     num_cells
         Cells of the continuous part, but for the cuts at atoms.
     """
+    if not continuous:  # each cell reaches from its atom to the next
+        after = np.arange(atoms.size + 1) == atoms.size
+        return Cells(np.append(atoms, atoms[-1]), after, atoms, np.ones(atoms.size, dtype=bool))
+    level = 0.5 * (1 - np.cos(np.pi * np.arange(1, num_cells) / num_cells))
+    cuts = np.setdiff1d(np.concatenate([[-np.inf], logit(level), [np.inf]]), atoms)
     # An atom lies between two edges at one place, one before and one after it.
-    if continuous:
-        level = 0.5 * (1 - np.cos(np.pi * np.arange(1, num_cells) / num_cells))
-        cuts = np.setdiff1d(np.concatenate([[-np.inf], logit(level), [np.inf]]), atoms)
-    else:
-        cuts = np.zeros(0)
     place = np.concatenate([cuts, atoms, atoms])
     after = np.concatenate([cuts == np.inf, np.zeros(atoms.size, bool), np.ones(atoms.size, bool)])
     order = np.lexsort((after, place))

@@ -3,7 +3,7 @@
 from cascade_bayes.special._betainc import betainc, betaincc, logit_betainc
 from cascade_bayes.special._betaincinv import betainccinv, betaincinv, logit_betaincinv
 from cascade_bayes.special._elementary import betaln, log1mexp
-from cascade_bayes.special._normal import log_ndtr, normal_cdf, normal_quantile
+from cascade_bayes.special._normal import normal_cdf, normal_quantile
 from cascade_bayes.special._student import student_cdf, student_log_density, student_quantile
 from cascade_bayes.special._unit import (
     UnitPoint,
@@ -22,7 +22,6 @@ __all__ = [
     "betaln",
     "log1mexp",
     "log_difference",
-    "log_ndtr",
     "logit_betainc",
     "logit_betaincinv",
     "normal_cdf",

@@ -63,11 +63,6 @@ def normal_cdf(x: jax.Array) -> UnitPoint:
     return UnitPoint(jnp.where(upper, other, tail), jnp.where(upper, tail, other))
 
 
-def log_ndtr(x: jax.Array) -> jax.Array:
-    r"""Return :math:`\log\Phi(x)`, any shape; see `normal_cdf`."""
-    return normal_cdf(x).log_u
-
-
 @jax.custom_jvp
 def _quantile_of_small(log_p: jax.Array) -> jax.Array:
     """Quantile of ``p <= 1/2``, finite negative ``log_p``."""
