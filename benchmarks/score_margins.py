@@ -35,11 +35,11 @@ import numpyro.distributions as dist
 from numpyro.infer import NUTS
 
 from cascade_bayes import read_table
+from cascade_bayes._trees import take
 from cascade_bayes.distributions import ContinuousPart
 from cascade_bayes.inference import _arviz
 from cascade_bayes.inference.nuts import START_SPREAD
 from cascade_bayes.model.cascade import simplex_from_logratios
-from cascade_bayes.model.gaps import take
 from cascade_bayes.model.margins import MARGINS, MarginFamily
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors

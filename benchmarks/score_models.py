@@ -3,15 +3,15 @@
 For each ``*-train.parquet`` of the folder that CASCADE_BAYES_DATA names, each fold is predicted from a fit to
 the other four. Scores are in nats per query, of the predictive density (the mean over posterior draws):
 
-* ``copula``: for each family, neighbours' joint log score less that of independence, summed over pairs;
+* ``copula``: for each family, the joint log score of two models' confidences less that of independence,
+  summed over all pairs of models;
 * ``upstream``: log score of the labels of all models after the first, with the upstream effect less without;
 * ``structure``: joint log score of confidences and labels, modular less chain, for neighbours, for pairs
   that skip models, and for the cascade of all models; and realised cost + price * error of the thresholds
   tuned to each, relative, the mean over five prices of an error.
 
 Run ``python benchmarks/score_models.py -o scores.jsonl``; it writes one line a fold, and goes on where the
-file ends if it is there. ``--parts upstream,structure`` leaves out the copulas, whose 16 families for every
-pair take most of the time.
+file ends if it is there. ``--parts structure --folds 1`` is the first fold of one part alone.
 """
 
 from __future__ import annotations
@@ -31,16 +31,21 @@ import numpy as np
 import numpyro
 
 from cascade_bayes import CascadeData, Posterior, error_cost_frontier, fit, read_table
-from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula
-from cascade_bayes.inference.modular import sample_pairs
+from cascade_bayes._trees import take
+from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, log_copula_ratio
+from cascade_bayes.distributions import MarginPoint, mixed
+from cascade_bayes.inference.select import NUM_TAUS, locate_tau
+from cascade_bayes.model.cascade import tau_prior
 from cascade_bayes.model.correctness import correctness_logit, log_bernoulli
 from cascade_bayes.model.likelihood import log_likelihood
 from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
+from cascade_bayes.model.priors import Priors
 
 NUM_FOLDS = 5
 PARTS = ("copula", "upstream", "structure")
 NUM_DRAWS = 200
+NUM_MARGIN_DRAWS = 10
 ERROR_PRICES = np.geomspace(2e-4, 2e-2, 5)
 
 
@@ -99,8 +104,9 @@ def one_fold(train: CascadeData, test: CascadeData, layout: AtomLayout, parts: l
     }
     options: dict[str, Any] = {
         "seed": 0,
-        "num_samples": 250,
-        "max_rounds": 2,
+        "num_chains": 2,
+        "num_samples": 400,
+        "max_rounds": 1,
         "progress": False,
         "atoms": atoms,
     }
@@ -109,7 +115,7 @@ def one_fold(train: CascadeData, test: CascadeData, layout: AtomLayout, parts: l
     skipping = [p for p in itertools.combinations(range(train.num_models), 2) if p not in neighbours]
     record: dict[str, Any] = {}
     if "copula" in parts:
-        record["copula"] = copula_scores(modular, test, neighbours)
+        record["copula"] = copula_scores(modular, test)
     if "upstream" in parts:
         record["upstream"] = upstream_scores(modular, test)
     if "structure" in parts:
@@ -145,26 +151,72 @@ def realised_losses(posterior: Posterior, test: CascadeData) -> list[float]:
     ]
 
 
-def copula_scores(
-    posterior: Posterior, test: CascadeData, neighbours: list[tuple[int, int]]
-) -> dict[str, list[float]]:
-    """Family -> joint log score of confidences of each pair of neighbours, less that of independence."""
-    total, keep = posterior.num_draws, np.arange(0, posterior.num_draws, posterior.num_draws // NUM_DRAWS)
-    flat = {k: v.reshape((1, total, *v.shape[2:]))[:, keep] for k, v in posterior.samples.items()}
-    first = {k: v for k, v in flat.items() if k not in ("tau", "upstream")}
-    unlabelled = replace(test, labelled=np.zeros_like(test.labelled), correct=np.zeros_like(test.correct))
+def copula_scores(posterior: Posterior, test: CascadeData) -> dict[str, list[float]]:
+    """Family -> joint log score of confidences of each pair of models, less that of independence.
+
+    Given the margins of a draw, a pair has one parameter and its posterior is a curve: summed over a grid.
+    """
+    layout, kinds = posterior.spec.layout, posterior.spec.layout.kinds
+    every = posterior.num_draws // NUM_MARGIN_DRAWS
+    margins = jax.tree.map(lambda x: x[::every, :, None], posterior.params().margins)
+    tables = [observations(data, layout) for data in (posterior.data, test)]
+    train, held_out = (jax.lax.map(partial(mixed.point, obs.z), margins) for obs in tables)
+    log_margins = jax.lax.map(partial(mixed.log_density, tables[1].z), margins)
+    seen = [np.asarray(obs.observed) for obs in tables]
     scores: dict[str, list[float]] = {}
-    train_obs = observations(posterior.data, posterior.spec.layout)
     for name in FAMILIES:
-        # Neighbours only: the other pairs are left independent, which costs nothing.
-        names = [name if pair in neighbours else "independence" for pair in posterior.spec.pairs]
-        copulas = tuple(get_copula(family) for family in names)
-        spec = replace(posterior.spec, copulas=copulas, upstream=False, centres=None)
-        found = sample_pairs(jax.random.key(0), dict(first), train_obs, spec)
-        other = replace(posterior, spec=spec, samples={**first, **found}, sample_stats={})
-        scores[name] = [joint_score(other, unlabelled, pair) for pair in neighbours]
-    base = scores["independence"]
-    return {name: [a - b for a, b in zip(values, base, strict=True)] for name, values in scores.items()}
+        family = get_copula(name)
+        scores[name] = []
+        for a, b in posterior.spec.pairs:
+            known = seen[0][a] & seen[0][b]
+            new = np.flatnonzero(seen[1][a] & seen[1][b])
+            base = (log_margins[:, a] + log_margins[:, b])[:, new]
+            ratio = jnp.zeros_like(base)
+            if family.has_theta:
+                fitted, unseen = (
+                    (take(points, np.s_[:, a]), take(points, np.s_[:, b])) for points in (train, held_out)
+                )
+                sides, priors = (kinds[a], kinds[b]), posterior.spec.priors
+                ratio = predictive_log_ratio(family, sides, fitted, unseen, known, priors)[:, new]
+            scores[name].append(float(np.mean(predictive(base + ratio) - predictive(base))))
+    return scores
+
+
+def predictive_log_ratio(
+    family: Copula,
+    kinds: tuple[Kind, Kind],
+    train: tuple[MarginPoint, MarginPoint],
+    test: tuple[MarginPoint, MarginPoint],
+    known: np.ndarray,
+    priors: Priors,
+) -> jax.Array:
+    """Log of the mean copula ratio of each test query, for each draw of the margins; ``known`` are fitted."""
+    prior = tau_prior((family,), priors)
+
+    def log_prior(taus: np.ndarray) -> np.ndarray:
+        return np.asarray(prior.log_prob(jnp.asarray(taus)[:, None]))
+
+    def curve(taus: np.ndarray) -> np.ndarray:
+        return np.asarray(log_ratios(*train, jnp.asarray(taus), family, kinds))[:, :, known].sum(axis=2)
+
+    low, high = locate_tau(curve, family, log_prior)
+    taus = low + (high - low) * (np.arange(NUM_TAUS) + 0.5) / NUM_TAUS
+    log_weight = jax.nn.log_softmax(curve(taus) + log_prior(taus), axis=1)
+    return jax.nn.logsumexp(
+        log_weight[:, :, None] + log_ratios(*test, jnp.asarray(taus), family, kinds), axis=1
+    )
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def log_ratios(
+    left: MarginPoint, right: MarginPoint, taus: jax.Array, family: Copula, kinds: tuple[Kind, Kind]
+) -> jax.Array:
+    """Log copula ratios, ``(num_draws, num_taus, num_queries)``."""
+
+    def one(tau: jax.Array) -> jax.Array:
+        return log_copula_ratio(family, left, right, family.tau_to_theta(tau), kinds)
+
+    return jnp.swapaxes(jax.lax.map(one, taus), 0, 1)
 
 
 def upstream_scores(posterior: Posterior, test: CascadeData) -> dict[str, float]:
@@ -179,6 +231,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON Lines file")
     parser.add_argument("--parts", default=",".join(PARTS), help="what to score (default: %(default)s)")
+    parser.add_argument(
+        "--folds", type=int, default=NUM_FOLDS, help="predict the first so many of five folds (default: all)"
+    )
     options = parser.parse_args()
     parts = options.parts.split(",")
     if set(parts) - set(PARTS):
@@ -186,7 +241,7 @@ def main() -> None:
     folder = os.environ.get("CASCADE_BAYES_DATA")
     if not folder:
         raise SystemExit("CASCADE_BAYES_DATA must name the folder that holds *-train.parquet")
-    numpyro.set_host_device_count(4)
+    numpyro.set_host_device_count(2)
     jax.config.update("jax_enable_x64", True)
     done = (
         [json.loads(line) for line in options.output.read_text().splitlines()]
@@ -198,13 +253,14 @@ def main() -> None:
         path.name.removesuffix("-train.parquet"): read_table(path)
         for path in sorted(Path(folder).glob("*-train.parquet"))
     }
-    for k, (table, data) in itertools.product(range(NUM_FOLDS), tables.items()):
+    for k, (table, data) in itertools.product(range(options.folds), tables.items()):
         if (table, k) in finished:
             continue
         fold = np.random.default_rng(0).permutation(data.num_queries) % NUM_FOLDS
         layout = find_atoms(data)
         record = one_fold(data.take(fold != k), data.take(fold == k), layout, parts)
-        jax.clear_caches()  # hundreds of compiled programs a fold
+        if len(done) % len(tables) == 0:
+            jax.clear_caches()  # hundreds of compiled programs a fit
         done.append({"table": table, "fold": k, "num_test": int((fold == k).sum()), **record})
         with options.output.open("a") as file:
             file.write(json.dumps(done[-1]) + "\n")
