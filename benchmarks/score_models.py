@@ -11,7 +11,8 @@ the other four. Scores are in nats per query, of the predictive density (the mea
   tuned to each, relative, the mean over five prices of an error.
 
 Run ``python benchmarks/score_models.py -o scores.jsonl``; it writes one line a fold, and goes on where the
-file ends if it is there. ``--parts structure --folds 1`` is the first fold of one part alone.
+file ends if it is there. ``--parts structure --folds 1`` is the first fold of one part alone. ``--loo``
+prints leave-one-out scores of the four best families on the whole tables and ends.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from cascade_bayes import CascadeData, Posterior, error_cost_frontier, fit, read
 from cascade_bayes._trees import take
 from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
-from cascade_bayes.inference.select import NUM_TAUS, locate_tau
+from cascade_bayes.inference.select import choose_copulas, locate_tau, tau_grid
 from cascade_bayes.model.cascade import tau_prior
 from cascade_bayes.model.correctness import correctness_logit, log_bernoulli
 from cascade_bayes.model.likelihood import log_likelihood
@@ -46,6 +47,7 @@ NUM_FOLDS = 5
 PARTS = ("copula", "upstream", "structure")
 NUM_DRAWS = 200
 NUM_MARGIN_DRAWS = 10
+LOO_FAMILIES = ("gumbel", "gaussian", "frank", "student_t_4")
 ERROR_PRICES = np.geomspace(2e-4, 2e-2, 5)
 
 
@@ -199,8 +201,7 @@ def predictive_log_ratio(
     def curve(taus: np.ndarray) -> np.ndarray:
         return np.asarray(log_ratios(*train, jnp.asarray(taus), family, kinds))[:, :, known].sum(axis=2)
 
-    low, high = locate_tau(curve, family, log_prior)
-    taus = low + (high - low) * (np.arange(NUM_TAUS) + 0.5) / NUM_TAUS
+    taus = tau_grid(*locate_tau(curve, family, log_prior))
     log_weight = jax.nn.log_softmax(curve(taus) + log_prior(taus), axis=1)
     return jax.nn.logsumexp(
         log_weight[:, :, None] + log_ratios(*test, jnp.asarray(taus), family, kinds), axis=1
@@ -229,7 +230,8 @@ def upstream_scores(posterior: Posterior, test: CascadeData) -> dict[str, float]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON Lines file")
+    parser.add_argument("-o", "--output", type=Path, help="JSON Lines file")
+    parser.add_argument("--loo", action="store_true", help="leave-one-out scores of copulas alone")
     parser.add_argument("--parts", default=",".join(PARTS), help="what to score (default: %(default)s)")
     parser.add_argument(
         "--folds", type=int, default=NUM_FOLDS, help="predict the first so many of five folds (default: all)"
@@ -243,16 +245,21 @@ def main() -> None:
         raise SystemExit("CASCADE_BAYES_DATA must name the folder that holds *-train.parquet")
     numpyro.set_host_device_count(2)
     jax.config.update("jax_enable_x64", True)
+    tables = {
+        path.name.removesuffix("-train.parquet"): read_table(path)
+        for path in sorted(Path(folder).glob("*-train.parquet"))
+    }
+    if options.loo:
+        leave_one_out(tables)
+        return
+    if options.output is None:
+        raise SystemExit("-o FILE must name the JSON Lines file to write")
     done = (
         [json.loads(line) for line in options.output.read_text().splitlines()]
         if options.output.exists()
         else []
     )
     finished = {(record["table"], record["fold"]) for record in done}
-    tables = {
-        path.name.removesuffix("-train.parquet"): read_table(path)
-        for path in sorted(Path(folder).glob("*-train.parquet"))
-    }
     for k, (table, data) in itertools.product(range(options.folds), tables.items()):
         if (table, k) in finished:
             continue
@@ -266,6 +273,28 @@ def main() -> None:
             file.write(json.dumps(done[-1]) + "\n")
         print(table, k, flush=True)
     report(done)
+
+
+def neighbours_sum(scores: list[float]) -> float:
+    """Sum of a list over all pairs (0, 1), (0, 2), ... over those of neighbours."""
+    count = next(k for k in itertools.count(2) if k * (k - 1) // 2 == len(scores))
+    pairs = itertools.combinations(range(count), 2)
+    return sum(score for (a, b), score in zip(pairs, scores, strict=True) if b == a + 1)
+
+
+def leave_one_out(tables: dict[str, CascadeData]) -> None:
+    """Print the sums over pairs and tables of the scores by which ``copula="auto"`` chooses, in nats."""
+    totals: dict[str, np.ndarray] = {}
+    for table, data in tables.items():
+        layout = find_atoms(data)
+        pairs = tuple(itertools.combinations(range(data.num_models), 2))
+        found = choose_copulas(observations(data, layout), layout, Priors(), LOO_FAMILIES, pairs=pairs)
+        for name, scores in found.scores.items():
+            sums = np.array([scores.sum(), neighbours_sum(scores.tolist())])
+            totals[name] = totals.get(name, np.zeros(2)) + sums
+            print(f"{table:24s}{name:14s} all pairs {sums[0]:8.1f}, neighbours {sums[1]:8.1f}", flush=True)
+    for name, sums in totals.items():
+        print(f"{'all tables':24s}{name:14s} all pairs {sums[0]:8.1f}, neighbours {sums[1]:8.1f}")
 
 
 def report(records: list[dict[str, Any]]) -> None:
@@ -282,6 +311,7 @@ def report(records: list[dict[str, Any]]) -> None:
     print(f"{'':24s}" + "".join(f"{table[-10:]:>11s}" for table in tables) + f"{'mean':>11s}")
     for family in records[0].get("copula", ()):
         row(f"copula {family}", lambda r, f=family: sum(r["copula"][f]))
+        row("  neighbours alone", lambda r, f=family: neighbours_sum(r["copula"][f]))
     if "upstream" in records[0]:
         row("upstream on - off", lambda r: r["upstream"]["with"] - r["upstream"]["without"])
     if "structure" in records[0]:

@@ -342,7 +342,9 @@ def test_evaluate_other_models(run: Run, files: Path, small_frame: pd.DataFrame,
 # Slow: the whole job with default settings.
 
 
-def whole_job(train: Path, test: Path, folder: Path, confidence: str = "logprob") -> None:
+def whole_job(train: Path, test: Path, folder: Path, confidence: str = "logprob") -> dict:
+    """Fit, tune and evaluate by the command; return what the fit says."""
+
     def call(*arguments: object) -> dict:
         command = [sys.executable, "-m", "cascade_bayes.cli", *map(str, arguments), "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -359,11 +361,12 @@ def whole_job(train: Path, test: Path, folder: Path, confidence: str = "logprob"
     call("tune", nc, "--error-price", 0.002, "-o", policy)
     assert 0 < call("evaluate", policy, test)["realised_error"] < 1
     assert len(call("evaluate", frontier, test)["points"]) == 41
+    return verdict
 
 
 @pytest.mark.slow
 def test_whole_job_on_the_example(tmp_path: Path) -> None:
-    whole_job(example.train_path(), example.test_path(), tmp_path)
+    assert whole_job(example.train_path(), example.test_path(), tmp_path)["structure"] == "modular"
 
 
 WORDS = np.array([0.6, 0.8, 0.9, 0.95, 1.0])
@@ -400,7 +403,8 @@ def test_whole_job_with_missing_rows(tmp_path: Path) -> None:
     last, inner = frame["model"] == "giant-405b", frame["model"] == "medium-8b"
     absent = (last & frame["query"].isin(queries[:100])) | (inner & frame["query"].isin(queries[100:110]))
     frame[~absent].to_csv(tmp_path / "gaps.csv", index=False)
-    whole_job(tmp_path / "gaps.csv", example.test_path(), tmp_path)
+    verdict = whole_job(tmp_path / "gaps.csv", example.test_path(), tmp_path)
+    assert verdict["structure"] == "chain"
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 
 from cascade_bayes import example
 from cascade_bayes._trees import take
-from cascade_bayes.copulas import Copula, get_copulas, log_copula_ratio
+from cascade_bayes.copulas import Copula, Kind, get_copulas, log_copula_ratio
 from cascade_bayes.data import CascadeData
 from cascade_bayes.distributions import BetaMixture, MarginParams, mixed
 from cascade_bayes.inference.fit import fit
@@ -121,16 +121,19 @@ def test_missing_values_are_integrated_over(q: int, copulas: tuple[Copula, ...])
     assert float(got[q]) == pytest.approx(by_quadrature(q, 24, copulas), abs=3e-3)
 
 
-def test_each_pair_has_its_own_family() -> None:
-    every = np.ones_like(SEEN)
-    full = table(Z, every, RIGHT, LABELS)
-    got = likelihood(PARAMS, full, MIXED, LAYOUT.kinds) - likelihood(
-        PARAMS, full, get_copulas("independence", 3), LAYOUT.kinds
+@pytest.mark.parametrize("kinds", [LAYOUT.kinds, ("mixed",) * 4])
+@pytest.mark.parametrize("length", [2, 3, 4])
+def test_each_pair_has_its_own_family(length: int, kinds: tuple[Kind, ...]) -> None:
+    """Prefixes tell the pairs apart. With equal kinds the first and last, of one family, share a call."""
+    seen = np.repeat(np.arange(4)[:, None] < length, SEEN.shape[1], axis=1)
+    prefixes = table(Z, seen, RIGHT, LABELS & seen)
+    got = likelihood(PARAMS, prefixes, MIXED, kinds) - likelihood(
+        PARAMS, prefixes, get_copulas("independence", 3), kinds
     )
-    points = mixed.point(full.z, jax.tree.map(lambda field: field[:, None, :], PARAMS.margins))
+    points = mixed.point(prefixes.z, jax.tree.map(lambda field: field[:, None, :], PARAMS.margins))
     wanted = sum(
         log_copula_ratio(family, take(points, i), take(points, i + 1), PARAMS.theta[i])
-        for i, family in enumerate(MIXED)
+        for i, family in enumerate(MIXED[: length - 1])
     )
     np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-9)
     assert np.abs(wanted).min() > 1e-3

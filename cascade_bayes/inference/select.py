@@ -169,7 +169,7 @@ def locate_tau(
         Grid -> log prior density.
     """
     low, high = family.tau_range
-    taus = _middles(low, high)
+    taus = tau_grid(low, high)
     log_weight = log_likelihood(taus) + log_prior(taus)
     log_weight -= log_weight.max(axis=1, keepdims=True)
     kept = np.flatnonzero((log_weight > -LOG_NEGLIGIBLE).any(axis=0))
@@ -177,8 +177,8 @@ def locate_tau(
     return float(taus[kept[0]] - half), float(taus[kept[-1]] + half)
 
 
-def _middles(low: float, high: float) -> np.ndarray:
-    """Middles of `NUM_TAUS` equal parts."""
+def tau_grid(low: float, high: float) -> np.ndarray:
+    """Return the middles of `NUM_TAUS` equal parts of a stretch of tau, ``(NUM_TAUS,)``."""
     return low + (high - low) * (np.arange(NUM_TAUS) + 0.5) / NUM_TAUS
 
 
@@ -198,7 +198,7 @@ def _leave_one_out(
     def log_p(taus: np.ndarray) -> np.ndarray:
         return np.asarray(log_ratio(*pair, jnp.asarray(taus)))[:, both]  # (tau, query)
 
-    taus = _middles(*locate_tau(lambda taus: log_p(taus).sum(axis=1)[None], family, log_prior))
+    taus = tau_grid(*locate_tau(lambda taus: log_p(taus).sum(axis=1)[None], family, log_prior))
     pointwise = log_p(taus)
     log_weight = pointwise.sum(axis=1) + log_prior(taus)
     log_weight -= log_weight.max()
