@@ -14,9 +14,9 @@ and given its calibration one upstream effect, with
         \sigma\{\text{logit}^d_j(z_{qj}) + c\, (x_{qi} - \hat x_i(z_{qj}))\}\big],
 
 :math:`\hat x_i(z_j)` what is to be expected of :math:`x_i` (`cascade_bayes.model.centres`). Both are curves:
-the log likelihood is computed at `NUM_NODES` values, joined by a cubic spline, and the draw is taken by inverting
-the distribution function on a fine grid. Nothing is fed back to margins and calibration (a cut posterior:
-Plummer, Statistics and Computing 25, 2015).
+the log likelihood is computed at `NUM_NODES` values, joined by a cubic spline, and the draw is taken by
+inverting the distribution function on a fine grid. Nothing is fed back to margins and calibration (a cut
+posterior: Plummer, Statistics and Computing 25, 2015).
 """
 
 from __future__ import annotations

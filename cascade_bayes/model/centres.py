@@ -8,9 +8,9 @@ later one, so that the later model's calibration on its own stays what it was:
     \mathrm{logit}\,p_j = a_j + b_j x_j + e_j(z_j) + c\,\{x_i - m - s\,x_j - d(z_j)\},
 
 with the least-squares fit of :math:`m + s x_j + d(z_j)` to :math:`x_i`, the effect :math:`d` free at each
-atom of model :math:`j` and 0 elsewhere. Without :math:`d` the braces would not have mean 0 at an atom; its rate,
-which the calibration has to itself, would count twice what the earlier model says there, and pull :math:`c`
-to 0.
+atom of model :math:`j` and 0 elsewhere. Without :math:`d` the braces would not have mean 0 at an atom; its
+rate, which the calibration has to itself, would count twice what the earlier model says there, and pull
+:math:`c` to 0.
 """
 
 from __future__ import annotations
