@@ -5,8 +5,8 @@ from the priors a correct posterior covers 90 % of them, for every parameter.
 
 ``--structure modular`` (the default of `cascade_bayes.fit`) samples margins and calibration by a short run of
 NUTS, then tau and the upstream effect of neighbours given them. Its calibration is that of a model on its
-own, which the simulated one with an upstream effect c is but for a small attenuation: intercept a + c m and
-slope b + c s, with x_i = m + s x_j the line of `ModelSpec.centres`.
+own, which the simulated one with an upstream effect c is but for a small attenuation: intercept a + c m,
+slope b + c s and atom effect e + c d, with m, s and d of `cascade_bayes.model.centres`.
 
 ``--structure chain`` takes the normal approximation at the mode of the joint posterior, where NUTS would take
 a minute a replication.
@@ -33,8 +33,9 @@ from numpyro.infer.util import potential_energy
 
 from cascade_bayes.copulas import get_copula, get_copulas
 from cascade_bayes.inference.laplace import laplace, unconstrained
-from cascade_bayes.inference.modular import centre_lines, sample_pairs
+from cascade_bayes.inference.modular import sample_pairs
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites, sample_sites
+from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors
@@ -93,9 +94,11 @@ def main() -> None:
         key_table, key_fit = jax.random.split(jax.random.fold_in(jax.random.key(0), replication))
         truth, obs = draw_table(key_table)
         if options.structure == "modular":
-            m, s = centre_lines(obs, modular)[neighbours].T
+            centres = find_centres(obs, layout, modular.pairs)
+            m, s = centres.line[neighbours].T
             truth["intercept"] = truth["intercept"].at[1:].add(truth["upstream"] * m)
             truth["slope"] = truth["slope"].at[1:].add(truth["upstream"] * s)
+            truth["atom_effect"] += truth["upstream"][-1] * centres.at_atoms[neighbours[-1], 0]
         for name, values in fit(key_fit, obs).items():
             low, high = np.quantile(np.asarray(values), [0.5 - LEVEL / 2, 0.5 + LEVEL / 2], axis=0)
             covered[name].append((low <= np.asarray(truth[name])) & (np.asarray(truth[name]) <= high))
@@ -158,7 +161,9 @@ def fit_modular(spec: ModelSpec, neighbours: list[int]) -> Fit:
         key_first, key_pairs = jax.random.split(key)
         sites = sample(key_first, obs, *approximate(obs))
         one_chain = {name: np.asarray(values)[None] for name, values in sites.items()}
-        pairs = sample_pairs(key_pairs, one_chain, obs, replace(spec, centres=centre_lines(obs, spec)))
+        pairs = sample_pairs(
+            key_pairs, one_chain, obs, replace(spec, centres=find_centres(obs, spec.layout, spec.pairs))
+        )
         tau = pairs["tau"][0][:, [with_theta.index(i) for i in neighbours]]
         return {**sites, "tau": tau, "upstream": pairs["upstream"][0][:, neighbours]}
 

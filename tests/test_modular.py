@@ -20,12 +20,13 @@ from cascade_bayes.decision.frontier import error_cost_frontier
 from cascade_bayes.distributions import mixed
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.fit import default_structure, fit
-from cascade_bayes.inference.modular import centre_lines, sample_pairs
+from cascade_bayes.inference.modular import sample_pairs
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites
+from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.correctness import correctness_logit, own_logit, regressor
 from cascade_bayes.model.observations import Observations, observations
-from cascade_bayes.model.params import find_atoms
+from cascade_bayes.model.params import AtomLayout, find_atoms
 from cascade_bayes.model.priors import Priors
 
 Array = Any
@@ -39,7 +40,7 @@ def table(small_data: CascadeData) -> tuple[Observations, ModelSpec, dict[str, A
     copulas = get_copulas(["gumbel", "frank", "gumbel"], 3)
     spec = ModelSpec(layout, copulas, Priors(), structure="modular")
     obs = observations(small_data, layout)
-    spec = replace(spec, centres=centre_lines(obs, spec))
+    spec = replace(spec, centres=find_centres(obs, layout, spec.pairs))
     sites = {
         "mixing_logratio": np.zeros((3, 3)),
         "concentration": np.full((3, 4), 8.0),
@@ -81,7 +82,7 @@ def test_draws_of_tau_and_of_upstream_effects_follow_their_exact_posteriors(tabl
         assert scipy.stats.kstest(got, lambda t, taus=taus, cdf=cdf: np.interp(t, taus, cdf)).pvalue > 1e-3
 
         effects = np.linspace(-1.2, 1.2, 2001)
-        residual = x[i] - spec.centres[index] @ np.stack([np.ones(x.shape[1]), np.asarray(x[j])])
+        residual = x[i] - expected(spec, index, j, np.asarray(obs.z[j]))
         logit = np.asarray(own[j])[:, None] + np.asarray(residual)[:, None] * effects
         signed = np.where(np.asarray(obs.correct[j])[:, None], logit, -logit)
         log_density = -np.logaddexp(0, -signed).sum(axis=0) + scipy.stats.norm(0, 0.15).logpdf(effects)
@@ -90,12 +91,38 @@ def test_draws_of_tau_and_of_upstream_effects_follow_their_exact_posteriors(tabl
         assert scipy.stats.kstest(got, lambda c, grid=effects, cdf=cdf: np.interp(c, grid, cdf)).pvalue > 1e-3
 
 
-def test_lines_are_least_squares(table: Any) -> None:
+def expected(spec: ModelSpec, index: int, j: int, z: Array) -> Array:
+    """Line and effects at atoms, query by query."""
+    (intercept, slope), at_atoms = spec.centres.line[index], spec.centres.at_atoms[index]
+    effect = [sum(d for d, loc in zip(at_atoms, spec.layout.locs[j], strict=True) if loc == v) for v in z]
+    return intercept + slope * np.clip(z, -6, 6) + np.array(effect)
+
+
+def test_centres_are_least_squares(table: Any) -> None:
+    """Against a regression on the other confidence and an indicator of each atom."""
     obs, spec, _ = table
-    x = np.clip(np.asarray(obs.z), -6, 6)
-    for (i, j), line in zip(spec.pairs, spec.centres, strict=True):
-        slope, intercept = np.polyfit(x[j], x[i], 1)
-        np.testing.assert_allclose(line, [intercept, slope], rtol=1e-10)
+    z = np.asarray(obs.z)
+    x = np.clip(z, -6, 6)
+    for index, (i, j) in enumerate(spec.pairs):
+        atoms = spec.layout.locs[j][~np.isnan(spec.layout.locs[j])]
+        design = np.column_stack([np.ones(x.shape[1]), x[j], *(z[j] == atom for atom in atoms)])
+        wanted = design @ np.linalg.lstsq(design, x[i], rcond=None)[0]
+        np.testing.assert_allclose(expected(spec, index, j, z[j]), wanted, rtol=1e-9, atol=1e-9)
+    assert np.abs(spec.centres.at_atoms).max() > 0.1
+
+
+def test_centres_of_words_and_of_pairs_that_nobody_saw() -> None:
+    locs = np.array([[np.nan, np.nan], [-1.0, 2.0], [np.nan, np.nan]])
+    layout = AtomLayout(locs, locs, np.array([True, False, True]))
+    z = np.array([[0.5, 1.0, 3.0, 9.0], [-1.0, -1.0, 2.0, 2.0], [0.0, 0.0, 0.0, 0.0]])
+    seen = np.array([[1, 1, 1, 1], [1, 1, 1, 1], [0, 0, 0, 0]], bool)
+    obs = Observations(*(jnp.asarray(a) for a in (z, seen, seen, seen)))
+    centres = find_centres(obs, layout, [(0, 1), (0, 2)])
+    np.testing.assert_allclose(centres.line[0, 1], 0.0)
+    np.testing.assert_allclose(centres.line[0, 0] + centres.at_atoms[0], [0.75, 4.5])
+    np.testing.assert_allclose(centres.beyond(0, obs.z, 0, 1, layout), [-0.25, 0.25, -1.5, 1.5])
+    assert not centres.line[1].any()
+    assert not centres.at_atoms[1].any()
 
 
 def test_a_sub_cascade_takes_the_pair_that_becomes_adjacent(table: Any) -> None:
@@ -112,7 +139,7 @@ def test_a_sub_cascade_takes_the_pair_that_becomes_adjacent(table: Any) -> None:
     # The log odds are those of model 2 alone, plus the effect of what model 0 says beyond model 2.
     z = obs.z[np.array([0, 2])]
     x = regressor(z)
-    beyond = x[0] - spec.centres[1, 0] - spec.centres[1, 1] * x[1]
+    beyond = x[0] - expected(spec, 1, 2, np.asarray(z[1]))
     wanted = own_logit(obs.z, full)[2] + 0.3 * beyond
     np.testing.assert_allclose(correctness_logit(z, skip)[1], wanted, rtol=1e-10)
 
@@ -139,7 +166,8 @@ def test_fit_save_and_tune_sub_cascades(small_data: CascadeData, tmp_path: Path)
     assert "tau[small-3b > large-70b]" in post.summary().index
     post.save(tmp_path / "posterior.nc")
     back = Posterior.load(tmp_path / "posterior.nc")
-    np.testing.assert_array_equal(back.spec.centres, post.spec.centres)
+    np.testing.assert_array_equal(back.spec.centres.line, post.spec.centres.line)
+    np.testing.assert_array_equal(back.spec.centres.at_atoms, post.spec.centres.at_atoms)
     assert back.spec.structure == "modular"
     chain = back.sub_cascade((0, 2))
     assert chain.params.theta.shape == (120, 1)

@@ -15,11 +15,12 @@ import numpy as np
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, check_fittable
 from cascade_bayes.errors import DataWarning, InputError
-from cascade_bayes.inference.modular import centre_lines, sample_pairs, thin
+from cascade_bayes.inference.modular import sample_pairs, thin
 from cascade_bayes.inference.nuts import NutsOptions, sample_nuts
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.select import choose_copulas
 from cascade_bayes.model.cascade import ModelSpec, Structure
+from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.observations import observations
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
@@ -153,7 +154,7 @@ def fit(
         _warn_about_absent_rows(data)
         key_first, key_pairs = jax.random.split(key)
         samples, stats = sample_nuts(key_first, obs, spec.first_module(), options, keep=thin)
-        spec = replace(spec, centres=centre_lines(obs, spec))
+        spec = replace(spec, centres=find_centres(obs, layout, spec.pairs))
         samples |= sample_pairs(key_pairs, samples, obs, spec)
     _warn_about_slopes(data.models, samples["slope"])
     return Posterior(

@@ -11,12 +11,12 @@ and given its calibration one upstream effect, with
 .. math::
 
     p(c \mid d) \propto p(c) \prod_q \mathrm{Bernoulli}\big[y_{qj};
-        \sigma\{\text{logit}^d_j(z_{qj}) + c\, (x_{qi} - m - s\, x_{qj})\}\big],
+        \sigma\{\text{logit}^d_j(z_{qj}) + c\, (x_{qi} - \hat x_i(z_{qj}))\}\big],
 
-:math:`m, s` the least-squares line of :math:`x_i` on :math:`x_j`. Both are curves: the log likelihood is
-computed at `NUM_NODES` values, joined by a cubic spline, and the draw is taken by inverting the distribution
-function on a fine grid. Nothing is fed back to margins and calibration (a cut posterior: Plummer, Statistics
-and Computing 25, 2015).
+:math:`\hat x_i(z_j)` what is to be expected of :math:`x_i` (`cascade_bayes.model.centres`). Both are curves:
+the log likelihood is computed at `NUM_NODES` values, joined by a cubic spline, and the draw is taken by
+inverting the distribution function on a fine grid. Nothing is fed back to margins and calibration (a cut
+posterior: Plummer, Statistics and Computing 25, 2015).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from cascade_bayes.copulas import Copula, Kind, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.select import locate_tau
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites, tau_prior
-from cascade_bayes.model.correctness import log_bernoulli, own_logit, regressor
+from cascade_bayes.model.correctness import log_bernoulli, own_logit
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import CascadeParams
 
@@ -58,23 +58,6 @@ def thin(samples: Draws, stats: Draws) -> tuple[Draws, Draws]:
     keep = min(num_samples, max(MAX_DRAWS // num_chains, 1))
     at = ((np.arange(keep) + 0.5) * num_samples / keep).astype(int)
     return {k: v[:, at] for k, v in samples.items()}, {k: v[:, at] for k, v in stats.items()}
-
-
-def centre_lines(obs: Observations, spec: ModelSpec) -> np.ndarray:
-    """Return intercept and slope of the least-squares line of ``x_i`` on ``x_j``, ``(num_pairs, 2)``.
-
-    A pair that no query shows together, or shows with one value of ``x_j`` only, has the slope 0.
-    """
-    x, seen = np.asarray(regressor(obs.z)), np.asarray(obs.observed)
-    lines = np.zeros((len(spec.pairs), 2))
-    for index, (i, j) in enumerate(spec.pairs):
-        both = seen[i] & seen[j]
-        if both.any():
-            before, own = x[i, both], x[j, both]
-            spread = np.mean((own - own.mean()) ** 2)
-            slope = np.mean((own - own.mean()) * before) / spread if spread > 0 else 0.0
-            lines[index] = before.mean() - slope * own.mean(), slope
-    return lines
 
 
 def sample_pairs(key: jax.Array, samples: Draws, obs: Observations, spec: ModelSpec) -> Draws:
@@ -175,8 +158,7 @@ def _sample_upstream(
 ) -> np.ndarray:
     i, j = spec.pairs[index]
     assert spec.centres is not None
-    x = regressor(obs.z)
-    residual = x[i] - spec.centres[index, 0] - spec.centres[index, 1] * x[j]
+    residual = spec.centres.beyond(index, obs.z, i, j, spec.layout)
     use = obs.observed[i] & obs.observed[j] & obs.labelled[j]
     loc, scale = spec.priors.upstream_loc, spec.priors.upstream_scale
     low, high = loc - UPSTREAM_RANGE * scale, loc + UPSTREAM_RANGE * scale

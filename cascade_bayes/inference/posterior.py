@@ -20,6 +20,7 @@ from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.convergence import Convergence, assess
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites
+from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.margins import get_margin
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
@@ -27,7 +28,7 @@ from cascade_bayes.model.simulate import Cascade
 from cascade_bayes.transforms import ConfidenceMap
 
 SCHEMA = "cascade_bayes.posterior"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 class SubCascade(NamedTuple):
@@ -222,7 +223,8 @@ class Posterior:
             "has_continuous": self.spec.layout.continuous.astype(np.int8),
         }
         if self.spec.centres is not None:
-            constants["upstream_centre"] = self.spec.centres
+            constants["upstream_line"] = self.spec.centres.line
+            constants["upstream_at_atoms"] = self.spec.centres.at_atoms
         groups: dict[str, dict[str, np.ndarray]] = {
             "posterior": dict(self.samples),
             "sample_stats": dict(self.sample_stats),
@@ -239,7 +241,8 @@ class Posterior:
             self._dims()
             | table_dims
             | {"call_cost": ["model"], "atom_locs": ["model", "slot"], "atom_raw": ["model", "slot"]}
-            | {"has_continuous": ["model"], "upstream_centre": ["deferral", "line"]}
+            | {"has_continuous": ["model"], "upstream_line": ["deferral", "line"]}
+            | {"upstream_at_atoms": ["deferral", "slot"]}
         )
         needed = {dim for names in used.values() for dim in names}
         return _arviz.make_tree(
@@ -349,7 +352,11 @@ class Posterior:
                 upstream=bool(record["upstream"]),
                 monotone=bool(record["monotone"]),
                 structure=record["structure"],
-                centres=constants.get("upstream_centre"),
+                centres=(
+                    Centres(constants["upstream_line"], constants["upstream_at_atoms"].reshape(pairs, -1))
+                    if (pairs := len(constants.get("upstream_line", ())))
+                    else None
+                ),
                 margin=record["margin"],
             ),
             provenance=record["provenance"],

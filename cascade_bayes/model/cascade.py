@@ -36,6 +36,7 @@ from numpyro.distributions.transforms import AffineTransform
 
 from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.distributions.mixed import MarginParams
+from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.likelihood import log_likelihood
 from cascade_bayes.model.margins import get_margin
 from cascade_bayes.model.observations import Observations
@@ -71,9 +72,8 @@ class ModelSpec:
         25, 2015), because the product of all pair copulas with shared margins is no density. A cascade that
         skips a model uses the pair that becomes adjacent.
     centres
-        Modular only: intercept and slope of the least-squares line of ``x_i`` on ``x_j`` of each pair (i, j),
-        ``(num_pairs, 2)``. The upstream effect is that of what ``x_i`` says beyond ``x_j``, so that the
-        calibration of model j on its own stays what it was. It uses no label.
+        Modular only: what is to be expected of ``x_i`` given ``z_j``, for each pair (i, j). The upstream
+        effect is that of what ``x_i`` says beyond it (`cascade_bayes.model.centres`).
     margin
         Family of the margins' continuous parts, from `cascade_bayes.model.margins.MARGINS`.
 
@@ -90,7 +90,7 @@ class ModelSpec:
     monotone: bool = False
     margin: str = "beta"
     structure: Structure = "chain"
-    centres: np.ndarray | None = None
+    centres: Centres | None = None
 
     def __post_init__(self) -> None:
         get_margin(self.margin)
@@ -208,7 +208,8 @@ def params_from_sites(
     )
     members = tuple(range(spec.num_models)) if members is None else tuple(members)
     at = jnp.asarray(members)
-    intercept, slope, theta, upstream = intercept[at], sites["slope"][at], [], [jnp.zeros_like(intercept[0])]
+    intercept, slope, atom_effect = intercept[at], jnp.asarray(sites["slope"])[at], atom_effect[at]
+    theta, upstream = [], [jnp.zeros_like(intercept[0])]
     with_theta = [pair for pair, family in zip(spec.pairs, spec.copulas, strict=True) if family.has_theta]
     for place, pair in enumerate(itertools.pairwise(members), start=1):
         index = spec.pairs.index(pair)
@@ -220,15 +221,16 @@ def params_from_sites(
         effect = sites["upstream"][index] if spec.upstream else jnp.zeros_like(intercept[0])
         upstream.append(effect)
         if spec.centres is not None:
-            intercept = intercept.at[place].add(-effect * spec.centres[index, 0])
-            slope = slope.at[place].add(-effect * spec.centres[index, 1])
+            intercept = intercept.at[place].add(-effect * spec.centres.line[index, 0])
+            slope = slope.at[place].add(-effect * spec.centres.line[index, 1])
+            atom_effect = atom_effect.at[place].add(-effect * spec.centres.at_atoms[index])
     return CascadeParams(
         margins=jax.tree.map(lambda field: field[at], margins),
         theta=jnp.stack(theta) if theta else jnp.zeros(0, dtype=intercept.dtype),
         intercept=intercept,
         slope=slope,
         upstream=jnp.stack(upstream),
-        atom_effect=atom_effect[at],
+        atom_effect=atom_effect,
     )
 
 
