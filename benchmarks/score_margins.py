@@ -177,7 +177,7 @@ def sample(
 ) -> tuple[jax.Array, jax.Array]:
     """Return draws ``(NUM_DRAWS, dim)`` in whitened coordinates, and log scores of all confidences."""
     energy, mode, scale = whitened(row, family, priors)
-    kernel = NUTS(potential_fn=energy, max_tree_depth=4)
+    kernel = NUTS(potential_fn=energy, max_tree_depth=6, target_accept_prob=0.9)
     draws = run_chain(kernel, key, jnp.zeros_like(mode), NUM_WARMUP, NUM_DRAWS)
 
     def log_score(y: jax.Array) -> jax.Array:
