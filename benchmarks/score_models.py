@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 from dataclasses import replace
 from functools import partial
@@ -277,7 +278,7 @@ def main() -> None:
 
 def neighbours_sum(scores: list[float]) -> float:
     """Sum of a list over all pairs (0, 1), (0, 2), ... over those of neighbours."""
-    count = next(k for k in itertools.count(2) if k * (k - 1) // 2 == len(scores))
+    count = (1 + math.isqrt(1 + 8 * len(scores))) // 2
     pairs = itertools.combinations(range(count), 2)
     return sum(score for (a, b), score in zip(pairs, scores, strict=True) if b == a + 1)
 

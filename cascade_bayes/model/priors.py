@@ -28,7 +28,7 @@ class Priors:
         Components of each margin, 1 to 16. They sit at the middles of as many equal parts of (0, 1),
         where standardised scores lie evenly; weights and spreads are free. Components at free places
         can tell one table in several ways (a narrow bulk on a broad ground, two bulks side by side),
-        and a posterior with several modes is one whose chains do not meet. More than are needed do no
+        and a posterior with several modes is one whose chains do not meet. More than are needed do little
         harm: the prior shrinks the weights towards each other and the margin towards a uniform score.
         Static: it shapes the compiled program.
     mixing_scale
