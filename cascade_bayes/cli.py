@@ -35,8 +35,9 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 2 bad usage or input, 3 the fit did not converge, 4 infeasible request.",
 )
 
-say = Console(stderr=True, highlight=False, soft_wrap=True)
-out = Console(highlight=False)
+# No markup: parameters are named like `slope[small]`, and models as users please.
+say = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+out = Console(highlight=False, markup=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Models = Annotated[
@@ -368,25 +369,25 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except InfeasibleError as error:
-        say.print(f"[bold red]Infeasible:[/] {_escape(str(error))}")
+        _print_marked("Infeasible:", "bold red", error)
         sys.exit(EXIT_INFEASIBLE)
     except InputError as error:
-        say.print(f"[bold red]Error:[/] {_escape(str(error))}")
+        _print_marked("Error:", "bold red", error)
         sys.exit(EXIT_INPUT)
     except KeyboardInterrupt:
         say.print(f"Interrupted after {time.perf_counter() - started:.0f} s; no file was changed.")
         sys.exit(130)
 
 
-def _escape(text: str) -> str:
-    from rich.markup import escape
+def _print_marked(word: str, style: str, text: object) -> None:
+    from rich.text import Text
 
-    return escape(text)
+    say.print(Text.assemble((word, style), f" {text}"))
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Print a warning as one line, without the source line that means nothing to a user."""
-    say.print(f"[bold yellow]Warning:[/] {_escape(str(message))}")
+    _print_marked("Warning:", "bold yellow", message)
 
 
 if __name__ == "__main__":

@@ -339,6 +339,14 @@ def test_evaluate_other_models(run: Run, files: Path, small_frame: pd.DataFrame,
     assert "medium-8b" in shown.err
 
 
+def test_names_in_brackets_are_printed() -> None:
+    """Rich would take them for markup, and drop them."""
+    for console in (cli.out, cli.say):
+        with console.capture() as shown:
+            console.print("largest R-hat 1.0078 (slope[small])")
+        assert shown.get() == "largest R-hat 1.0078 (slope[small])\n"
+
+
 # Slow: the whole job with default settings.
 
 
