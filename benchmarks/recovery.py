@@ -36,13 +36,14 @@ from cascade_bayes.inference.laplace import laplace, unconstrained
 from cascade_bayes.inference.modular import sample_pairs
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites, sample_sites
 from cascade_bayes.model.centres import find_centres
+from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import simulate_scores
 
 GROUPS = {
-    "margins": ("mixing_logratio", "concentration", "normal_scale", "atom_logit"),
+    "margins": ("mixing_split", "concentration", "normal_scale", "atom_logit"),
     "copula": ("tau",),
     "calibration": ("intercept", "slope", "atom_effect"),
     "upstream": ("upstream",),
@@ -62,7 +63,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--models", type=int, default=3)
     parser.add_argument("--copula", default="gumbel")
-    parser.add_argument("--margin", default="beta")
+    parser.add_argument("--margin", default=DEFAULT_MARGIN)
     parser.add_argument("--structure", choices=("modular", "chain"), default="modular")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)

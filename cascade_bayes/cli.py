@@ -88,8 +88,8 @@ def fit(
         ),
     ] = "gumbel",
     margin: Annotated[
-        str, typer.Option(help="Family of the confidences' margins: beta or logit_normal.", metavar="NAME")
-    ] = "beta",
+        str, typer.Option(help="Family of the confidences' margins: logit_normal or beta.", metavar="NAME")
+    ] = "logit_normal",
     upstream: Annotated[
         bool,
         typer.Option(help="Let the previous model's confidence count in how often a model is right."),

@@ -100,12 +100,12 @@ def test_fit_too_short_to_converge_exits_3_and_keeps_the_fit(run: Run, table: Pa
     saved = tmp_path / "p.nc"
     sizes = ("--chains", 2, "--num-warmup", 10, "--num-samples", 10)
     families = ("--structure", "modular", "--no-upstream", "--copula", "independence,independence, frank")
-    families += ("--margin", "logit_normal")
+    families += ("--margin", "beta")
     shown = run("fit", table, "--seed", 0, "-o", saved, *sizes, *families, "--json")
     assert shown.code == 3
     record = shown.json()
     assert record["copulas"] == ["independence", "independence", "frank"]
-    assert record["margin"] == Posterior.load(saved).spec.margin == "logit_normal"
+    assert record["margin"] == Posterior.load(saved).spec.margin == "beta"
     assert record["converged"] is False
     assert record["num_draws"] == 60  # three rounds of ten draws of two chains
     assert record["data"]["num_queries"] == 120

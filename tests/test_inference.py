@@ -63,7 +63,7 @@ class TestLaplace:
 def test_draws_keep_their_supports(small_posterior: Posterior) -> None:
     samples = small_posterior.samples
     assert {v.shape[:2] for v in samples.values()} == {(2, 100)}
-    assert np.all(samples["concentration"] > 0)
+    assert np.all(samples["normal_scale"] > 0)
     assert np.all((samples["tau"] > 0) & (samples["tau"] < 1))
     params = small_posterior.params()
     np.testing.assert_allclose(params.margins.continuous.mixing_probs.sum(-1), 1, atol=1e-12)
@@ -284,30 +284,43 @@ def test_constant_labels_warn_and_the_prior_carries_them(small_frame: pd.DataFra
 @pytest.mark.slow
 def test_priors_are_overridden_in_one_place(small_data: CascadeData) -> None:
     post = fit(small_data, priors=Priors(num_components=2), **TINY)
-    assert post.samples["concentration"].shape[-1] == 2
+    assert post.samples["normal_scale"].shape[-1] == 2
     assert "tau" not in post.samples
     assert find_atoms(small_data).counts.tolist() == post.spec.layout.counts.tolist()
 
 
 @pytest.mark.slow
-def test_logit_normal_margins_are_fitted_kept_and_cut_into_cells(
-    small_data: CascadeData, tmp_path: Path
-) -> None:
-    post = fit(small_data, margin="logit_normal", **TINY)
-    assert post.samples["normal_scale"].shape == (1, 4, 3, Priors().num_components)
-    assert "concentration" not in post.samples
+def test_beta_margins_are_fitted_kept_and_cut_into_cells(small_data: CascadeData, tmp_path: Path) -> None:
+    post = fit(small_data, margin="beta", **TINY)
+    assert post.samples["concentration"].shape == (1, 4, 3, Priors().num_components)
+    assert "normal_scale" not in post.samples
     post.save(tmp_path / "p.nc")
     back = Posterior.load(tmp_path / "p.nc")
-    assert back.spec.margin == "logit_normal"
+    assert back.spec.margin == "beta"
     for one, other in zip(jax.tree.leaves(back.params()), jax.tree.leaves(post.params()), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert "normal_scale[small-3b, 3]" in list(back.summary().index)
+    assert "concentration[small-3b, 3]" in list(back.summary().index)
     grid = make_grid(back.params(), back.spec.layout)
     edges = jnp.asarray(grid.edges[0, :, 0])  # of a model without atoms
     part = jax.tree.map(lambda field: field[:, 0, None], back.params().margins.continuous)
     levels = jnp.mean(part.cdf(jnp.tile(edges, (4, 1))).value, axis=0)
     assert 0 < levels[1] < 0.002
     assert float(jnp.max(jnp.diff(levels))) < 0.03
+
+
+def test_smoothed_weights_are_the_ratios_but_for_the_tail() -> None:
+    """Either interface of ArviZ: the body keeps its ratios, the tail its order, and k-hat its meaning."""
+    rng = np.random.default_rng(0)
+    log_ratio = np.stack([rng.normal(0, 0.3, 4000), rng.exponential(0.5, 4000), rng.exponential(1.2, 4000)])
+    log_weight, k_hat = _arviz.smooth_weights(log_ratio)
+    np.testing.assert_allclose(np.exp(log_weight).sum(axis=-1), 1, rtol=1e-12)
+    order = np.argsort(log_ratio, axis=-1)
+    # The tail is the largest 3 sqrt(4000) = 190 of the ratios.
+    shift = np.take_along_axis(log_weight - log_ratio, order[:, :3800], axis=-1)
+    np.testing.assert_allclose(shift, shift[:, :1] * np.ones(3800), atol=1e-12)
+    assert np.all(np.diff(np.take_along_axis(log_weight, order, axis=-1)) >= 0)
+    # exp of an exponential variable of mean k is Pareto of tail index 1 / k.
+    np.testing.assert_allclose(k_hat[1:], [0.5, 1.2], atol=0.2)
 
 
 def test_more_components_than_confidences(small_data: CascadeData) -> None:

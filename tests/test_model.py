@@ -21,9 +21,9 @@ from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.errors import InputError
-from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites, simplex_from_logratios
+from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites
 from cascade_bayes.model.likelihood import log_likelihood
-from cascade_bayes.model.margins import MARGINS
+from cascade_bayes.model.margins import MARGINS, simplex_from_splits
 from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
 from cascade_bayes.model.priors import Priors
@@ -172,7 +172,7 @@ def test_value_that_no_margin_holds_has_density_zero() -> None:
 def sites() -> dict[str, Array]:
     layout_atoms = 4
     return {
-        "mixing_logratio": jnp.array([[0.7], [-0.4], [0.0]]),
+        "mixing_split": jnp.array([[0.7], [-0.4], [0.0]]),
         "concentration": jnp.array([[3.0, 4.5], [2.5, 6.0], [4.0, 8.0]]),
         "atom_logit": jnp.linspace(-1.0, 0.5, layout_atoms),
         "tau": jnp.array([0.2, 0.6]),
@@ -183,17 +183,45 @@ def sites() -> dict[str, Array]:
     }
 
 
-def test_simplex_from_logratios_is_the_isometric_log_ratio() -> None:
-    """Distances of log ratios are Aitchison distances of the probabilities, whatever the contrasts."""
-    x = jax.random.normal(jax.random.key(0), (2, 50, 4))
-    p = np.asarray(simplex_from_logratios(x))
-    np.testing.assert_allclose(p.sum(-1), 1, atol=1e-14)
-    clr = np.log(p) - np.log(p).mean(-1, keepdims=True)
-    aitchison = np.linalg.norm(clr[0] - clr[1], axis=-1)
-    np.testing.assert_allclose(aitchison, np.linalg.norm(x[0] - x[1], axis=-1), rtol=1e-12)
+@pytest.mark.parametrize("size", [1, 2, 5, 16])
+def test_simplex_from_splits(size: int) -> None:
+    """Against a walk down the tree; equal weights at 0; every split can be read off the weights."""
+    x = np.random.default_rng(size).normal(0, 2, size - 1)
+    weights, splits = np.zeros(size), iter(x)
+    queue = [(0, size, 1.0)]  # from, to, share: first in, first out is level by level
+    for first, end, share in queue:
+        if end - first == 1:
+            weights[first] = share
+            continue
+        middle = first + -((first - end) // 2)
+        odds = np.exp(next(splits)) * (middle - first) / (end - middle)
+        queue += [(first, middle, share * odds / (1 + odds)), (middle, end, share / (1 + odds))]
+    np.testing.assert_allclose(simplex_from_splits(jnp.asarray(x)), weights, rtol=1e-13)
+    np.testing.assert_allclose(simplex_from_splits(jnp.zeros((3, size - 1))), 1 / size, rtol=1e-13)
+    if size > 1:
+        jacobian = jax.jacobian(simplex_from_splits)(jnp.asarray(x))
+        assert np.linalg.matrix_rank(jacobian) == size - 1
 
 
-SPEC = ModelSpec(LAYOUT, GUMBEL, Priors(num_components=2))
+def test_weights_far_from_even_keep_their_gradients() -> None:
+    x = jnp.array([60.0, -700.0, 3.0])
+    assert np.all(np.isfinite(jax.jacobian(lambda x: jnp.log(simplex_from_splits(x)))(x)))
+
+
+def test_prior_of_the_weights() -> None:
+    """Drawn from the model, the share of the lower half of the components has the stated log odds."""
+    spec = ModelSpec(LAYOUT, INDEPENDENCE, Priors(split_scale=0.7, split_df=4.0))
+
+    def draw(key: Array) -> Array:
+        with handlers.seed(rng_seed=key):
+            return params_from_sites(sample_sites(spec), spec).margins.continuous.mixing_probs
+
+    lower = np.asarray(jax.vmap(draw)(jax.random.split(jax.random.key(0), 2000)))[:, 0, :8].sum(axis=1)
+    wanted = scipy.stats.t(4, scale=0.7)
+    assert scipy.stats.kstest(np.log(lower / (1 - lower)), wanted.cdf).pvalue > 1e-3
+
+
+SPEC = ModelSpec(LAYOUT, GUMBEL, Priors(num_components=2), margin="beta")
 
 
 def test_params_from_sites() -> None:
@@ -204,9 +232,8 @@ def test_params_from_sites() -> None:
     part = params.margins.continuous
     mean = part.concentration1 / sites()["concentration"]
     np.testing.assert_allclose(mean, np.tile([0.25, 0.75], (3, 1)))
-    # Two parts: log(p_2 / p_1) is sqrt(2) times the isometric log ratio.
-    odds = part.mixing_probs[:, 1] / part.mixing_probs[:, 0]
-    np.testing.assert_allclose(np.log(odds), np.sqrt(2) * sites()["mixing_logratio"][:, 0])
+    odds = part.mixing_probs[:, 0] / part.mixing_probs[:, 1]
+    np.testing.assert_allclose(np.log(odds), sites()["mixing_split"][:, 0])
     np.testing.assert_allclose(part.concentration1 + part.concentration0, sites()["concentration"])
     np.testing.assert_array_equal(params.margins.atom_probs[1], 0.0)
     np.testing.assert_array_equal(params.atom_effect, [[0.1, -0.2], [0.0, 0.0], [0.3, -0.4]])
@@ -216,7 +243,7 @@ def test_params_from_sites() -> None:
 
     bare = AtomLayout(*[np.full((3, 0), NAN)] * 2, np.ones(3, bool))
     fewer = {k: v for k, v in sites().items() if not k.startswith("atom") and k != "tau"}
-    params = params_from_sites(fewer, ModelSpec(bare, INDEPENDENCE, Priors(), upstream=False))
+    params = params_from_sites(fewer, ModelSpec(bare, INDEPENDENCE, Priors(), upstream=False, margin="beta"))
     assert params.margins.atom_probs.shape == params.atom_effect.shape == (3, 0)
     assert params.theta.shape == (2,)
 
@@ -244,7 +271,7 @@ def test_priors_of_margins_centre_on_the_uniform_score(margin: str) -> None:
     """At the median of every site the score's density stays close to 1 over its middle 90 %."""
     family, size = MARGINS[margin], Priors().num_components
     spread = jnp.broadcast_to(family.prior(Priors()).icdf(0.5), (size,))
-    part = family.part(simplex_from_logratios(jnp.zeros(size - 1)), spread)
+    part = family.part(simplex_from_splits(jnp.zeros(size - 1)), spread)
     z = jnp.linspace(-20.0, 20.0, 4001)
     logistic = -jax.nn.softplus(z) - jax.nn.softplus(-z)
     log_ratio = part.log_density(z) - logistic
@@ -333,8 +360,8 @@ def test_words_are_atoms_every_one_of_them() -> None:
     sites = {
         "intercept": jnp.zeros(2),
         "slope": jnp.ones(2),
-        "concentration": jnp.full((2, 2), 5.0),
-        "mixing_logratio": jnp.zeros((2, 1)),
+        "normal_scale": jnp.full((2, 2), 1.5),
+        "mixing_split": jnp.zeros((2, 1)),
         "atom_logit": jnp.array([0.3, -0.2, 0.5, 0.1]),
         "atom_effect": jnp.zeros(4),
     }
@@ -513,16 +540,14 @@ def test_each_pair_has_its_own_family_and_range_of_tau() -> None:
     both = float(prior.log_prob(jnp.array([0.1, -0.3])) - prior.log_prob(jnp.array([0.1, -0.5])))
     assert both == pytest.approx(wanted - scipy.stats.beta(one, zero).logpdf(0.5), abs=1e-6)
 
-    params = params_from_sites(
-        {**sites(), "tau": jnp.array([-0.3, -0.2])}, ModelSpec(LAYOUT, copulas, priors)
-    )
+    params = params_from_sites({**sites(), "tau": jnp.array([-0.3, -0.2])}, replace(SPEC, copulas=copulas))
     assert float(copulas[0].theta_to_tau(params.theta[0])) == pytest.approx(-0.3)
     assert float(copulas[1].theta_to_tau(params.theta[1])) == pytest.approx(-0.2)
 
 
 def test_independent_pair_beside_a_dependent_one() -> None:
     copulas = get_copulas(["independence", "gumbel"], 2)
-    params = params_from_sites({**sites(), "tau": jnp.array([0.5])}, ModelSpec(LAYOUT, copulas, Priors()))
+    params = params_from_sites({**sites(), "tau": jnp.array([0.5])}, replace(SPEC, copulas=copulas))
     np.testing.assert_allclose(params.theta, [0.0, 2.0])
     mixed_pairs = np.asarray(likelihood(params, OBS, copulas, KINDS))
     plain = np.asarray(likelihood(params, OBS, INDEPENDENCE, KINDS))

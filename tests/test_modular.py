@@ -42,8 +42,8 @@ def table(small_data: CascadeData) -> tuple[Observations, ModelSpec, dict[str, A
     obs = observations(small_data, layout)
     spec = replace(spec, centres=find_centres(obs, layout, spec.pairs))
     sites = {
-        "mixing_logratio": np.zeros((3, 3)),
-        "concentration": np.full((3, 4), 8.0),
+        "mixing_split": np.zeros((3, 3)),
+        "normal_scale": np.full((3, 4), 1.2),
         "intercept": np.array([0.3, 0.7, 1.2]),
         "slope": np.array([0.6, 0.5, 0.4]),
         "atom_logit": np.array([-1.5]),

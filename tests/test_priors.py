@@ -21,6 +21,7 @@ from cascade_bayes.plots import plot_prior
     [
         ({"slope_scale": 0.0}, "slope_scale of the priors must be positive; got 0.0"),
         ({"normal_scale": 0.0}, "normal_scale of the priors must be positive; got 0.0"),
+        ({"split_df": 0.0}, "split_df of the priors must be positive; got 0.0"),
         ({"concentration": -1.0}, "concentration of the priors must be positive; got -1.0"),
         (
             {"tau_concentration1": float("nan")},
@@ -38,7 +39,7 @@ def test_bad_values(values: dict[str, object], message: str) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(InputError, match="no hyperparameter 'slope'; known: num_components, mixing_scale"):
+    with pytest.raises(InputError, match="no hyperparameter 'slope'; known: num_components, split_scale"):
         Priors.from_dict({"slope": 1.0})
     assert Priors.from_dict({"slope_loc": 1.0}) == Priors(slope_loc=1.0)
     assert Priors.from_dict(Priors.weak().to_dict()) == Priors.weak()
@@ -47,7 +48,7 @@ def test_unknown_name() -> None:
 def test_weak_priors_are_wider_in_every_scale() -> None:
     default, weak = Priors(), Priors.weak()
     for entry in fields(Priors):
-        if entry.name.endswith("_scale") and entry.name not in ("mixing_scale", "normal_scale"):
+        if entry.name.endswith("_scale") and entry.name != "normal_scale":
             assert getattr(weak, entry.name) > getattr(default, entry.name), entry.name
     assert weak.step_loc == weak.slope_loc == weak.tau_loc == 0.0
 

@@ -97,6 +97,36 @@ def rhat_and_ess(samples: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.nd
     }
 
 
+def smooth_weights(log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return Pareto-smoothed log weights, and k-hat, of log importance ratios.
+
+    Source: Vehtari, Simpson, Gelman, Yao & Gabry, "Pareto smoothed importance sampling", Journal of Machine
+    Learning Research 25(72), 2024.
+
+    Parameters
+    ----------
+    log_ratio
+        Log of target over proposal at each draw, ``(..., num_draws)``.
+
+    Returns
+    -------
+    tuple of np.ndarray
+        Logs of weights that add to one over the last axis, of the same shape, and k-hat ``(...)``.
+    """
+    az = _arviz()
+    if _is_tree_interface(az):
+        from arviz_stats.base import array_stats
+
+        # It reads the log likelihood that is left out: the ratio with its sign changed.
+        log_weight, k_hat = array_stats.psislw(-log_ratio, axis=-1)
+    else:
+        log_weight, k_hat = az.psislw(np.array(log_ratio))
+    log_weight = np.asarray(log_weight)
+    top = log_weight.max(axis=-1, keepdims=True)
+    total = top + np.log(np.exp(log_weight - top).sum(axis=-1, keepdims=True))
+    return log_weight - total, np.asarray(k_hat)
+
+
 def summary(tree: Any) -> Any:
     """Return ``az.summary`` of the posterior group, a pandas frame."""
     return _arviz().summary(tree)

@@ -21,6 +21,7 @@ from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.select import choose_copulas
 from cascade_bayes.model.cascade import ModelSpec, Structure
 from cascade_bayes.model.centres import find_centres
+from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.observations import observations
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
@@ -40,7 +41,7 @@ def fit(
     max_rounds: int = 3,
     structure: Structure | None = None,
     copula: str | Sequence[str] = "gumbel",
-    margin: str = "beta",
+    margin: str = DEFAULT_MARGIN,
     upstream: bool = True,
     monotone: bool = False,
     priors: Priors | None = None,
@@ -77,7 +78,7 @@ def fit(
         name for all of them, or one a pair, from `cascade_bayes.copulas.FAMILIES`; ``"auto"`` picks for each
         pair the family with the highest leave-one-out log score (`cascade_bayes.inference.select`).
     margin
-        Family of the continuous parts of the confidences' margins: ``"beta"`` or ``"logit_normal"``
+        Family of the continuous parts of the confidences' margins: ``"logit_normal"`` or ``"beta"``
         (`cascade_bayes.model.margins`).
     upstream
         Let the previous model's confidence enter a model's log odds of being right.

@@ -28,7 +28,7 @@ from cascade_bayes.model.simulate import Cascade
 from cascade_bayes.transforms import ConfidenceMap
 
 SCHEMA = "cascade_bayes.posterior"
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 
 class SubCascade(NamedTuple):
@@ -162,7 +162,7 @@ class Posterior:
 
     def _dims(self) -> dict[str, list[str]]:
         known = {
-            "mixing_logratio": ["model", "contrast"],
+            "mixing_split": ["model", "split"],
             get_margin(self.spec.margin).site: ["model", "component"],
             "atom_logit": ["atom"],
             "tau": ["pair"],
@@ -186,7 +186,7 @@ class Posterior:
                 pair for pair, family in zip(deferrals, self.spec.copulas, strict=True) if family.has_theta
             ],
             "component": list(range(self.spec.priors.num_components)),
-            "contrast": list(range(self.spec.priors.num_components - 1)),
+            "split": list(range(self.spec.priors.num_components - 1)),
             "atom": atoms,
         }
 

@@ -18,6 +18,7 @@ from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites
 from cascade_bayes.model.correctness import correctness_logit
+from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import Cascade, simulate_scores
@@ -131,7 +132,7 @@ def sample_prior(
     *,
     models: Sequence[str] = ("a", "b", "c"),
     copula: str | Sequence[str] = "gumbel",
-    margin: str = "beta",
+    margin: str = DEFAULT_MARGIN,
     num_draws: int = 400,
     seed: int = 0,
 ) -> PriorDraws:

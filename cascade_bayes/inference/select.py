@@ -32,6 +32,7 @@ from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, get_copula
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.laplace import find_mode, flat_objective, unconstrained
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites, tau_prior
+from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors
@@ -84,7 +85,7 @@ def choose_copulas(
     families: Sequence[str] = tuple(FAMILIES),
     *,
     pairs: Sequence[tuple[int, int]] | None = None,
-    margin: str = "beta",
+    margin: str = DEFAULT_MARGIN,
 ) -> CopulaSelection:
     """Score families for every pair, and choose the best for each.
 

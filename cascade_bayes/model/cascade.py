@@ -3,9 +3,9 @@ r"""The generative model in NumPyro: priors, parameters, likelihood.
 =====================  ====================================================  =================
 site                   prior                                                 shape
 =====================  ====================================================  =================
-``mixing_logratio``    Normal: isometric log ratios of mixing probabilities  (model, component - 1)
-``concentration``      LogNormal: concentration1 + concentration0            (model, component)
-``normal_scale``       LogNormal: in its place if margins are logit-normal   (model, component)
+``mixing_split``       Student t: log odds of halving a margin's components  (model, component - 1)
+``normal_scale``       LogNormal: standard deviation of a component's logit  (model, component)
+``concentration``      LogNormal: in its place if margins are beta mixtures  (model, component)
 ``atom_logit``         Normal: log odds of an atom against the continuum     (atom,)
 ``tau``                scaled Beta: Kendall's tau of neighbours              (pair,)
 ``intercept``          Normal random walk along the cascade                  (model,)
@@ -38,7 +38,7 @@ from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.distributions.mixed import MarginParams
 from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.likelihood import log_likelihood
-from cascade_bayes.model.margins import get_margin
+from cascade_bayes.model.margins import DEFAULT_MARGIN, get_margin, simplex_from_splits, split_prior
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
@@ -88,7 +88,7 @@ class ModelSpec:
     priors: Priors
     upstream: bool = True
     monotone: bool = False
-    margin: str = "beta"
+    margin: str = DEFAULT_MARGIN
     structure: Structure = "chain"
     centres: Centres | None = None
 
@@ -129,7 +129,7 @@ def sample_sites(spec: ModelSpec) -> dict[str, jax.Array]:
         batch = shape[: len(shape) - len(prior.event_shape)]
         sites[name] = numpyro.sample(name, prior.expand(batch).to_event(len(batch)))
 
-    site("mixing_logratio", dist.Normal(0.0, priors.mixing_scale), (k, num_components - 1))
+    site("mixing_split", split_prior(priors), (k, num_components - 1))
     margin = get_margin(spec.margin)
     site(margin.site, margin.prior(priors), (k, num_components))
     if any(family.has_theta for family in spec.copulas):
@@ -204,7 +204,7 @@ def params_from_sites(
     margins = MarginParams(
         atom_locs=locs,
         atom_probs=atom_probs,
-        continuous=margin.part(simplex_from_logratios(sites["mixing_logratio"]), sites[margin.site]),
+        continuous=margin.part(simplex_from_splits(sites["mixing_split"]), sites[margin.site]),
     )
     members = tuple(range(spec.num_models)) if members is None else tuple(members)
     at = jnp.asarray(members)
@@ -232,28 +232,6 @@ def params_from_sites(
         upstream=jnp.stack(upstream),
         atom_effect=atom_effect,
     )
-
-
-def simplex_from_logratios(logratio: jax.Array) -> jax.Array:
-    r"""Return probabilities ``(..., d + 1)`` from isometric log ratios ``(..., d)``.
-
-    :math:`p = \mathrm{softmax}(V x)` with the columns of :math:`V` orthonormal and orthogonal to 1
-    (Egozcue et al., Mathematical Geology 35, 2003). Independent normal :math:`x` of one scale give
-    the exchangeable logistic-normal distribution (Aitchison & Shen, Biometrika 67, 1980).
-
-    Examples
-    --------
-    >>> simplex_from_logratios(jnp.zeros(3)).tolist()
-    [0.25, 0.25, 0.25, 0.25]
-    """
-    return jax.nn.softmax(logratio @ _contrasts(logratio.shape[-1] + 1).T, axis=-1)
-
-
-def _contrasts(size: int) -> np.ndarray:
-    """Helmert contrasts, ``(size, size - 1)``: part ``j + 1`` against the mean of those before."""
-    rows, columns = np.indices((size, size - 1))
-    raw = np.where(rows <= columns, 1.0, np.where(rows == columns + 1, -(columns + 1.0), 0.0))
-    return -raw / np.linalg.norm(raw, axis=0)
 
 
 def cascade_model(obs: Observations, spec: ModelSpec) -> None:
