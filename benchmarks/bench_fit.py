@@ -92,7 +92,6 @@ def main() -> None:
     )
     parser.add_argument("--peer", action="store_true", help="also time NumPyro's NUTS as it comes")
     options = parser.parse_args()
-    numpyro.set_host_device_count(4)
     jax.config.update("jax_enable_x64", True)
     jax.monitoring.register_event_duration_secs_listener(_listen)
     data = table(options.name)

@@ -21,7 +21,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 
 from cascade_bayes import Cascade, CascadeData, Posterior, error_cost_frontier, example, fit, simulate
 from cascade_bayes.decision.chain import forward, tables_for_draws
@@ -166,7 +165,6 @@ def main() -> None:
     parser.add_argument("--structure", choices=["modular", "chain"], help="of the fits to few labels")
     parser.add_argument("--seed", type=int, default=0, help="of the log")
     options = parser.parse_args()
-    numpyro.set_host_device_count(2)
     jax.config.update("jax_enable_x64", True)
     if options.part == "logs":
         compare_logs(options.queries, options.seed)

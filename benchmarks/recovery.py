@@ -3,15 +3,16 @@
 Each replication draws a cascade from the priors, simulates a table from it and fits it. With truths drawn
 from the priors a correct posterior covers 90 % of them, for every parameter.
 
-``--structure modular`` (the default of `cascade_bayes.fit`) samples margins and calibration by a short run of
-NUTS, then tau and the upstream effect of neighbours given them. Its calibration is that of a model on its
-own, which the simulated one with an upstream effect c is but for a small attenuation: intercept a + c m,
-slope b + c s and atom effect e + c d, with m, s and d of `cascade_bayes.model.centres`.
+``--structure modular`` (the default of `cascade_bayes.fit`) samples margins and calibration, then tau and the
+upstream effect of neighbours given them. Its calibration is that of a model on its own, which the simulated
+one with an upstream effect c is but for a small attenuation: intercept a + c m, slope b + c s and atom effect
+e + c d, with m, s and d of `cascade_bayes.model.centres`.
 
-``--structure chain`` takes the normal approximation at the mode of the joint posterior, where NUTS would take
-a minute a replication.
+``--method svi``, the default, is corrected by importance sampling, and so is ``laplace``, as in `fit`;
+``nuts`` is one short chain, and takes four times as long.
 
-Run ``python benchmarks/recovery.py`` and ``python benchmarks/recovery.py --structure chain``.
+Run ``python benchmarks/recovery.py`` and ``python benchmarks/recovery.py --structure chain --method
+laplace``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -26,15 +28,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from numpyro import handlers
-from numpyro.infer.hmc import hmc
-from numpyro.infer.util import potential_energy
 
 from cascade_bayes.copulas import get_copula, get_copulas
-from cascade_bayes.inference.laplace import laplace, unconstrained
+from cascade_bayes.inference.methods import Options, draw
 from cascade_bayes.inference.modular import sample_pairs
-from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites, sample_sites
+from cascade_bayes.inference.modules import make_modules
+from cascade_bayes.inference.nuts import NutsOptions
+from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.observations import Observations
@@ -49,8 +50,9 @@ GROUPS = {
     "upstream": ("upstream",),
 }
 LEVEL = 0.9
-NUM_DRAWS = 1000
-NUTS_WARMUP, NUTS_DRAWS = 50, 200
+NUM_WARMUP, NUM_DRAWS, NUM_STEPS = 50, 200, 100
+NUM_WEIGHTED = 1000
+"""Draws of the methods with importance weights; the pairs are drawn given every fifth."""
 
 Sites = dict[str, Any]
 Fit = Callable[[jax.Array, Observations], Sites]
@@ -64,6 +66,7 @@ def main() -> None:
     parser.add_argument("--models", type=int, default=3)
     parser.add_argument("--copula", default="gumbel")
     parser.add_argument("--margin", default=DEFAULT_MARGIN)
+    parser.add_argument("--method", choices=("nuts", "svi", "laplace"), default="svi")
     parser.add_argument("--structure", choices=("modular", "chain"), default="modular")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
@@ -77,7 +80,7 @@ def main() -> None:
     neighbours = [modular.pairs.index(pair) for pair in itertools.pairwise(range(k))]
     families = [options.copula if i in neighbours else "independence" for i in range(len(modular.pairs))]
     modular = replace(modular, copulas=tuple(get_copula(family) for family in families))
-    fit = fit_modular(modular, neighbours) if options.structure == "modular" else fit_chain(chain)
+    fit = make_fit(modular if options.structure == "modular" else chain, neighbours, options.method)
 
     @jax.jit
     def draw_table(key: jax.Array) -> tuple[Sites, Observations]:
@@ -89,7 +92,7 @@ def main() -> None:
         every = jnp.ones(z.shape, dtype=bool)
         return sites, Observations(z, every, correct, every)
 
-    covered: dict[str, list[np.ndarray]] = {name: [] for name in unconstrained(chain)[0]}
+    covered: dict[str, list[np.ndarray]] = defaultdict(list)
     began = time.perf_counter()
     for replication in range(options.replications):
         key_table, key_fit = jax.random.split(jax.random.fold_in(jax.random.key(0), replication))
@@ -120,71 +123,26 @@ def report(covered: dict[str, list[np.ndarray]]) -> None:
             print(f"  {name:16s}{x[0].size:8d}{x.mean():21.1%}", flush=True)
 
 
-def fit_chain(spec: ModelSpec) -> Fit:
-    approximate, to_sites = normal_approximation(spec)
-
-    def fit(key: jax.Array, obs: Observations) -> Sites:
-        mode, root = approximate(obs)
-        noise = jax.random.normal(key, (NUM_DRAWS, mode.size), dtype=mode.dtype)
-        return to_sites(mode + noise @ root.T)
-
-    return fit
-
-
-def fit_modular(spec: ModelSpec, neighbours: list[int]) -> Fit:
-    """As `cascade_bayes.fit` does, but with one compiled program for all tables."""
-    first = spec.first_module()
-    approximate, to_sites = normal_approximation(first)
-    unravel = ravel_pytree(unconstrained(first)[0])[1]
-
-    def potential_of(obs: Observations, mode: jax.Array, root: jax.Array) -> Any:
-        return lambda w: potential_energy(cascade_model, (obs, first), {}, unravel(mode + root @ w))
-
-    start_nuts, step_nuts = hmc(potential_fn_gen=potential_of, algo="NUTS")
-
-    @jax.jit
-    def sample(key: jax.Array, obs: Observations, mode: jax.Array, root: jax.Array) -> Sites:
-        key_start, key_run = jax.random.split(key)
-        start = jax.random.normal(key_start, mode.shape, dtype=mode.dtype)
-        args = (obs, mode, root)
-        state = start_nuts(start, NUTS_WARMUP, adapt_mass_matrix=False, rng_key=key_run, model_args=args)
-
-        def step(state: Any, _: Any) -> tuple[Any, jax.Array]:
-            state = step_nuts(state, args)
-            return state, state.z
-
-        _, w = jax.lax.scan(step, state, length=NUTS_WARMUP + NUTS_DRAWS)
-        return to_sites(mode + w[NUTS_WARMUP:] @ root.T)
-
+def make_fit(spec: ModelSpec, neighbours: list[int], method: str) -> Fit:
+    """As `cascade_bayes.fit` does, from a table's arrays; neighbours by their place among a modular fit's pairs."""
+    num_draws = NUM_DRAWS if method == "nuts" else NUM_WEIGHTED
+    nuts = NutsOptions(1, NUM_WARMUP, num_draws, 1, 0.85, progress=False)
+    how = Options(nuts, "full_rank", NUM_STEPS, keep=lambda *draws: draws, max_kept=None)
+    names = tuple(map(str, range(spec.num_models)))
     with_theta = [i for i, family in enumerate(spec.copulas) if family.has_theta]
 
     def fit(key: jax.Array, obs: Observations) -> Sites:
-        key_first, key_pairs = jax.random.split(key)
-        sites = sample(key_first, obs, *approximate(obs))
-        one_chain = {name: np.asarray(values)[None] for name, values in sites.items()}
-        pairs = sample_pairs(
-            key_pairs, one_chain, obs, replace(spec, centres=find_centres(obs, spec.layout, spec.pairs))
-        )
-        tau = pairs["tau"][0][:, [with_theta.index(i) for i in neighbours]]
-        return {**sites, "tau": tau, "upstream": pairs["upstream"][0][:, neighbours]}
+        key_modules, key_pairs = jax.random.split(key)
+        sites = draw(key_modules, make_modules(obs, spec, names), method, how).samples
+        if spec.structure == "modular":
+            centred = replace(spec, centres=find_centres(obs, spec.layout, spec.pairs))
+            some = {name: values[:, :: num_draws // NUM_DRAWS] for name, values in sites.items()}
+            pairs = sample_pairs(key_pairs, some, obs, centred)
+            tau = pairs["tau"][..., [with_theta.index(i) for i in neighbours]]
+            sites = {**sites, "tau": tau, "upstream": pairs["upstream"][..., neighbours]}
+        return {name: values[0] for name, values in sites.items()}
 
     return fit
-
-
-def normal_approximation(spec: ModelSpec) -> tuple[Any, Any]:
-    """Return the map from a table to mode and root of the covariance, and that from flat draws to sites."""
-    start, constrain = unconstrained(spec)
-    flat, unravel = ravel_pytree(start)
-
-    @jax.jit
-    def objective(x: jax.Array, obs: Observations) -> tuple[jax.Array, jax.Array]:
-        return jax.value_and_grad(lambda x: potential_energy(cascade_model, (obs, spec), {}, unravel(x)))(x)
-
-    def approximate(obs: Observations) -> tuple[jax.Array, jax.Array]:
-        mode, covariance = laplace(lambda x: objective(x, obs), flat)
-        return jnp.asarray(mode), jnp.linalg.cholesky(jnp.asarray(covariance))
-
-    return approximate, jax.jit(jax.vmap(lambda x: constrain(unravel(x))))
 
 
 if __name__ == "__main__":

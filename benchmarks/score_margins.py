@@ -26,26 +26,23 @@ import os
 import platform
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.infer import NUTS
 from scipy.special import logsumexp
 
 from cascade_bayes import read_table
 from cascade_bayes._trees import take
-from cascade_bayes.distributions import ContinuousPart
 from cascade_bayes.inference import _arviz
-from cascade_bayes.inference.nuts import START_SPREAD
-from cascade_bayes.model.margins import (
-    DEFAULT_MARGIN,
-    MARGINS,
-    MarginFamily,
-    simplex_from_splits,
-    split_prior,
-)
+from cascade_bayes.inference.approximate import propose_laplace
+from cascade_bayes.inference.laplace import normal_approximation
+from cascade_bayes.inference.modules import MarginData, margin_target
+from cascade_bayes.inference.nuts import Chains, NutsOptions
+from cascade_bayes.inference.target import Target
+from cascade_bayes.model.cascade import MarginSpec
+from cascade_bayes.model.margins import DEFAULT_MARGIN, MARGINS, get_margin, simplex_from_splits
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.special import log_difference
@@ -55,7 +52,6 @@ NUM_BINS = 32
 NUM_COMPONENTS = (1, 2, 3, 4, 6, 8, 10, 12, 16)
 NUM_DRAWS = 1000
 NUTS_WARMUP, NUTS_DRAWS = 200, 400
-NEWTON_STEPS = 30
 OTHER_PRIORS: dict[str, tuple[dict[str, float], ...]] = {
     "beta": (
         {"split_scale": 0.7},
@@ -140,39 +136,6 @@ def read_all() -> Confidences:
     )
 
 
-def part_of(x: jax.Array, family: MarginFamily) -> ContinuousPart:
-    """Return the continuous part at unconstrained ``x``: J - 1 splits, J log spreads."""
-    split, log_spread = jnp.split(x, [x.size // 2])
-    return family.part(simplex_from_splits(split), jnp.exp(log_spread))
-
-
-def potential(x: jax.Array, z: jax.Array, used: jax.Array, family: MarginFamily, priors: Priors) -> jax.Array:
-    split, log_spread = jnp.split(x, [x.size // 2])
-    log_prior = split_prior(priors).log_prob(split).sum()
-    log_prior += (family.prior(priors).log_prob(jnp.exp(log_spread)) + log_spread).sum()
-    log_likelihood = part_of(x, family).log_density(z)
-    return -log_prior - jnp.sum(jnp.where(used, log_likelihood, 0.0))
-
-
-def mode_and_scale(energy: Any, start: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Minimise by Newton's method with curvatures kept positive; return a root of the inverse Hessian too."""
-
-    def curvature(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        values, vectors = jnp.linalg.eigh(jax.hessian(energy)(x))
-        return jnp.maximum(jnp.abs(values), 0.1), vectors
-
-    def step(_: int, x: jax.Array) -> jax.Array:
-        values, vectors = curvature(x)
-        direction = vectors @ ((vectors.T @ jax.grad(energy)(x)) / values)
-        tries = x - 0.5 ** jnp.arange(16)[:, None] * direction
-        tries = jnp.concatenate([tries, x[None]])
-        return tries[jnp.argmin(jax.vmap(energy)(tries))]
-
-    mode = jax.lax.fori_loop(0, NEWTON_STEPS, step, start)
-    values, vectors = curvature(mode)
-    return mode, vectors / jnp.sqrt(values)
-
-
 class Row(NamedTuple):
     """One posterior: its confidences, which of them the fit sees, and how they are scored."""
 
@@ -182,46 +145,46 @@ class Row(NamedTuple):
     place: jax.Array
 
 
-def sample(
-    key: jax.Array, row: Row, family: MarginFamily, priors: Priors, density: bool, nuts: bool
-) -> tuple[jax.Array, jax.Array]:
-    """Return log importance ratios ``(num_draws,)``, and log scores of all confidences at each draw."""
-    energy, mode, scale = whitened(row, family, priors)
-    if nuts:
-        kernel = NUTS(potential_fn=energy, max_tree_depth=6, target_accept_prob=0.9)
-        draws = run_chain(kernel, key, jnp.zeros_like(mode), NUTS_WARMUP, NUTS_DRAWS)
-        log_ratio = jnp.zeros(NUTS_DRAWS)
-    else:
-        draws = jax.random.normal(key, (NUM_DRAWS, mode.size))
-        log_ratio = 0.5 * jnp.sum(draws**2, axis=1) - jax.lax.map(energy, draws)
+def scores_of_draws(x: jax.Array, row: Row, target: Target, spec: MarginSpec, density: bool) -> jax.Array:
+    """Return log scores of all confidences at each draw ``(num_draws, dim)`` of one margin."""
 
-    def log_score(y: jax.Array) -> jax.Array:
-        part = part_of(mode + scale @ y, family)
+    def log_score(x: jax.Array) -> jax.Array:
+        sites = target.sites(x)
+        family = get_margin(spec.margin)
+        part = family.part(simplex_from_splits(sites["mixing_split"]), sites[family.site])
         if density:
             return part.log_density(row.z)
         at_ends = part.cdf(row.ends)
         upper, lower = take(at_ends, np.s_[1:]), take(at_ends, np.s_[:-1])
         return log_difference(upper, lower)[row.place]
 
-    return log_ratio, jax.lax.map(log_score, draws)
+    return jax.lax.map(log_score, x)
 
 
-def whitened(row: Row, family: MarginFamily, priors: Priors) -> tuple[Any, jax.Array, jax.Array]:
-    """Return the potential in whitened coordinates, the mode and the root of the inverse curvature."""
-    medians = jnp.broadcast_to(family.prior(priors).icdf(0.5), (priors.num_components,))
-    start = jnp.concatenate([jnp.zeros(priors.num_components - 1), jnp.log(medians)])
-    mode, scale = mode_and_scale(lambda x: potential(x, row.z, row.used, family, priors), start)
-    return lambda y: potential(mode + scale @ y, row.z, row.used, family, priors), mode, scale
+def lanes_of(rows: Row) -> MarginData:
+    """Every row as the library's margins have it, without atoms."""
+    none = jnp.zeros((len(rows.z), 0))
+    return MarginData(rows.z, rows.used, none, jnp.ones(len(rows.z), dtype=bool))
 
 
-def run_chain(kernel: NUTS, key: jax.Array, start: jax.Array, num_warmup: int, num_draws: int) -> jax.Array:
-    state = kernel.init(key, num_warmup, start, (), {})
-
-    def draw(state: Any, _: None) -> tuple[Any, jax.Array]:
-        state = kernel.sample(state, (), {})
-        return state, state.z
-
-    return jax.lax.scan(draw, state, None, length=num_warmup + num_draws)[1][num_warmup:]
+def sample(
+    key: jax.Array, rows: Row, spec: MarginSpec, density: bool, nuts: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return log importance ratios ``(num_rows, num_draws)``, and log scores at each draw."""
+    target, data = margin_target(spec, 0), lanes_of(rows)
+    approximation = normal_approximation(target, data)
+    if nuts:
+        chains = Chains(
+            key, target, data, approximation, NutsOptions(1, NUTS_WARMUP, NUTS_DRAWS, 1, 0.85, False)
+        )
+        chains.run(NUTS_WARMUP, lambda _: None)
+        x = jnp.asarray(chains.positions(NUTS_DRAWS, lambda _: None)[0])[:, 0]
+        log_ratio = np.zeros(x.shape[:2])
+    else:
+        x, ratio = propose_laplace(target, key, approximation, data, NUM_DRAWS)
+        log_ratio = np.asarray(ratio)
+    run = jax.jit(jax.vmap(lambda x, row: scores_of_draws(x, row, target, spec, density)))
+    return log_ratio, np.asarray(run(x, rows))
 
 
 class Score(NamedTuple):
@@ -233,7 +196,7 @@ class Score(NamedTuple):
 
 def score(
     data: Confidences,
-    family: MarginFamily,
+    margin: str,
     priors: Priors,
     *,
     with_loo: bool = True,
@@ -248,10 +211,9 @@ def score(
     held = np.tile(np.arange(NUM_FOLDS), num_rows)[:, None]
     inside, outside = (fold >= 0) & (fold != held), fold == held
     used, scored = (outside, inside) if few else (inside, outside)
-    keys = jax.random.split(jax.random.key(0), len(z))
     ends, place = (jnp.asarray(np.repeat(x, NUM_FOLDS, axis=0)) for x in data.bins)
-    run = jax.jit(jax.vmap(lambda key, row: sample(key, row, family, priors, density, nuts)))
-    log_ratio, log_p = (np.asarray(x) for x in run(keys, Row(z, jnp.asarray(used), ends, place)))
+    rows = Row(z, jnp.asarray(used), ends, place)
+    log_ratio, log_p = sample(jax.random.key(0), rows, MarginSpec(margin, priors), density, nuts)
     log_weight, k_hat = _arviz.smooth_weights(log_ratio)
     predictive = logsumexp(log_weight[:, :, None] + log_p, axis=1)
     held_out = np.sum(np.where(scored, predictive, 0.0).reshape(num_rows, NUM_FOLDS, -1), axis=1)
@@ -263,7 +225,7 @@ def score(
             without, _ = _arviz.smooth_weights(log_ratio[i] - each)
             loo[i] = logsumexp(without + each, axis=1).sum()
     print(
-        f"  {family.name}, {priors.num_components}: {time.perf_counter() - began:.0f} s; "
+        f"  {margin}, {priors.num_components}: {time.perf_counter() - began:.0f} s; "
         + ("NUTS" if nuts else f"k-hat {np.median(k_hat):.2f} (median), {k_hat.max():.2f} (largest)"),
         flush=True,
     )
@@ -303,26 +265,19 @@ def print_chosen_by_loo(data: Confidences, scores: dict[tuple[str, str], Score],
     print(f"    chosen: {counts}")
 
 
-def report_chains(data: Confidences, family: MarginFamily, priors: Priors, label: str) -> None:
+def report_chains(data: Confidences, spec: MarginSpec, label: str) -> None:
     """Print how well four chains of each margin meet that start 1.5 times as wide as the posterior."""
     began = time.perf_counter()
     ends, place = data.bins
-    rows = Row(*(jnp.asarray(x) for x in (data.z, data.fold >= 0, ends, place)))
-
-    def chains(key: jax.Array, row: Row) -> jax.Array:
-        energy, mode, _ = whitened(row, family, priors)
-        kernel = NUTS(potential_fn=energy, max_tree_depth=7, target_accept_prob=0.85)
-        key_start, key_run = jax.random.split(key)
-        starts = START_SPREAD * jax.random.normal(key_start, (4, mode.size))
-        return jax.vmap(lambda k, x: run_chain(kernel, k, x, 300, 500))(jax.random.split(key_run, 4), starts)
-
-    draws = np.asarray(jax.jit(jax.vmap(chains))(jax.random.split(jax.random.key(1), len(data.z)), rows))
+    rows = lanes_of(Row(*(jnp.asarray(x) for x in (data.z, data.fold >= 0, ends, place))))
+    target = margin_target(spec, 0)
+    options = NutsOptions(4, 300, 500, 1, 0.85, False)
+    chains = Chains(jax.random.key(1), target, rows, normal_approximation(target, rows), options)
+    chains.run(options.num_warmup, lambda _: None)
+    draws, _ = chains.positions(options.num_samples, lambda _: None)
     found = _arviz.rhat_and_ess({f"{i}": x for i, x in enumerate(draws)})
-    r_hat, ess = (
-        np.array([[float(x) for x in (values.min(), values.max())] for values in found[name].values()])
-        for name in ("r_hat", "ess_bulk")
-    )
-    r_hat, ess = r_hat[:, 1], ess[:, 0]
+    r_hat = np.array([values.max() for values in found["r_hat"].values()])
+    ess = np.array([values.min() for values in found["ess_bulk"].values()])
     print(
         f"{label:54s} largest R-hat {r_hat.max():.3f}, {np.sum(r_hat > 1.01)} of {len(r_hat)} margins above "
         f"1.01, {np.sum(r_hat > 1.05)} above 1.05; smallest bulk ESS {ess.min():.0f} of 2000; "
@@ -362,18 +317,18 @@ def main() -> None:
         }
     if options.chains:
         for label, (name, priors) in candidates.items():
-            report_chains(data, MARGINS[name], priors, label)
+            report_chains(data, MarginSpec(name, priors), label)
         return
     with_loo = not options.priors and not options.few
     how: dict[str, bool] = {"density": options.density, "few": options.few}
     scores = {
-        (name, label): score(data, MARGINS[name], priors, with_loo=with_loo, **how)
+        (name, label): score(data, name, priors, with_loo=with_loo, **how)
         for label, (name, priors) in candidates.items()
     }
-    default = score(data, MARGINS[DEFAULT_MARGIN], Priors(), with_loo=False, **how).held_out
+    default = score(data, DEFAULT_MARGIN, Priors(), with_loo=False, **how).held_out
     print_head(data, default)
     if options.nuts:
-        again = score(data, MARGINS[DEFAULT_MARGIN], Priors(), with_loo=False, nuts=True, **how).held_out
+        again = score(data, DEFAULT_MARGIN, Priors(), with_loo=False, nuts=True, **how).held_out
         print_line("default, by NUTS", data, again, default)
     for (_, label), result in scores.items():
         print_line(label, data, result.held_out, default)

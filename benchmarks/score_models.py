@@ -30,7 +30,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
 
 from cascade_bayes import CascadeData, Posterior, error_cost_frontier, fit, read_table
 from cascade_bayes._trees import take
@@ -244,7 +243,6 @@ def main() -> None:
     folder = os.environ.get("CASCADE_BAYES_DATA")
     if not folder:
         raise SystemExit("CASCADE_BAYES_DATA must name the folder that holds *-train.parquet")
-    numpyro.set_host_device_count(2)
     jax.config.update("jax_enable_x64", True)
     tables = {
         path.name.removesuffix("-train.parquet"): read_table(path)

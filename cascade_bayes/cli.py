@@ -71,6 +71,18 @@ def fit(
         typer.Option(help="Policy under which a running cascade wrote the table; checked against its rows."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="nuts, or auto: NUTS with a short warm-up; svi, laplace: approximations in seconds, corrected by "
+            "importance sampling, with a verdict on how close they are; map: the posterior mode alone.",
+            metavar="nuts|auto|svi|laplace|map",
+        ),
+    ] = "nuts",
+    guide: Annotated[
+        str, typer.Option(help="Family that svi fits.", metavar="mean_field|low_rank|full_rank|flow")
+    ] = "full_rank",
+    num_steps: Annotated[int, typer.Option(help="Steps that svi takes.", min=1)] = 2000,
     structure: Annotated[
         str | None,
         typer.Option(
@@ -98,7 +110,10 @@ def fit(
         bool, typer.Option("--monotone", help="Keep being right from becoming rarer with confidence.")
     ] = False,
     chains: Annotated[int, typer.Option(help="Markov chains.", min=1)] = 4,
-    num_warmup: Annotated[int, typer.Option(help="Warm-up draws of each chain.", min=10)] = 300,
+    num_warmup: Annotated[
+        int | None,
+        typer.Option(help="Warm-up draws of each chain.", min=10, show_default="300; for auto 100"),
+    ] = None,
     num_samples: Annotated[int, typer.Option(help="Kept draws of each chain.", min=10)] = 1000,
     target_accept: Annotated[
         float,
@@ -108,14 +123,14 @@ def fit(
     ] = 0.85,
     as_json: Json = False,
 ) -> None:
-    """Fit the model of confidences and correctness to a table of results, by NUTS."""
+    """Fit the model of confidences and correctness to a table of results."""
     _check_output(output)
-    _start_jax(chains)
+    _start_jax()
     from cascade_bayes.copulas import get_copulas
     from cascade_bayes.data import check_fittable, read_table
     from cascade_bayes.decision.policy import Policy
     from cascade_bayes.errors import DataWarning
-    from cascade_bayes.inference.fit import default_structure
+    from cascade_bayes.inference.fit import check_method, default_structure
     from cascade_bayes.inference.fit import fit as fit_posterior
     from cascade_bayes.model.margins import get_margin
 
@@ -127,6 +142,7 @@ def fit(
         logged_policy=None if logged_policy is None else Policy.load(logged_policy),
     )
     get_margin(margin)
+    check_method(method, guide)
     families = (_split(copula) or []) if "," in copula else copula
     chosen, structure = structure, structure or default_structure(data)
     num_pairs = data.num_models - 1 if structure == "chain" else math.comb(data.num_models, 2)
@@ -143,7 +159,10 @@ def fit(
             say.print("Some queries lack rows of some models: fitting one Markov chain (--structure chain).")
     posterior = fit_posterior(
         data,
+        method,
         seed=seed,
+        guide=guide,  # type: ignore[arg-type]  # checked there
+        num_steps=num_steps,
         copula=families,
         margin=margin,
         structure=structure,  # type: ignore[arg-type]  # checked there
@@ -163,6 +182,7 @@ def fit(
                 "output": str(output),
                 **verdict._asdict(),
                 "fit_seconds": posterior.provenance["fit_seconds"],
+                "method": method,
                 "num_draws": posterior.num_draws,
                 "fit_digest": posterior.digest(),
                 "structure": posterior.spec.structure,
@@ -213,7 +233,7 @@ def tune(
     if len(asked) != 1:
         raise InputError("give exactly one of --error-price, --budget, --target-error, --frontier.")
     _check_output(output)
-    _start_jax(1)
+    _start_jax()
     from cascade_bayes.decision.frontier import DEFAULT_PRICES, error_cost_frontier
     from cascade_bayes.inference.posterior import Posterior
 
@@ -297,7 +317,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Fit, tune and evaluate the bundled example, a table simulated from known parameters."""
-    _start_jax(4)
+    _start_jax()
     from cascade_bayes.demo import run_demo
 
     result = run_demo(output, seed=seed, talk=say.print)
@@ -312,12 +332,8 @@ def demo(
 # Helpers
 
 
-def _start_jax(num_devices: int) -> None:
-    """Switch on 64-bit arithmetic, and one host device a chain, before JAX starts."""
-    flag = "--xla_force_host_platform_device_count"
-    flags = os.environ.get("XLA_FLAGS", "")
-    if num_devices > 1 and flag not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {flag}={num_devices}".strip()
+def _start_jax() -> None:
+    """Switch on 64-bit arithmetic."""
     import jax
 
     jax.config.update("jax_enable_x64", True)

@@ -24,8 +24,8 @@ from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, optimise
 from cascade_bayes.decision.policy import Evaluation, Policy
 from cascade_bayes.errors import InputError
+from cascade_bayes.inference.convergence import Verdict
 from cascade_bayes.inference.fit import fit
-from cascade_bayes.inference.posterior import Convergence
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.plots import describe_threshold, plot_frontier, plot_thresholds, save_figure
 
@@ -43,7 +43,7 @@ class DemoResult:
     Attributes
     ----------
     verdict
-        Convergence of the fit.
+        Whether the fit can be trusted.
     policy, evaluation
         The tuned policy and its figures on the evaluation table.
     true_thresholds
@@ -58,7 +58,7 @@ class DemoResult:
         Wall time of fitting and of everything.
     """
 
-    verdict: Convergence
+    verdict: Verdict
     policy: Policy
     evaluation: Evaluation
     true_thresholds: np.ndarray

@@ -1,11 +1,10 @@
-"""Settings every test shares: 64-bit arithmetic, two host devices, one small fitted posterior."""
+"""Settings every test shares: 64-bit arithmetic, one small fitted posterior."""
 
 import atexit
 import os
 import shutil
 import tempfile
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Shared by the workers and by subprocesses of one run, thrown away with it: compiling dominates.
     _cache = tempfile.mkdtemp(prefix="cascade-bayes-tests-")

@@ -19,7 +19,6 @@ from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference import _arviz
 from cascade_bayes.inference.fit import fit
-from cascade_bayes.inference.laplace import flat_objective, laplace, unconstrained
 from cascade_bayes.inference.posterior import SCHEMA_VERSION, Posterior
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
@@ -37,29 +36,6 @@ TINY: dict[str, Any] = {
 """A fit of seconds, for what does not depend on the draws."""
 
 
-class TestLaplace:
-    def test_normal_is_found_exactly(self) -> None:
-        rng = np.random.default_rng(0)
-        root = rng.normal(size=(4, 4))
-        covariance = root @ root.T / 4 + 0.1 * np.eye(4)
-        loc = rng.normal(size=4)
-        precision = jnp.asarray(np.linalg.inv(covariance))
-
-        def potential(z: dict[str, jax.Array]) -> jax.Array:
-            x = jnp.concatenate([z["a"], z["b"].ravel()]) - loc
-            return 0.5 * x @ precision @ x
-
-        flat, objective = flat_objective(potential, {"a": jnp.zeros(2), "b": jnp.ones((1, 2))})
-        mode, found = laplace(objective, flat)
-        np.testing.assert_allclose(mode, loc, atol=1e-4)
-        np.testing.assert_allclose(found, covariance, rtol=1e-5, atol=1e-6)
-
-    def test_flat_directions_get_a_finite_spread(self) -> None:
-        flat, objective = flat_objective(lambda z: 0.5 * z[0] ** 2 + 0.0 * z[1], jnp.zeros(2))
-        _, covariance = laplace(objective, flat)
-        np.testing.assert_allclose(covariance, np.diag([1.0, 10.0]), atol=1e-6)
-
-
 def test_draws_keep_their_supports(small_posterior: Posterior) -> None:
     samples = small_posterior.samples
     assert {v.shape[:2] for v in samples.values()} == {(2, 100)}
@@ -69,14 +45,6 @@ def test_draws_keep_their_supports(small_posterior: Posterior) -> None:
     np.testing.assert_allclose(params.margins.continuous.mixing_probs.sum(-1), 1, atol=1e-12)
     assert params.margins.atom_probs.shape == (200, 3, 1)
     assert np.all(np.asarray(params.theta) >= 1)
-
-
-def test_constrained_parameters_invert_the_unconstrained(small_posterior: Posterior) -> None:
-    post = small_posterior
-    start, constrain = unconstrained(post.spec)
-    assert set(start) == set(post.samples)
-    for name, value in constrain(start).items():
-        assert value.shape == post.samples[name].shape[2:]
 
 
 # Independence compiles in a third of the time, and these tests are not about the copula.
@@ -239,10 +207,6 @@ def stop(*_: Any, **kwargs: Any) -> None:
 
 
 class TestBadRequests:
-    def test_unknown_method(self, small_data: CascadeData) -> None:
-        with pytest.raises(InputError, match="method must be one of nuts; got 'svi'"):
-            fit(small_data, "svi", seed=0)
-
     def test_unknown_copula(self, small_data: CascadeData) -> None:
         with pytest.raises(InputError, match=r"copula must be one of independence, .*; got 'x'"):
             fit(small_data, seed=0, copula="x")
@@ -261,7 +225,7 @@ class TestBadRequests:
     def test_thirty_two_bits_are_pointed_out(
         self, small_data: CascadeData, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fit_module, "sample_nuts", stop)
+        monkeypatch.setattr(fit_module, "draw", stop)
         jax.config.update("jax_enable_x64", False)
         try:
             with pytest.warns(UserWarning, match="32-bit arithmetic"), pytest.raises(Stopped):

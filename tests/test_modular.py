@@ -66,7 +66,7 @@ def test_draws_of_tau_and_of_upstream_effects_follow_their_exact_posteriors(tabl
     one = {k: v[0, 0] for k, v in draws.items()}
     params = params_from_sites(one, spec.first_module())
     points = mixed.point(obs.z, jax.tree.map(lambda field: field[:, None], params.margins))
-    x, own = regressor(obs.z), own_logit(obs.z, params)
+    x, own = regressor(obs.z), own_logit(obs.z, params.calibration)
     for index, ((i, j), family) in enumerate(zip(spec.pairs, spec.copulas, strict=True)):
         low, high = family.tau_range
         taus = np.linspace(low, high, 2003)[1:-1]
@@ -140,7 +140,7 @@ def test_a_sub_cascade_takes_the_pair_that_becomes_adjacent(table: Any) -> None:
     z = obs.z[np.array([0, 2])]
     x = regressor(z)
     beyond = x[0] - expected(spec, 1, 2, np.asarray(z[1]))
-    wanted = own_logit(obs.z, full)[2] + 0.3 * beyond
+    wanted = own_logit(obs.z, full.calibration)[2] + 0.3 * beyond
     np.testing.assert_allclose(correctness_logit(z, skip)[1], wanted, rtol=1e-10)
 
 
@@ -190,7 +190,7 @@ def test_absent_rows_are_pointed_out(small_frame: pd.DataFrame, monkeypatch: pyt
     def stop(*args: Any, **kwargs: Any) -> None:
         raise Stopped
 
-    monkeypatch.setattr(fit_module, "sample_nuts", stop)
+    monkeypatch.setattr(fit_module, "draw", stop)
     first = small_frame["query"].iloc[0]
     absent = (small_frame["query"] == first) & (small_frame["model"] == "large-70b")
     message = "1 queries have a confidence of model 'medium-8b' and none of model 'large-70b'"

@@ -196,8 +196,9 @@ def _node_weights(at: MarginPoint) -> jax.Array:
 
 def _node_logits(edges: jax.Array, is_atom: jax.Array, params: CascadeParams) -> jax.Array:
     """Own log odds of being right at the edges of the parts; an atom's effect holds in its own cell only."""
-    curve = own_logit(edges, params._replace(atom_effect=jnp.zeros_like(params.atom_effect)))
-    return jnp.where(is_atom[:, :, None], own_logit(edges, params), curve)
+    calibration = params.calibration
+    curve = own_logit(edges, calibration._replace(atom_effect=jnp.zeros_like(params.atom_effect)))
+    return jnp.where(is_atom[:, :, None], own_logit(edges, calibration), curve)
 
 
 def _transition(boundary: UnitPoint, i: int, copula: Copula, theta: jax.Array) -> jax.Array:

@@ -74,7 +74,10 @@ def read_netcdf(path: Path) -> Any:
 
 
 def variables(tree: Any, group: str) -> dict[str, np.ndarray]:
-    """Return the variables of one group as plain arrays."""
+    """Return the variables of one group as plain arrays; none where there is no such group."""
+    groups = [str(name).strip("/") for name in (tree.groups() if callable(tree.groups) else tree.groups)]
+    if group not in groups:
+        return {}
     node = tree[group]
     return {str(name): np.asarray(node[name].values) for name in node.data_vars}
 

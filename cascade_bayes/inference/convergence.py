@@ -1,4 +1,4 @@
-"""Whether chains agree and are long enough."""
+"""Whether a fit can be trusted: chains that agree and are long enough, an approximation that is close."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 MAX_R_HAT = 1.01
 MIN_ESS_BULK = 400.0
+MAX_K_HAT = 0.7
 
 
 class Convergence(NamedTuple):
@@ -50,6 +51,76 @@ class Convergence(NamedTuple):
             f"{MIN_ESS_BULK:.0f} and no divergence. Raise num_samples, num_warmup or the target acceptance "
             "rate."
         )
+
+
+class Closeness(NamedTuple):
+    """Verdict on an approximation that importance sampling has corrected.
+
+    Attributes
+    ----------
+    converged
+        k-hat at most 0.7 in every module (Vehtari et al. 2024), and the guide's bound no longer rising.
+    max_k_hat
+        The worst over all modules.
+    worst_module
+        Its name.
+    still_rising
+        Modules whose guide had not settled after the last step.
+    """
+
+    converged: bool
+    max_k_hat: float
+    worst_module: str
+    still_rising: tuple[str, ...]
+
+    def sentence(self) -> str:
+        """Return the verdict in words."""
+        figure = f"largest k-hat {self.max_k_hat:.2f} ({self.worst_module})"
+        if self.converged:
+            return f"The approximation is close: {figure}."
+        rising = (
+            f"; the bound was still rising for {', '.join(self.still_rising)}" if self.still_rising else ""
+        )
+        return (
+            f"The approximation is not to be trusted: {figure}, wanted <= {MAX_K_HAT}{rising}. "
+            "Use method 'nuts', or 'svi' with another guide or more steps."
+        )
+
+
+class Point(NamedTuple):
+    """Verdict on a single point: there is no uncertainty to judge.
+
+    Attributes
+    ----------
+    converged
+        Always true.
+    """
+
+    converged: bool = True
+
+    def sentence(self) -> str:
+        """Return the verdict in words."""
+        return (
+            "A single point, the posterior mode, which says nothing of uncertainty: its intervals are points."
+        )
+
+
+Verdict = Convergence | Closeness | Point
+
+
+def judge_approximation(k_hat: Mapping[str, float], settled: Mapping[str, bool]) -> Closeness:
+    """Return the verdict on an approximation.
+
+    Parameters
+    ----------
+    k_hat
+        By module; NaN counts as the worst.
+    settled
+        Whether the guide's bound had stopped rising, by module; empty where there was no guide.
+    """
+    worst = max(k_hat, key=lambda name: np.inf if np.isnan(k_hat[name]) else k_hat[name])
+    rising = tuple(name for name, done in settled.items() if not done)
+    return Closeness(k_hat[worst] <= MAX_K_HAT and not rising, k_hat[worst], worst, rising)
 
 
 def assess(

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,8 +16,11 @@ import numpy as np
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, check_fittable
 from cascade_bayes.errors import DataWarning, InputError
-from cascade_bayes.inference.modular import sample_pairs, thin
-from cascade_bayes.inference.nuts import NutsOptions, sample_nuts
+from cascade_bayes.inference.approximate import GUIDES, Guide
+from cascade_bayes.inference.methods import AUTO_WARMUP, METHODS, Options, draw
+from cascade_bayes.inference.modular import MAX_DRAWS, sample_pairs, thin
+from cascade_bayes.inference.modules import make_modules
+from cascade_bayes.inference.nuts import NutsOptions
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.select import choose_copulas
 from cascade_bayes.model.cascade import ModelSpec, Structure
@@ -26,7 +30,6 @@ from cascade_bayes.model.observations import observations
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 
-METHODS = ("nuts",)
 STRUCTURES = ("modular", "chain")
 
 
@@ -36,9 +39,11 @@ def fit(
     *,
     seed: int,
     num_chains: int = 4,
-    num_warmup: int = 300,
+    num_warmup: int | None = None,
     num_samples: int = 1000,
     max_rounds: int = 3,
+    guide: Guide = "full_rank",
+    num_steps: int = 2000,
     structure: Structure | None = None,
     copula: str | Sequence[str] = "gumbel",
     margin: str = DEFAULT_MARGIN,
@@ -56,17 +61,23 @@ def fit(
     data
         The table, read by `cascade_bayes.read_table`.
     method
-        ``"nuts"``.
+        ``"nuts"``, the default, and the one to publish from. ``"auto"``: NUTS with a short warm-up. ``"svi"``
+        and ``"laplace"``: approximations, corrected by Pareto-smoothed importance sampling, which takes
+        seconds; ``Posterior.convergence()`` says how close they were. ``"map"``: the posterior mode alone, a
+        single draw, of unconstrained parameters. `cascade_bayes.inference.methods` says more.
     seed
         Seed of all randomness; the same seed, versions and device give the same draws.
     num_chains, num_warmup, num_samples
-        Chains, and the warm-up and kept draws of each. Chains run in parallel where JAX has that many
-        devices (on a CPU: ``numpyro.set_host_device_count(4)`` before the first computation), else as
-        one batch.
+        Chains, and the warm-up and kept draws of each; all chains run as one batch. Warm-up is 300 if None,
+        100 for ``"auto"``. The approximate methods return as many draws.
     max_rounds
         If R-hat or the effective sample size of a parameter falls short after ``num_samples`` draws, the
         chains go on for as many again, until they suffice or this many rounds are done. All draws are
-        kept. With 1 nothing is checked, and ArviZ need not be there.
+        kept. With 1 nothing is checked, and NUTS does without ArviZ.
+    guide
+        For ``"svi"``: ``"mean_field"``, ``"low_rank"``, ``"full_rank"`` or ``"flow"``.
+    num_steps
+        For ``"svi"``: steps of the optimiser.
     structure
         ``"modular"`` samples first margins and calibration, then each pair of models given them, with nothing
         fed back; ``"chain"`` all parameters together, given the Markov chain of all models.
@@ -112,16 +123,18 @@ def fit(
         If all labels of a model are equal, or a model's slope is negative with a posterior probability
         above one half; for the structure ``"modular"``, if queries lack rows of later models.
     """
-    if method not in METHODS:
-        raise InputError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
+    check_method(method, guide)
     structure = structure or default_structure(data)
     if structure not in STRUCTURES:
         raise InputError(f"structure must be one of {', '.join(STRUCTURES)}; got {structure!r}.")
+    if num_warmup is None:
+        num_warmup = AUTO_WARMUP if method == "auto" else 300
     for name, value in (
         ("num_chains", num_chains),
         ("num_warmup", num_warmup),
         ("num_samples", num_samples),
         ("max_rounds", max_rounds),
+        ("num_steps", num_steps),
     ):
         if value < 1:
             raise InputError(f"{name} must be at least 1; got {value}.")
@@ -147,16 +160,22 @@ def fit(
         selection = choose_copulas(obs, layout, priors, pairs=spec.pairs, margin=margin)
         copula = selection.names
     spec = replace(spec, copulas=get_copulas(copula, len(spec.pairs)))
-    options = NutsOptions(num_chains, num_warmup, num_samples, max_rounds, target_accept_prob, progress)
-    key = jax.random.key(seed)
-    if structure == "chain":
-        samples, stats = sample_nuts(key, obs, spec, options)
-    else:
+    modular = structure == "modular"
+    nuts = NutsOptions(num_chains, num_warmup, num_samples, max_rounds, target_accept_prob, progress)
+    options = Options(
+        nuts,
+        guide,
+        num_steps,
+        keep=thin if modular else lambda samples, stats: (samples, stats),
+        max_kept=MAX_DRAWS,
+    )
+    if modular:
         _warn_about_absent_rows(data)
-        key_first, key_pairs = jax.random.split(key)
-        samples, stats = sample_nuts(key_first, obs, spec.first_module(), options, keep=thin)
+    key_modules, key_pairs = jax.random.split(jax.random.key(seed))
+    samples, stats, report = draw(key_modules, make_modules(obs, spec, data.models), method, options)
+    if modular:
         spec = replace(spec, centres=find_centres(obs, layout, spec.pairs))
-        samples |= sample_pairs(key_pairs, samples, obs, spec)
+        samples = samples | sample_pairs(key_pairs, samples, obs, spec, at_mode=method == "map")
     _warn_about_slopes(data.models, samples["slope"])
     return Posterior(
         samples=samples,
@@ -166,14 +185,35 @@ def fit(
         provenance={
             "method": method,
             "seed": seed,
-            "num_warmup": num_warmup,
-            "target_accept_prob": target_accept_prob,
+            **_settings(method, nuts, guide, num_steps),
             "fit_seconds": time.perf_counter() - began,
             "versions": _versions(),
             **({} if selection is None else {"copula_selection": selection.to_dict(data.models)}),
+            **({"approximation": report} if report else {}),
             "device": jax.devices()[0].device_kind,
         },
     )
+
+
+def check_method(method: str, guide: str) -> None:
+    """Check the names of a method and a guide.
+
+    Raises
+    ------
+    InputError
+        If there is no such method or guide.
+    """
+    if method not in METHODS:
+        raise InputError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
+    if guide not in GUIDES:
+        raise InputError(f"guide must be one of {', '.join(GUIDES)}; got {guide!r}.")
+
+
+def _settings(method: str, nuts: NutsOptions, guide: Guide, num_steps: int) -> dict[str, Any]:
+    """Return what of the options the method reads."""
+    if method in ("nuts", "auto"):
+        return {"num_warmup": nuts.num_warmup, "target_accept_prob": nuts.target_accept_prob}
+    return {"guide": guide, "num_steps": num_steps} if method == "svi" else {}
 
 
 def default_structure(data: CascadeData) -> Structure:

@@ -60,7 +60,9 @@ def thin(samples: Draws, stats: Draws) -> tuple[Draws, Draws]:
     return {k: v[:, at] for k, v in samples.items()}, {k: v[:, at] for k, v in stats.items()}
 
 
-def sample_pairs(key: jax.Array, samples: Draws, obs: Observations, spec: ModelSpec) -> Draws:
+def sample_pairs(
+    key: jax.Array, samples: Draws, obs: Observations, spec: ModelSpec, *, at_mode: bool = False
+) -> Draws:
     """Draw tau and the upstream effect of every pair, one each for every draw of the first module.
 
     Parameters
@@ -73,6 +75,8 @@ def sample_pairs(key: jax.Array, samples: Draws, obs: Observations, spec: ModelS
         The table.
     spec
         The model, of structure ``"modular"``, with its ``centres``.
+    at_mode
+        Return the top of each curve in place of a draw from it.
 
     Returns
     -------
@@ -84,7 +88,7 @@ def sample_pairs(key: jax.Array, samples: Draws, obs: Observations, spec: ModelS
     lead = next(iter(samples.values())).shape[:2]
     flat = {k: jnp.asarray(v.reshape((-1, *v.shape[2:]))) for k, v in samples.items()}
     draws = jax.vmap(lambda sites: params_from_sites(sites, first))(flat)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    rng = None if at_mode else np.random.default_rng(np.asarray(jax.random.key_data(key)))
     found: Draws = {}
     if any(family.has_theta for family in spec.copulas):
         points = _points(draws, obs.z)
@@ -95,7 +99,7 @@ def sample_pairs(key: jax.Array, samples: Draws, obs: Observations, spec: ModelS
         ]
         found["tau"] = np.stack(taus, axis=-1).reshape((*lead, -1))
     if spec.upstream:
-        own = jax.jit(jax.vmap(lambda draw: own_logit(obs.z, draw)))(draws)
+        own = jax.jit(jax.vmap(lambda draw: own_logit(obs.z, draw.calibration)))(draws)
         effects = [_sample_upstream(rng, own, obs, spec, index) for index in range(len(spec.pairs))]
         found["upstream"] = np.stack(effects, axis=-1).reshape((*lead, -1))
     return found
@@ -130,7 +134,7 @@ def _pair_log_likelihood(family: Copula, kinds: tuple[Kind, Kind]) -> Any:
 
 
 def _sample_tau(
-    rng: np.random.Generator, points: MarginPoint, obs: Observations, spec: ModelSpec, index: int
+    rng: np.random.Generator | None, points: MarginPoint, obs: Observations, spec: ModelSpec, index: int
 ) -> np.ndarray:
     i, j = spec.pairs[index]
     family, kinds = spec.copulas[index], spec.layout.kinds
@@ -154,7 +158,7 @@ def _sample_tau(
 
 
 def _sample_upstream(
-    rng: np.random.Generator, own: jax.Array, obs: Observations, spec: ModelSpec, index: int
+    rng: np.random.Generator | None, own: jax.Array, obs: Observations, spec: ModelSpec, index: int
 ) -> np.ndarray:
     i, j = spec.pairs[index]
     assert spec.centres is not None
@@ -180,12 +184,22 @@ def _label_log_likelihood(
 
 
 def _invert(
-    rng: np.random.Generator, nodes: np.ndarray, values: np.ndarray, log_prior: Any, low: float, high: float
+    rng: np.random.Generator | None,
+    nodes: np.ndarray,
+    values: np.ndarray,
+    log_prior: Any,
+    low: float,
+    high: float,
 ) -> np.ndarray:
-    """Draw one value from each curve ``prior * exp(spline of values)`` on (low, high), ``(num_draws,)``."""
+    """Draw one value from each curve ``prior * exp(spline of values)`` on (low, high), ``(num_draws,)``.
+
+    Without a source of randomness, its top.
+    """
     edges = np.linspace(low, high, NUM_FINE + 1)
     middle = 0.5 * (edges[1:] + edges[:-1])
     log_density = CubicSpline(nodes, values.T)(middle) + log_prior(middle)[:, None]
+    if rng is None:
+        return np.asarray(middle[np.argmax(log_density, axis=0)])
     density = np.exp(log_density - log_density.max(axis=0))
     cumulative = np.cumsum(density, axis=0)
     target = rng.uniform(size=values.shape[0]) * cumulative[-1]

@@ -1,41 +1,41 @@
-r"""NUTS in coordinates whitened by a Laplace approximation.
+r"""NUTS in coordinates whitened by a normal approximation, in lanes.
 
 NUTS (Hoffman & Gelman, JMLR 15, 2014) as NumPyro has it, on the density of
 
-.. math:: x = A^{-1} (z - \hat z), \qquad A A^\top = \hat\Sigma,
+.. math:: y = A^{-1} (x - \hat x), \qquad A A^\top = \hat\Sigma,
 
-with :math:`z` the unconstrained parameters, :math:`\hat z` the posterior mode and
-:math:`\hat\Sigma = U \Lambda U^\top` the inverse curvature there, :math:`A = U \Lambda^{1/2}`. The mode
-and the curvature take a fraction of a second; in their coordinates the posterior is close to a
+with :math:`x` the unconstrained parameters, :math:`\hat x` the centre of a normal approximation and
+:math:`\hat\Sigma = U \Lambda U^\top` its covariance, :math:`A = U \Lambda^{1/2}`. The mode
+and the curvature there take a fraction of a second; in their coordinates the posterior is close to a
 standard normal, and NUTS has only the scale of each principal axis left to adapt. A dense mass matrix
 estimated from the early warm-up's few dozen draws of fifty parameters is far from that good: its
 trajectories were ten times as long.
 
-Chains start from draws of the Laplace approximation, widened so that R-hat can see a chain that has
-not forgotten its start.
+Chains start from draws of the approximation, widened so that R-hat can see a chain that has not forgotten its
+start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from numpyro.infer import MCMC, NUTS
-from numpyro.infer.util import potential_energy
+from numpyro.infer.hmc import hmc
 
-from cascade_bayes.inference.convergence import assess
-from cascade_bayes.inference.laplace import flat_objective, laplace, unconstrained
-from cascade_bayes.model.cascade import ModelSpec, cascade_model
-from cascade_bayes.model.observations import Observations
-
-EXTRA_FIELDS = ("accept_prob", "diverging", "energy", "num_steps", "potential_energy")
+from cascade_bayes.inference.laplace import NormalApproximation
+from cascade_bayes.inference.target import Data, Target
 
 START_SPREAD = 1.5
-"""Factor by which starting points are wider than the Laplace approximation."""
+"""Factor by which starting points are wider than the normal approximation."""
+
+STRETCH = 50
+"""Transitions between two looks at the clock."""
+
+Draws = dict[str, np.ndarray]
 
 
 class NutsOptions(NamedTuple):
@@ -49,82 +49,178 @@ class NutsOptions(NamedTuple):
     progress: bool
 
 
-Draws = dict[str, np.ndarray]
+class _Fields(NamedTuple):
+    """What is kept of a transition; NumPyro's names."""
+
+    accept_prob: jax.Array
+    diverging: jax.Array
+    energy: jax.Array
+    num_steps: jax.Array
+    potential_energy: jax.Array
 
 
-def sample_nuts(
-    key: jax.Array,
-    obs: Observations,
-    spec: ModelSpec,
-    options: NutsOptions,
-    keep: Callable[[Draws, Draws], tuple[Draws, Draws]] = lambda *draws: draws,
-) -> tuple[Draws, Draws]:
-    """Draw from the joint posterior of a chain.
+class _Tuning(NamedTuple):
+    num_warmup: int
+    target_accept_prob: float
+
+
+def _kernel(
+    target: Target, tuning: _Tuning, start: jax.Array, lane: tuple[NormalApproximation, Data], key: jax.Array
+) -> tuple[Any, Callable[[Any], Any]]:
+    """Return the first state of a chain, and one transition.
+
+    NumPyro's kernel holds its adaptation schedule in a closure that its first state sets; so both are made
+    anew in every program, and what is not used of them is not compiled.
+    """
+
+    def potential(approximation: NormalApproximation, data: Data) -> Callable[[jax.Array], jax.Array]:
+        return lambda y: target.potential(approximation.mode + approximation.root @ y, data)
+
+    init, step = hmc(potential_fn_gen=potential, algo="NUTS")
+    state = init(
+        start,
+        tuning.num_warmup,
+        target_accept_prob=tuning.target_accept_prob,
+        model_args=lane,
+        rng_key=key,
+    )
+    return state, lambda state: step(state, lane)
+
+
+def _over_chains(one: Callable[..., Any], num_shared: int) -> Callable[..., Any]:
+    """Map over lanes, and within a lane over chains; the last arguments are shared by a lane's chains."""
+
+    def of_lane(*args: Any) -> Any:
+        own, shared = args[: len(args) - num_shared], args[len(args) - num_shared :]
+        return jax.vmap(lambda *a: one(*a, *shared))(*own)
+
+    return jax.vmap(of_lane)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _start(
+    target: Target,
+    tuning: _Tuning,
+    keys: jax.Array,
+    approximation: NormalApproximation,
+    data: Data,
+) -> Any:
+    def one(key: jax.Array, approximation: NormalApproximation, lane: Data) -> Any:
+        key_start, key_run = jax.random.split(key)
+        mode = approximation.mode
+        start = START_SPREAD * jax.random.normal(key_start, mode.shape, dtype=mode.dtype)
+        return _kernel(target, tuning, start, (approximation, lane), key_run)[0]
+
+    return _over_chains(one, 2)(keys, approximation, data)
+
+
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+def _advance(
+    target: Target,
+    tuning: _Tuning,
+    states: Any,
+    approximation: NormalApproximation,
+    data: Data,
+    count: jax.Array,
+) -> tuple[Any, jax.Array, _Fields]:
+    """Take ``count`` transitions, `STRETCH` at most; one program for any number of them.
+
+    Returns states, positions ``(num_lanes, num_chains, STRETCH, dim)``, and statistics without the last axis.
+    """
+
+    def one(state: Any, approximation: NormalApproximation, lane: Data) -> tuple[Any, jax.Array, _Fields]:
+        _, step = _kernel(target, tuning, state.z, (approximation, lane), state.rng_key)
+
+        def fields(state: Any) -> _Fields:
+            return _Fields(*(getattr(state, name) for name in _Fields._fields))
+
+        def turn(i: jax.Array, carry: tuple[Any, jax.Array, _Fields]) -> tuple[Any, jax.Array, _Fields]:
+            state, positions, kept = carry
+            state = step(state)
+            kept = jax.tree.map(lambda rows, row: rows.at[i].set(row), kept, fields(state))
+            return state, positions.at[i].set(state.z), kept
+
+        def rows(x: jax.Array) -> jax.Array:
+            return jnp.zeros((STRETCH, *x.shape), x.dtype)
+
+        empty = state, rows(state.z), jax.tree.map(rows, fields(state))
+        state, positions, kept = jax.lax.fori_loop(0, count, turn, empty)
+        return state, approximation.mode + positions @ approximation.root.T, kept
+
+    return _over_chains(one, 2)(states, approximation, data)
+
+
+@partial(jax.jit, static_argnums=0)
+def constrained(target: Target, x: jax.Array) -> dict[str, jax.Array]:
+    """Return the sites of flat parameters ``(num_lanes, num_chains, num_draws, dim)``."""
+    return jax.vmap(jax.vmap(jax.vmap(target.sites)))(x)
+
+
+class Chains:
+    """Chains of every lane, which go on from where they are.
 
     Parameters
     ----------
     key
         PRNG key.
-    obs
-        The table.
-    spec
-        The model, of structure ``"chain"``.
+    target
+        The density.
+    data
+        Its data, lanes first.
+    approximation
+        Where to start, and in which coordinates to sample.
     options
         See `NutsOptions`.
-    keep
-        Which draws are kept, and judged.
-
-    Returns
-    -------
-    tuple of dict
-        Draws of the sites and statistics of the sampler, ``(num_chains, num_samples, ...)`` each.
     """
-    start, constrain = unconstrained(spec)
 
-    def potential(z: Any) -> jax.Array:
-        return potential_energy(cascade_model, (obs, spec), {}, z)
+    def __init__(
+        self,
+        key: jax.Array,
+        target: Target,
+        data: Data,
+        approximation: NormalApproximation,
+        options: NutsOptions,
+    ) -> None:
+        self._target, self._data, self._approximation = target, data, approximation
+        self._tuning = _Tuning(options.num_warmup, options.target_accept_prob)
+        keys = jax.random.split(key, (approximation.mode.shape[0], options.num_chains))
+        self._states = _start(target, self._tuning, keys, approximation, data)
 
-    flat, objective = flat_objective(potential, start)
-    mode, covariance = laplace(objective, flat)
-    eigenvalues, vectors = np.linalg.eigh(covariance)
-    unravel = ravel_pytree(start)[1]
-    centre, scale = jnp.asarray(mode), jnp.asarray(vectors * np.sqrt(eigenvalues))
+    def positions(self, count: int, tick: Callable[[int], None]) -> tuple[np.ndarray, Draws]:
+        """Take ``count`` transitions of every chain.
 
-    def unwhiten(x: jax.Array) -> Any:
-        return unravel(centre + scale @ x)
+        Parameters
+        ----------
+        count
+            How many.
+        tick
+            Called with the number of transitions after each stretch of them.
 
-    num_chains = options.num_chains
-    key_start, key_run = jax.random.split(key)
-    shape = (num_chains, mode.size) if num_chains > 1 else (mode.size,)
-    starts = START_SPREAD * jax.random.normal(key_start, shape, dtype=mode.dtype)
-    parallel = num_chains > 1 and jax.local_device_count() >= num_chains
-    mcmc = MCMC(
-        NUTS(
-            potential_fn=lambda x: potential(unwhiten(x)),
-            target_accept_prob=options.target_accept_prob,
-        ),
-        num_warmup=options.num_warmup,
-        num_samples=options.num_samples,
-        num_chains=num_chains,
-        chain_method="parallel" if parallel else "vectorized",
-        progress_bar=options.progress,
-    )
-    sites = jax.jit(jax.vmap(jax.vmap(lambda x: constrain(unwhiten(x)))))
+        Returns
+        -------
+        tuple
+            Flat unconstrained parameters ``(num_lanes, num_chains, count, dim)``, and statistics by name,
+            ``(num_lanes, num_chains, count)``.
+        """
+        found, kept = [], []
+        for done in range(0, count, STRETCH):
+            length = min(STRETCH, count - done)
+            self._states, x, fields = _advance(
+                self._target,
+                self._tuning,
+                self._states,
+                self._approximation,
+                self._data,
+                jnp.asarray(length),
+            )
+            found.append(np.asarray(x)[:, :, :length])
+            kept.append([np.asarray(rows)[:, :, :length] for rows in fields])
+            tick(length)
+        stats = [np.concatenate(rows, axis=2) for rows in zip(*kept, strict=True)]
+        return np.concatenate(found, axis=2), dict(zip(_Fields._fields, stats, strict=True))
 
-    def draw(key: jax.Array, **kwargs: Any) -> tuple[Draws, Draws]:
-        mcmc.run(key, extra_fields=EXTRA_FIELDS, **kwargs)
-        stats = mcmc.get_extra_fields(group_by_chain=True)
-        return (
-            {k: np.asarray(v) for k, v in sites(mcmc.get_samples(group_by_chain=True)).items()},
-            {k: np.asarray(v) for k, v in stats.items()},
-        )
-
-    samples, stats = draw(key_run, init_params=starts)
-    for _ in range(options.max_rounds - 1):
-        if assess(*keep(samples, stats)).mixed:
-            break
-        mcmc.post_warmup_state = mcmc.last_state
-        more, more_stats = draw(mcmc.last_state.rng_key)
-        samples = {k: np.concatenate([v, more[k]], axis=1) for k, v in samples.items()}
-        stats = {k: np.concatenate([v, more_stats[k]], axis=1) for k, v in stats.items()}
-    return keep(samples, stats)
+    def run(self, count: int, tick: Callable[[int], None]) -> tuple[Draws, Draws]:
+        """Take transitions as `positions` does; return sites, ``(num_lanes, num_chains, count, ...)``."""
+        x, stats = self.positions(count, tick)
+        sites = constrained(self._target, jnp.asarray(x))
+        return {k: np.asarray(v) for k, v in sites.items()}, stats

@@ -18,7 +18,7 @@ from cascade_bayes._files import replacing
 from cascade_bayes.copulas import Copula, get_copula
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.convergence import Convergence, assess
+from cascade_bayes.inference.convergence import Point, Verdict, assess, judge_approximation
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites
 from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.margins import get_margin
@@ -59,7 +59,7 @@ class Posterior:
     samples
         Site name -> ``(num_chains, num_samples, ...)``; sites as in `cascade_bayes.model.cascade`.
     sample_stats
-        Sampler statistics, ``(num_chains, num_samples)``.
+        Sampler statistics, ``(num_chains, num_samples)``; none but of NUTS.
     data
         The table that was fitted.
     spec
@@ -150,8 +150,17 @@ class Posterior:
 
     # Diagnostics
 
-    def convergence(self) -> Convergence:
-        """Return R-hat, effective sample sizes and divergences, worst over all parameters."""
+    def convergence(self) -> Verdict:
+        """Return whether the fit can be trusted.
+
+        Of chains: R-hat, effective sample sizes and divergences, worst over all parameters. Of an
+        approximation: k-hat of its importance weights. A single point has nothing to judge.
+        """
+        if self.provenance.get("method") == "map":
+            return Point()
+        if "approximation" in self.provenance:
+            report = self.provenance["approximation"]
+            return judge_approximation(report["k_hat"], report.get("settled", {}))
         return assess(self.samples, self.sample_stats, self._labels())
 
     def summary(self) -> Any:

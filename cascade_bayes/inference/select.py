@@ -24,14 +24,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from numpyro.infer.util import potential_energy
 
 from cascade_bayes._trees import take
-from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, get_copulas, log_copula_ratio
+from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
-from cascade_bayes.inference.laplace import find_mode, flat_objective, unconstrained
-from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites, tau_prior
+from cascade_bayes.inference.laplace import find_modes
+from cascade_bayes.inference.modules import margins_module
+from cascade_bayes.model.cascade import MarginSpec, margins_from_sites, tau_prior
 from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout
@@ -130,15 +129,12 @@ def choose_copulas(
 
 
 def _points_at_mode(obs: Observations, layout: AtomLayout, priors: Priors, margin: str) -> MarginPoint:
-    """``F`` of every confidence at the mode of the model without dependence."""
-    independence = get_copulas("independence", obs.z.shape[0] - 1)
-    spec = ModelSpec(layout, independence, priors, margin=margin)
-    start, constrain = unconstrained(spec)
-    flat, objective = flat_objective(lambda z: potential_energy(cascade_model, (obs, spec), {}, z), start)
-    mode = ravel_pytree(start)[1](jnp.asarray(find_mode(objective, flat)))
-    params = params_from_sites(constrain(mode), spec)
-    margins = jax.tree.map(lambda field: field[:, None, :], params.margins)
-    return jax.jit(mixed.point)(obs.z, margins)
+    """``F`` of every confidence at the modes of the margins."""
+    names = tuple(map(str, range(obs.z.shape[0])))
+    module = margins_module(obs, layout, MarginSpec(margin, priors), names)
+    sites = jax.vmap(module.target.sites)(find_modes(module.target, module.data))
+    margins = margins_from_sites(sites, module.data.atom_locs, module.data.continuous, margin)
+    return jax.jit(mixed.point)(obs.z, jax.tree.map(lambda field: field[:, None, :], margins))
 
 
 @cache

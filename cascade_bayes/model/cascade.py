@@ -24,7 +24,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,13 @@ from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 
 Structure = Literal["chain", "modular"]
+
+
+class MarginSpec(NamedTuple):
+    """What the margins of a model are, but for their atoms."""
+
+    margin: str
+    priors: Priors
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +114,11 @@ class ModelSpec:
         """Return the families of consecutive models of a cascade, given their positions."""
         return tuple(self.copulas[self.pairs.index(pair)] for pair in itertools.pairwise(members))
 
+    @property
+    def margin_spec(self) -> MarginSpec:
+        """Family and priors of the margins."""
+        return MarginSpec(self.margin, self.priors)
+
     def first_module(self) -> ModelSpec:
         """Return margins and calibration alone, each model on its own."""
         independence = get_copulas("independence", self.num_models - 1)
@@ -118,34 +130,65 @@ class ModelSpec:
         return len(self.layout.locs)
 
 
-def sample_sites(spec: ModelSpec) -> dict[str, jax.Array]:
+Sites = dict[str, jax.Array]
+
+
+def _sample(name: str, prior: dist.Distribution, shape: tuple[int, ...]) -> jax.Array:
+    """Sample independent values of a prior, of this shape with its batch and event shape last."""
+    batch = shape[: len(shape) - len(prior.event_shape)]
+    return numpyro.sample(name, prior.expand(batch).to_event(len(batch)))
+
+
+def sample_margins(spec: MarginSpec, models: tuple[int, ...], num_atoms: int) -> Sites:
+    """Sample the sites of margins, inside a NumPyro context.
+
+    Parameters
+    ----------
+    spec
+        Their family and priors.
+    models
+        ``(num_models,)``, or ``()`` for a single margin.
+    num_atoms
+        Of all of them together.
+    """
+    priors, family = spec.priors, get_margin(spec.margin)
+    sites = {
+        "mixing_split": _sample("mixing_split", split_prior(priors), (*models, priors.num_components - 1)),
+        family.site: _sample(family.site, family.prior(priors), (*models, priors.num_components)),
+    }
+    if num_atoms:
+        prior = dist.Normal(priors.atom_logit_loc, priors.atom_logit_scale)
+        sites["atom_logit"] = _sample("atom_logit", prior, (num_atoms,))
+    return sites
+
+
+def sample_calibration(priors: Priors, monotone: bool, num_models: int, num_atoms: int) -> Sites:
+    """Sample the sites of how often models are right at their own confidence, inside a NumPyro context."""
+    low = {"low": 0.0} if monotone else {}
+    sites = {
+        "intercept": numpyro.sample("intercept", _random_walk(num_models, priors)),
+        "slope": _sample(
+            "slope", dist.TruncatedNormal(priors.slope_loc, priors.slope_scale, **low), (num_models,)
+        ),
+    }
+    if num_atoms:
+        sites["atom_effect"] = _sample(
+            "atom_effect", dist.Normal(0.0, priors.atom_effect_scale), (num_atoms,)
+        )
+    return sites
+
+
+def sample_sites(spec: ModelSpec) -> Sites:
     """Sample every site of the model, inside a NumPyro context; shapes as in the module's table."""
     k, priors = spec.num_models, spec.priors
-    num_components = priors.num_components
     total_atoms = len(spec.layout.model_index)
-    sites: dict[str, jax.Array] = {}
-
-    def site(name: str, prior: dist.Distribution, shape: tuple[int, ...]) -> None:
-        batch = shape[: len(shape) - len(prior.event_shape)]
-        sites[name] = numpyro.sample(name, prior.expand(batch).to_event(len(batch)))
-
-    site("mixing_split", split_prior(priors), (k, num_components - 1))
-    margin = get_margin(spec.margin)
-    site(margin.site, margin.prior(priors), (k, num_components))
+    sites = sample_margins(spec.margin_spec, (k,), total_atoms)
+    sites |= sample_calibration(priors, spec.monotone, k, total_atoms)
     if any(family.has_theta for family in spec.copulas):
         sites["tau"] = numpyro.sample("tau", tau_prior(spec.copulas, priors))
-    sites["intercept"] = numpyro.sample("intercept", _random_walk(k, priors))
-    low = {"low": 0.0} if spec.monotone else {}
-    site("slope", dist.TruncatedNormal(priors.slope_loc, priors.slope_scale, **low), (k,))
     if spec.upstream:
-        site("upstream", dist.Normal(priors.upstream_loc, priors.upstream_scale), (len(spec.pairs),))
-    if total_atoms:
-        site(
-            "atom_logit",
-            dist.Normal(priors.atom_logit_loc, priors.atom_logit_scale),
-            (total_atoms,),
-        )
-        site("atom_effect", dist.Normal(0.0, priors.atom_effect_scale), (total_atoms,))
+        prior = dist.Normal(priors.upstream_loc, priors.upstream_scale)
+        sites["upstream"] = _sample("upstream", prior, (len(spec.pairs),))
     return sites
 
 
@@ -175,7 +218,10 @@ def _random_walk(num_models: int, priors: Priors) -> dist.Distribution:
 
 
 def params_from_sites(
-    sites: Mapping[str, jax.Array], spec: ModelSpec, members: Sequence[int] | None = None
+    sites: Mapping[str, jax.Array],
+    spec: ModelSpec,
+    members: Sequence[int] | None = None,
+    atom_locs: jax.Array | None = None,
 ) -> CascadeParams:
     """Return the parameters that sampled sites stand for (one draw; `jax.vmap` over several).
 
@@ -188,24 +234,20 @@ def params_from_sites(
     members
         For the structure ``"modular"``, positions of the models of the cascade, ascending; all if None. A
         chain has the parameters of all its models.
+    atom_locs
+        Where the atoms lie, ``(num_models, num_atoms)``, in place of the layout's places; NaN in the same
+        slots.
     """
-    layout, margin = spec.layout, get_margin(spec.margin)
+    layout = spec.layout
     intercept = jnp.asarray(sites["intercept"])
-    locs = jnp.asarray(layout.locs, dtype=intercept.dtype)
+    locs = jnp.asarray(layout.locs if atom_locs is None else atom_locs, dtype=intercept.dtype)
+    in_slots = dict(sites)
     if len(layout.model_index):
-        # softmax over (continuous part with log odds 0, atoms); empty slots have none.
-        log_odds = layout.scatter(sites["atom_logit"], -jnp.inf)
-        continuous = jnp.where(jnp.asarray(layout.continuous)[:, None], 0.0, -jnp.inf)
-        full = jnp.concatenate([continuous.astype(log_odds.dtype), log_odds], axis=-1)
-        atom_probs = jax.nn.softmax(full, axis=-1)[:, 1:]
+        in_slots["atom_logit"] = layout.scatter(sites["atom_logit"], 0.0)
         atom_effect = layout.scatter(sites["atom_effect"], 0.0)
     else:
-        atom_probs = atom_effect = jnp.zeros(layout.locs.shape, dtype=intercept.dtype)
-    margins = MarginParams(
-        atom_locs=locs,
-        atom_probs=atom_probs,
-        continuous=margin.part(simplex_from_splits(sites["mixing_split"]), sites[margin.site]),
-    )
+        atom_effect = jnp.zeros(layout.locs.shape, dtype=intercept.dtype)
+    margins = margins_from_sites(in_slots, locs, jnp.asarray(layout.continuous), spec.margin)
     members = tuple(range(spec.num_models)) if members is None else tuple(members)
     at = jnp.asarray(members)
     intercept, slope, atom_effect = intercept[at], jnp.asarray(sites["slope"])[at], atom_effect[at]
@@ -234,7 +276,34 @@ def params_from_sites(
     )
 
 
-def cascade_model(obs: Observations, spec: ModelSpec) -> None:
+def margins_from_sites(
+    sites: Mapping[str, jax.Array], atom_locs: jax.Array, continuous: jax.Array, margin: str
+) -> MarginParams:
+    """Return the margins that sampled sites stand for.
+
+    Parameters
+    ----------
+    sites
+        One draw, ``atom_logit`` by slot, ``(..., num_atoms)``; what it says of empty slots is not read.
+    atom_locs
+        NaN in empty slots, ``(..., num_atoms)``.
+    continuous
+        Whether a margin has a continuous part, ``(...)``.
+    margin
+        Its family.
+    """
+    family = get_margin(margin)
+    part = family.part(simplex_from_splits(sites["mixing_split"]), sites[family.site])
+    if not atom_locs.shape[-1]:
+        return MarginParams(atom_locs, jnp.zeros_like(atom_locs), part)
+    # softmax over (continuous part with log odds 0, atoms); empty slots have none.
+    log_odds = jnp.where(jnp.isnan(atom_locs), -jnp.inf, sites["atom_logit"])
+    rest = jnp.where(continuous[..., None], 0.0, -jnp.inf)
+    full = jnp.concatenate([rest.astype(log_odds.dtype), log_odds], axis=-1)
+    return MarginParams(atom_locs, jax.nn.softmax(full, axis=-1)[..., 1:], part)
+
+
+def cascade_model(obs: Observations, spec: ModelSpec, atom_locs: jax.Array | None = None) -> None:
     """Joint distribution of parameters and table, as a NumPyro model.
 
     Parameters
@@ -243,8 +312,10 @@ def cascade_model(obs: Observations, spec: ModelSpec) -> None:
         The table, fields ``(num_models, num_queries)``.
     spec
         Everything that is not sampled; static. Its structure must be ``"chain"``.
+    atom_locs
+        As for `params_from_sites`.
     """
     if spec.structure != "chain":
         raise ValueError("only the structure 'chain' has a joint density; sample a modular model by `fit`.")
-    params = params_from_sites(sample_sites(spec), spec)
+    params = params_from_sites(sample_sites(spec), spec, atom_locs=atom_locs)
     numpyro.factor("log_likelihood", log_likelihood(params, obs, spec.copulas, spec.layout.kinds))

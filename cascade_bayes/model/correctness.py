@@ -14,7 +14,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.model.params import CascadeParams
+from cascade_bayes.model.params import Calibration, CascadeParams
 
 MAX_REGRESSOR = 6.0
 """Bound of the calibration regressor, in standardised logits.
@@ -31,24 +31,24 @@ def regressor(z: jax.Array) -> jax.Array:
     return jnp.clip(z, -MAX_REGRESSOR, MAX_REGRESSOR)
 
 
-def own_logit(z: jax.Array, params: CascadeParams) -> jax.Array:
+def own_logit(z: jax.Array, calibration: Calibration) -> jax.Array:
     """Return the log odds of being right without the previous model's part.
 
     Parameters
     ----------
     z
         Standardised logits, ``(num_models, ...)``.
-    params
+    calibration
         One draw.
     """
 
     def per_model(field: jax.Array) -> jax.Array:
         return field.reshape(field.shape[:1] + (1,) * (z.ndim - 1) + field.shape[1:])
 
-    logit = per_model(params.intercept) + per_model(params.slope) * regressor(z)
-    if params.margins.atom_locs.shape[-1]:
-        here = z[..., None] == per_model(params.margins.atom_locs)
-        logit = logit + jnp.sum(jnp.where(here, per_model(params.atom_effect), 0.0), axis=-1)
+    logit = per_model(calibration.intercept) + per_model(calibration.slope) * regressor(z)
+    if calibration.atom_locs.shape[-1]:
+        here = z[..., None] == per_model(calibration.atom_locs)
+        logit = logit + jnp.sum(jnp.where(here, per_model(calibration.atom_effect), 0.0), axis=-1)
     return logit
 
 
@@ -56,7 +56,7 @@ def correctness_logit(z: jax.Array, params: CascadeParams) -> jax.Array:
     """Return the log odds of being right, ``(num_models, num_queries)`` like ``z``."""
     x = regressor(z)
     before = jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]])
-    return own_logit(z, params) + params.upstream[:, None] * before
+    return own_logit(z, params.calibration) + params.upstream[:, None] * before
 
 
 def log_bernoulli(logit: jax.Array, correct: jax.Array) -> jax.Array:

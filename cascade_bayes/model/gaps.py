@@ -87,9 +87,9 @@ def log_likelihood_with_gaps(
     z, observed, correct, labelled, _ = obs
     log_mass = _log_mass(factors.edges)
     ratios = _cell_ratios(params, gaps, copulas, factors, log_mass)
-    own, x = own_logit(z, params), regressor(z)
+    own, x = own_logit(z, params.calibration), regressor(z)
     middle = jnp.asarray(gaps.cells.middle, dtype=z.dtype)
-    cell_own, cell_x = own_logit(middle, params), regressor(middle)
+    cell_own, cell_x = own_logit(middle, params.calibration), regressor(middle)
 
     def label(i: int, logit: jax.Array, rows: np.ndarray | slice = slice(None)) -> jax.Array:
         return jnp.where(labelled[i, rows], log_bernoulli(logit, correct[i, rows]), 0.0)

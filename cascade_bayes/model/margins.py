@@ -30,6 +30,7 @@ prior sparse: most splits are even, and a few as uneven as the data wish.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
@@ -86,7 +87,9 @@ def simplex_from_splits(split: jax.Array) -> jax.Array:
     to_left, to_right, offset = _splits(split.shape[-1] + 1)
     log_odds = split + offset.astype(split.dtype)
     log_left, log_right = -jax.nn.softplus(-log_odds), -jax.nn.softplus(log_odds)
-    return jnp.exp(log_left @ to_left.astype(split.dtype) + log_right @ to_right.astype(split.dtype))
+    log_weight = log_left @ to_left.astype(split.dtype) + log_right @ to_right.astype(split.dtype)
+    # No weight is zero, of whose log the gradient would be lost.
+    return jnp.exp(jnp.maximum(log_weight, math.log(jnp.finfo(split.dtype).tiny) + 8.0))
 
 
 @cache

@@ -46,6 +46,15 @@ in coarse steps next to certainty, still take a value 2 or 3 times on average.
 """
 
 
+class Calibration(NamedTuple):
+    """How often each model is right at its own confidence; the fields of `CascadeParams`."""
+
+    atom_locs: jax.Array
+    intercept: jax.Array
+    slope: jax.Array
+    atom_effect: jax.Array
+
+
 class CascadeParams(NamedTuple):
     """All parameters of one cascade; see the table in the module's docstring."""
 
@@ -60,6 +69,11 @@ class CascadeParams(NamedTuple):
     def num_models(self) -> int:
         """Number of models in the cascade."""
         return self.intercept.shape[-1]
+
+    @property
+    def calibration(self) -> Calibration:
+        """Each model's own curve, without the previous model's part."""
+        return Calibration(self.margins.atom_locs, self.intercept, self.slope, self.atom_effect)
 
     def margin(self, i: int) -> MarginParams:
         """Return the margin of model ``i``, for parameters without a draw axis."""
@@ -110,6 +124,11 @@ class AtomLayout(NamedTuple):
         """Return the layout of some models, by position."""
         index = list(models)
         return AtomLayout(self.locs[index], self.raw[index], self.continuous[index])
+
+    @property
+    def has_atom(self) -> np.ndarray:
+        """Which slots hold an atom, ``(num_models, num_atoms)``."""
+        return ~np.isnan(self.locs)
 
     def scatter(self, flat: jax.Array, fill: float) -> jax.Array:
         """Spread values of the flat list ``(total_atoms,)`` over ``(num_models, num_atoms)``."""

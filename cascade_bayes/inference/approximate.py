@@ -1,0 +1,291 @@
+r"""Approximate posteriors, corrected by importance sampling.
+
+An approximation :math:`q` of a module's posterior :math:`p` proposes draws, which get the weights
+:math:`p(x)/q(x)`, smoothed in their tail by a generalised Pareto distribution (Vehtari, Simpson, Gelman, Yao
+& Gabry, Journal of Machine Learning Research 25(72), 2024), and are resampled by them. The shape of that
+distribution, k-hat, tells how good :math:`q` was: up to 0.7 what is estimated from the draws can be trusted,
+above it not.
+
+``laplace``
+    The normal distribution at the mode with the curvature there.
+``svi``
+    The member of a family ("guide") that maximises the evidence lower bound, by stochastic gradients
+    (Kucukelbir et al., Journal of Machine Learning Research 18(14), 2017): ``mean_field``, ``low_rank``,
+    ``full_rank`` normals and a ``flow``, the guides that NumPyro has. They start at the mode. In the
+    coordinates of the curvature there a full-rank normal or a flow is the same family, and the optimiser's
+    steps are all of one length; mean field and low rank are families of the model's own coordinates, of which
+    only the scales are changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import optax
+from numpyro.infer import SVI, Trace_ELBO, init_to_value
+from numpyro.infer.autoguide import (
+    AutoContinuous,
+    AutoDiagonalNormal,
+    AutoIAFNormal,
+    AutoLowRankMultivariateNormal,
+    AutoMultivariateNormal,
+)
+
+from cascade_bayes.inference.laplace import NormalApproximation
+from cascade_bayes.inference.target import Data, Target
+
+Guide = Literal["mean_field", "low_rank", "full_rank", "flow"]
+GUIDES: tuple[Guide, ...] = get_args(Guide)
+
+OVERSAMPLING = 2
+"""Proposals for each draw that is kept."""
+
+NUM_PARTICLES = 8
+"""Draws of the guide in each gradient."""
+
+LEARNING_RATE = 0.03
+FINAL_SHARE = 0.02
+"""Of the learning rate, at the end of the schedule."""
+
+BLOCK = 0.1
+"""Share of the steps over which the bound is averaged to judge convergence, last and last but one."""
+
+MAX_GAIN = 0.1
+"""Rise of the bound, in nats, that does not matter."""
+
+MAX_ERROR = 0.5
+"""Standard error of that rise, in nats, with which it can be judged."""
+
+
+class Proposals(NamedTuple):
+    """Draws of an approximation.
+
+    Attributes
+    ----------
+    x
+        Flat unconstrained parameters, ``(num_lanes, num_draws, dim)``.
+    log_ratio
+        Log of posterior over approximation, up to a constant of the lane, ``(num_lanes, num_draws)``.
+    """
+
+    x: jax.Array
+    log_ratio: jax.Array
+
+
+@partial(jax.jit, static_argnums=(0, 4))
+def propose_laplace(
+    target: Target, key: jax.Array, approximation: NormalApproximation, data: Data, num_draws: int
+) -> Proposals:
+    """Draw from the normal approximation of every lane."""
+
+    def one(key: jax.Array, approximation: NormalApproximation, lane: Data) -> Proposals:
+        mode, root = approximation
+        y = jax.random.normal(key, (num_draws, mode.size), dtype=mode.dtype)
+        x = mode + y @ root.T
+        log_density = -jax.lax.map(lambda x: target.potential(x, lane), x)
+        return Proposals(x, log_density + 0.5 * jnp.sum(y * y, axis=1))
+
+    keys = jax.random.split(key, approximation.mode.shape[0])
+    return jax.vmap(one)(keys, approximation, data)
+
+
+class SviFit(NamedTuple):
+    """A guide's parameters for every lane, and whether the bound had stopped rising.
+
+    Attributes
+    ----------
+    params
+        NumPyro's, lanes first.
+    bound
+        Evidence lower bound at each step, ``(num_lanes, num_steps)``.
+    """
+
+    params: Any
+    bound: np.ndarray
+
+    @property
+    def gain(self) -> np.ndarray:
+        """How much the bound rose from the last block but one to the last, in nats, ``(num_lanes,)``."""
+        last, before = self._blocks()
+        return last.mean(axis=1) - before.mean(axis=1)
+
+    @property
+    def converged(self) -> np.ndarray:
+        """Whether that is no more than `MAX_GAIN` and twice its standard error, ``(num_lanes,)``."""
+        last, before = self._blocks()
+        error = np.sqrt((last.var(axis=1) + before.var(axis=1)) / last.shape[1])
+        return (self.gain <= MAX_GAIN + 2 * error) & (error <= MAX_ERROR)
+
+    def _blocks(self) -> tuple[np.ndarray, np.ndarray]:
+        size = max(int(BLOCK * self.bound.shape[1]), 1)
+        return self.bound[:, -size:], self.bound[:, -2 * size : -size]
+
+
+@cache
+def _svi(target: Target, guide: Guide, num_steps: int) -> tuple[SVI, AutoContinuous]:
+    def model(approximation: NormalApproximation, data: Data) -> None:
+        dim = approximation.mode.shape[-1]
+        y = numpyro.sample("y", dist.Normal(0.0, 1.0).expand([dim]).mask(False).to_event(1))
+        numpyro.factor("log_density", -target.potential(_place(guide, approximation, y), data))
+
+    make: dict[Guide, Callable[..., AutoContinuous]] = {
+        "mean_field": partial(AutoDiagonalNormal, init_scale=1.0),
+        "low_rank": partial(AutoLowRankMultivariateNormal, init_scale=0.8),
+        "full_rank": partial(AutoMultivariateNormal, init_scale=1.0),
+        "flow": partial(AutoIAFNormal, num_flows=2),
+    }
+    made = make[guide](model, init_loc_fn=init_to_value(values={"y": jnp.zeros(target.dim)}))
+    schedule = optax.cosine_decay_schedule(LEARNING_RATE, num_steps, alpha=FINAL_SHARE)
+    return SVI(model, made, optax.adam(schedule), Trace_ELBO(num_particles=NUM_PARTICLES)), made
+
+
+def _root(guide: Guide, approximation: NormalApproximation) -> jax.Array:
+    """Return the coordinates of a guide: principal axes, or scales alone."""
+    if guide in ("full_rank", "flow"):
+        return approximation.root
+    return jnp.diag(jnp.sqrt(jnp.sum(approximation.root**2, axis=1)))
+
+
+def _place(guide: Guide, approximation: NormalApproximation, y: jax.Array) -> jax.Array:
+    return approximation.mode + _root(guide, approximation) @ y
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _run_svi(
+    target: Target,
+    guide: Guide,
+    num_steps: int,
+    key: jax.Array,
+    approximation: NormalApproximation,
+    data: Data,
+) -> tuple[Any, jax.Array]:
+    svi, _ = _svi(target, guide, num_steps)
+
+    def one(key: jax.Array, approximation: NormalApproximation, lane: Data) -> tuple[Any, jax.Array]:
+        state = svi.init(key, approximation, lane)
+
+        def step(state: Any, _: None) -> tuple[Any, jax.Array]:
+            return svi.stable_update(state, approximation, lane)
+
+        state, loss = jax.lax.scan(step, state, length=num_steps)
+        return svi.get_params(state), jnp.linalg.slogdet(_root(guide, approximation))[1] - loss
+
+    keys = jax.random.split(key, approximation.mode.shape[0])
+    return jax.vmap(one)(keys, approximation, data)
+
+
+def run_svi(
+    target: Target,
+    key: jax.Array,
+    approximation: NormalApproximation,
+    data: Data,
+    guide: Guide,
+    num_steps: int,
+) -> SviFit:
+    """Fit a guide to every lane.
+
+    Parameters
+    ----------
+    target, data
+        The density; data lanes first.
+    key
+        PRNG key.
+    approximation
+        Where to start, and the scales of steps.
+    guide
+        The family.
+    num_steps
+        Of Adam, whose rate falls along half a cosine.
+    """
+    svi, _ = _svi(target, guide, num_steps)
+    # The guide remembers the shapes of the first call, which must not be traced.
+    svi.init(key, *jax.tree.map(lambda field: field[0], (approximation, data)))
+    params, bound = _run_svi(target, guide, num_steps, key, approximation, data)
+    return SviFit(params, np.asarray(bound))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 7))
+def _propose_svi(
+    target: Target,
+    guide: Guide,
+    num_steps: int,
+    key: jax.Array,
+    params: Any,
+    approximation: NormalApproximation,
+    data: Data,
+    num_draws: int,
+) -> Proposals:
+    _, made = _svi(target, guide, num_steps)
+
+    def one(key: jax.Array, params: Any, approximation: NormalApproximation, lane: Data) -> Proposals:
+        posterior = made.get_posterior(params)
+        posterior = posterior if posterior.event_shape else posterior.to_event(1)
+        y = posterior.sample(key, (num_draws,))
+        x = jax.vmap(lambda y: _place(guide, approximation, y))(y)
+        log_density = -jax.lax.map(lambda x: target.potential(x, lane), x)
+        return Proposals(x, log_density - posterior.log_prob(y))
+
+    keys = jax.random.split(key, approximation.mode.shape[0])
+    return jax.vmap(one)(keys, params, approximation, data)
+
+
+def propose_svi(
+    target: Target,
+    key: jax.Array,
+    fitted: SviFit,
+    approximation: NormalApproximation,
+    data: Data,
+    guide: Guide,
+    num_draws: int,
+) -> Proposals:
+    """Draw from the fitted guide of every lane."""
+    num_steps = fitted.bound.shape[1]
+    return _propose_svi(target, guide, num_steps, key, fitted.params, approximation, data, num_draws)
+
+
+def as_normal(fitted: SviFit, approximation: NormalApproximation) -> NormalApproximation:
+    """Return a fitted guide of full rank as a normal approximation."""
+    loc, scale = fitted.params["auto_loc"], fitted.params["auto_scale_tril"]
+    return NormalApproximation(
+        approximation.mode + jnp.einsum("lij,lj->li", approximation.root, loc), approximation.root @ scale
+    )
+
+
+def resample(rng: np.random.Generator, proposals: Proposals, num_draws: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return draws by importance, and k-hat.
+
+    Resampling is systematic: a draw of weight w comes ``num_draws * w`` times, rounded up or down.
+
+    Parameters
+    ----------
+    rng
+        Source of randomness.
+    proposals
+        Those of all lanes.
+    num_draws
+        How many to return of each lane.
+
+    Returns
+    -------
+    tuple of np.ndarray
+        Flat parameters ``(num_lanes, num_draws, dim)``, in random order, and k-hat ``(num_lanes,)``.
+    """
+    from cascade_bayes.inference import _arviz
+
+    x, log_ratio = (np.asarray(field) for field in proposals)
+    # A proposal outside the support of the posterior has no weight.
+    floor = np.nanmin(np.where(np.isfinite(log_ratio), log_ratio, np.nan), axis=1, keepdims=True) - 100.0
+    log_weight, k_hat = _arviz.smooth_weights(np.where(np.isfinite(log_ratio), log_ratio, floor))
+    chosen = []
+    for weight in np.exp(log_weight):
+        level = (np.arange(num_draws) + rng.uniform()) / num_draws
+        index = np.minimum(np.searchsorted(np.cumsum(weight), level), weight.size - 1)
+        chosen.append(rng.permutation(index))
+    return np.take_along_axis(x, np.stack(chosen)[:, :, None], axis=1), k_hat

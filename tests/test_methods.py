@@ -1,0 +1,451 @@
+"""Methods of inference: targets against the joint density, modes, chains, importance, fits by each method."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+import scipy.integrate
+import scipy.stats
+from numpyro.infer.util import log_density
+
+import cascade_bayes.inference.approximate as approximate
+from cascade_bayes.copulas import get_copulas
+from cascade_bayes.data import CascadeData
+from cascade_bayes.decision.frontier import error_cost_frontier
+from cascade_bayes.errors import InputError
+from cascade_bayes.inference.approximate import GUIDES, Proposals
+from cascade_bayes.inference.convergence import Closeness, Point, judge_approximation
+from cascade_bayes.inference.fit import fit
+from cascade_bayes.inference.laplace import find_modes, minimise, normal_approximation
+from cascade_bayes.inference.methods import Options, draw
+from cascade_bayes.inference.modules import Module, make_modules
+from cascade_bayes.inference.nuts import STRETCH, Chains, NutsOptions
+from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.target import StudentCoordinate, Target
+from cascade_bayes.model.cascade import ModelSpec, cascade_model, sample_sites
+from cascade_bayes.model.observations import Observations, observations
+from cascade_bayes.model.params import find_atoms
+from cascade_bayes.model.priors import Priors
+
+Array = Any
+
+# ---------------------------------------------------------------------------------------------
+# Targets.
+
+
+@pytest.mark.parametrize("df", [1.0, 3.0, 30.0])
+def test_student_coordinate(df: float) -> None:
+    """Its Jacobian is that of the map, its inverse undoes it, and a normal comes out nearly Student t."""
+    t = StudentCoordinate(df, 1.3)
+    u = jnp.array([-4.0, -2.0, -0.7, -1e-7, 0.0, 1e-3, 0.5, 3.0])
+    x = t(u)
+    slope = jax.vmap(jax.grad(t))(u)
+    np.testing.assert_allclose(t.log_abs_det_jacobian(u, x), np.log(slope), atol=1e-12)
+    np.testing.assert_allclose(t._inverse(x), u, rtol=1e-9, atol=1e-15)
+    if df >= 3:
+        exact = scipy.stats.norm.ppf(scipy.stats.t(df, scale=1.3).cdf(np.asarray(x)))
+        np.testing.assert_allclose(u[1:], exact[1:], atol=0.06)
+
+
+def test_density_in_student_coordinates_is_the_same_distribution() -> None:
+    """Total mass and a quantile of the prior alone, by quadrature over the coordinate."""
+
+    def model(data: Array) -> None:
+        x = numpyro.sample("x", dist.StudentT(3.0, 0.0, 0.7).expand([1]).to_event(1))
+        numpyro.factor("nothing", 0.0 * data * x[0])
+
+    target = Target(model, jnp.zeros(()))
+    density = jax.jit(lambda u: jnp.exp(-target.potential(jnp.array([u]), jnp.zeros(()))))
+    wanted = scipy.stats.t(3.0, scale=0.7)
+    for x in (np.inf, 0.4, -2.0):
+        end = 12.0 if x == np.inf else float(StudentCoordinate(3.0, 0.7)._inverse(jnp.asarray(x)))
+        mass = scipy.integrate.quad(lambda u: float(density(u)), -12.0, end, epsabs=1e-10)[0]
+        assert mass == pytest.approx(wanted.cdf(x), abs=1e-7)
+
+
+@pytest.fixture(scope="module")
+def table(small_data: CascadeData) -> tuple[Observations, ModelSpec]:
+    """The small table, whose last model has an atom, and a modular model of it."""
+    layout = find_atoms(small_data)
+    spec = ModelSpec(layout, get_copulas("gumbel", 3), Priors(num_components=4), structure="modular")
+    return observations(small_data, layout), spec
+
+
+def spread(module: Module, seed: int) -> Array:
+    """Points somewhere in the bulk of a module's prior, ``(num_lanes, dim)``."""
+    lanes = len(module.names)
+    return 0.5 * jax.random.normal(jax.random.key(seed), (lanes, module.target.dim))
+
+
+@pytest.mark.parametrize("monotone", [False, True])
+def test_modules_add_up_to_the_joint_density(table: tuple[Observations, ModelSpec], monotone: bool) -> None:
+    """Margins and calibration have the density of a chain of independent models, but for empty slots."""
+    obs, spec = table
+    spec = ModelSpec(spec.layout, spec.copulas, spec.priors, structure="modular", monotone=monotone)
+    modules = make_modules(obs, spec, ("a", "b", "c"))
+    assert [module.names for module in modules] == [
+        ("margin of a", "margin of b", "margin of c"),
+        ("calibration",),
+    ]
+    first = spec.first_module()
+    empty = np.isnan(spec.layout.locs)
+    assert empty.sum() == 2
+    for seed in range(3):
+        total, samples = 0.0, {}
+        for module in modules:
+            x = spread(module, seed)
+            sites = jax.vmap(module.target.sites)(x)
+            for lane in range(len(x)):
+                data = jax.tree.map(lambda field, lane=lane: field[lane], module.data)
+                total += log_density(
+                    module.target._model, (data,), {}, jax.tree.map(lambda v, lane=lane: v[lane], sites)
+                )[0]
+            samples |= module.to_sites({k: np.asarray(v)[:, None, None] for k, v in sites.items()})
+            if "atom_logit" in sites:
+                ghosts = np.asarray(sites["atom_logit"])[empty]
+                total -= (
+                    scipy.stats.norm(spec.priors.atom_logit_loc, spec.priors.atom_logit_scale)
+                    .logpdf(ghosts)
+                    .sum()
+                )
+            if "atom_effect" in sites:
+                ghosts = np.asarray(sites["atom_effect"]).reshape(empty.shape)[empty]
+                total -= scipy.stats.norm(0, spec.priors.atom_effect_scale).logpdf(ghosts).sum()
+        one = {k: jnp.asarray(v[0, 0]) for k, v in samples.items()}
+        with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
+            sample_sites(first)
+        assert {k: v["value"].shape for k, v in trace.items()} == {k: v.shape for k, v in one.items()}
+        wanted = log_density(cascade_model, (obs, first), {}, one)[0]
+        assert float(total) == pytest.approx(float(wanted), rel=1e-12)
+
+
+def test_chain_is_one_lane_of_the_joint_density(table: tuple[Observations, ModelSpec]) -> None:
+    obs, spec = table
+    chain = ModelSpec(spec.layout, get_copulas(["gumbel", "independence"], 2), spec.priors)
+    (module,) = make_modules(obs, chain, ("a", "b", "c"))
+    assert module.names == ("chain",)
+    (x,) = spread(module, 0)
+    lane = jax.tree.map(lambda field: field[0], module.data)
+    sites = module.target.sites(x)
+    found = log_density(module.target._model, (lane,), {}, sites)[0]
+    wanted = log_density(cascade_model, (obs, chain), {}, sites)[0]
+    assert float(found) == pytest.approx(float(wanted), rel=1e-13)
+    # One program serves every table whose atoms are in the same slots.
+    assert make_modules(obs, chain, ("d", "e", "f"))[0].target is module.target
+
+
+def test_margins_see_their_own_atoms_and_gaps(table: tuple[Observations, ModelSpec]) -> None:
+    """A confidence that was not observed, and a query's label, say nothing of a margin."""
+    obs, spec = table
+    margins = make_modules(obs, spec, ("a", "b", "c"))[0]
+    x = spread(margins, 1)
+
+    def potentials(obs: Observations) -> Array:
+        data = make_modules(obs, spec, ("a", "b", "c"))[0].data
+        return np.asarray(jax.vmap(margins.target.potential)(x, data))
+
+    unseen = obs._replace(observed=obs.observed.at[1, 5].set(False), z=obs.z.at[1, 5].set(99.0))
+    changed = potentials(unseen) != potentials(obs)
+    np.testing.assert_array_equal(changed, [False, True, False])
+    np.testing.assert_array_equal(potentials(obs._replace(correct=~obs.correct)), potentials(obs))
+
+
+# ---------------------------------------------------------------------------------------------
+# Modes and normal approximations.
+
+
+def test_minimise_rosenbrock() -> None:
+    def function(x: Array) -> Array:
+        return jnp.sum(100 * (x[1:] - x[:-1] ** 2) ** 2 + (1 - x[:-1]) ** 2)
+
+    starts = jnp.array([[-1.2, 1.0, 0.5, 2.0], [0.0, 0.0, 0.0, 0.0], [3.0, -2.0, 1.0, 1.0]])
+    found = jax.jit(jax.vmap(lambda x: minimise(function, x)))(starts)
+    values = jax.vmap(function)(found)
+    # From the first start a local minimum near (-0.78, 0.61, 0.38, 0.15) is as good an answer.
+    assert np.all(np.minimum(values, np.abs(values - 3.70)) < 1e-2)
+    np.testing.assert_allclose(found[1], 1.0, atol=1e-3)
+    assert np.all(np.abs(jax.vmap(jax.grad(function))(found)) < 1e-2)
+
+
+def test_minimise_steps_back_from_where_the_function_is_not_finite() -> None:
+    found = minimise(lambda x: x[0] - 1e-3 * jnp.log(x[0]), jnp.array([5.0]))
+    np.testing.assert_allclose(found, [1e-3], rtol=3e-3)  # where 1e-9 is left to gain
+
+
+def normal_target(dim: int) -> Target:
+    """A normal distribution, as data its mean and precision; a start away from the mode."""
+
+    def model(data: tuple[Array, Array]) -> None:
+        loc, precision = data
+        x = numpyro.sample("x", dist.Normal(0, 1).expand([dim]).mask(False).to_event(1))
+        numpyro.factor("log_density", -0.5 * (x - loc) @ precision @ (x - loc))
+
+    return Target(model, (jnp.zeros(dim), jnp.eye(dim)))
+
+
+NORMAL = normal_target(4)
+
+
+@pytest.fixture(scope="module")
+def normals() -> tuple[Array, Array]:
+    """Means and covariances of two lanes."""
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(2, 4, 4))
+    return rng.normal(size=(2, 4)), root @ root.transpose(0, 2, 1) / 4 + 0.1 * np.eye(4)
+
+
+def lanes(normals: tuple[Array, Array]) -> tuple[Array, Array]:
+    return jnp.asarray(normals[0]), jnp.asarray(np.linalg.inv(normals[1]))
+
+
+def test_normal_is_found_exactly(normals: tuple[Array, Array]) -> None:
+    mode, root = normal_approximation(NORMAL, lanes(normals))
+    np.testing.assert_allclose(mode, normals[0], atol=1e-4)
+    np.testing.assert_allclose(root @ root.transpose(0, 2, 1), normals[1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(find_modes(NORMAL, lanes(normals)), mode)
+
+
+def test_flat_directions_get_a_finite_spread() -> None:
+    flat = jnp.diag(jnp.array([1.0, 0.0, 4.0, 1.0]))[None]
+    _, root = normal_approximation(NORMAL, (jnp.zeros((1, 4)), flat))
+    np.testing.assert_allclose((root @ root.transpose(0, 2, 1))[0], np.diag([1, 10, 0.25, 1]), atol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------
+# Chains.
+
+
+def test_chains_draw_from_every_lane(normals: tuple[Array, Array]) -> None:
+    data = lanes(normals)
+    options = NutsOptions(2, 150, 0, 1, 0.8, progress=False)
+    chains = Chains(jax.random.key(0), NORMAL, data, normal_approximation(NORMAL, data), options)
+    ticks: list[int] = []
+    chains.run(150, ticks.append)
+    sites, stats = chains.run(2 * STRETCH + 7, ticks.append)
+    assert ticks == [STRETCH] * 5 + [7]
+    assert sites["x"].shape == (2, 2, 2 * STRETCH + 7, 4)
+    assert {v.shape for v in stats.values()} == {(2, 2, 2 * STRETCH + 7)}
+    more, _ = chains.run(900, ticks.append)
+    for lane in range(2):
+        draws = np.concatenate([sites["x"][lane], more["x"][lane]], axis=1).reshape(-1, 4)
+        np.testing.assert_allclose(draws.mean(axis=0), normals[0][lane], atol=0.12)
+        np.testing.assert_allclose(np.cov(draws.T), normals[1][lane], atol=0.15)
+    # No draw comes twice, neither within a stretch nor across two.
+    assert np.unique(draws[:, 0]).size > 0.9 * len(draws)
+
+
+def test_starting_away_from_the_posterior_is_forgotten(normals: tuple[Array, Array]) -> None:
+    """In the coordinates of another normal distribution the draws are still those of the target."""
+    data = lanes(normals)
+    wrong = normal_approximation(NORMAL, data)
+    wrong = wrong._replace(mode=wrong.mode + 3.0, root=0.3 * jnp.broadcast_to(jnp.eye(4), (2, 4, 4)))
+    chains = Chains(jax.random.key(1), NORMAL, data, wrong, NutsOptions(2, 300, 0, 1, 0.8, progress=False))
+    chains.run(300, lambda _: None)
+    sites, _ = chains.run(1000, lambda _: None)
+    for lane in range(2):
+        draws = sites["x"][lane].reshape(-1, 4)
+        np.testing.assert_allclose(draws.mean(axis=0), normals[0][lane], atol=0.15)
+        np.testing.assert_allclose(np.cov(draws.T), normals[1][lane], atol=0.2)
+
+
+# ---------------------------------------------------------------------------------------------
+# Approximations.
+
+
+def test_resampling_follows_the_weights() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 4000, 1))
+    # Proposed from N(0, 1), wanted are N(0.5, 1) and N(0, 0.8^2).
+    log_ratio = np.stack([0.5 * x[0, :, 0], -0.5 * x[1, :, 0] ** 2 * (1 / 0.64 - 1)])
+    draws, k_hat = approximate.resample(rng, Proposals(x, log_ratio), 2000)
+    assert draws.shape == (2, 2000, 1)
+    assert np.all(k_hat < 0.6)
+    np.testing.assert_allclose(draws.mean(axis=(1, 2)), [0.5, 0.0], atol=0.06)
+    np.testing.assert_allclose(draws.std(axis=(1, 2)), [1.0, 0.8], atol=0.06)
+    # Order carries nothing: neighbours are not alike.
+    assert abs(np.corrcoef(draws[0, 1:, 0], draws[0, :-1, 0])[0, 1]) < 0.08
+
+
+def test_too_narrow_a_proposal_has_a_large_k_hat() -> None:
+    rng = np.random.default_rng(0)
+    x = 0.3 * rng.normal(size=(1, 4000, 5))
+    log_ratio = 0.5 * np.sum(x**2, axis=2) * (1 / 0.09 - 1)
+    assert approximate.resample(rng, Proposals(x, log_ratio), 100)[1][0] > 0.7
+
+
+def test_proposals_without_density_are_never_drawn() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, 1000, 1))
+    log_ratio = np.where(x[..., 0] > 0, 0.0, -np.inf)
+    log_ratio[0, :3] = np.nan
+    draws, _ = approximate.resample(rng, Proposals(x, log_ratio), 500)
+    assert draws.min() > 0
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_guides(normals: tuple[Array, Array], guide: Any) -> None:
+    """Corrected draws are the target's unless k-hat says otherwise; full rank needs no correction."""
+    data = lanes(normals)
+    start = normal_approximation(NORMAL, data)
+    start = start._replace(mode=start.mode + 0.5)
+    fitted = approximate.run_svi(NORMAL, jax.random.key(0), start, data, guide, 1500)
+    assert fitted.bound.shape == (2, 1500)
+    assert fitted.converged.all()
+    proposals = approximate.propose_svi(NORMAL, jax.random.key(1), fitted, start, data, guide, 8000)
+    draws, k_hat = approximate.resample(np.random.default_rng(0), proposals, 4000)
+    assert guide == "mean_field" or np.all(
+        k_hat < 0.7
+    )  # a mean field is too narrow, which its own test measures
+    for lane in np.flatnonzero(k_hat < 0.7):
+        np.testing.assert_allclose(draws[lane].mean(axis=0), normals[0][lane], atol=0.1)
+        np.testing.assert_allclose(np.cov(draws[lane].T), normals[1][lane], atol=0.12)
+    if guide == "full_rank":
+        evidence = 2 * np.log(2 * np.pi) + 0.5 * np.log(np.linalg.det(normals[1]))
+        np.testing.assert_allclose(fitted.bound[:, -300:].mean(axis=1), evidence, atol=0.03)
+        mode, root = approximate.as_normal(fitted, start)
+        np.testing.assert_allclose(mode, normals[0], atol=0.1)
+        np.testing.assert_allclose(root @ root.transpose(0, 2, 1), normals[1], atol=0.12)
+
+
+def test_mean_field_knows_no_correlation(normals: tuple[Array, Array]) -> None:
+    """Its scales are those of the conditional distributions (Blei et al. 2017), in the model's own axes."""
+    data = lanes(normals)
+    start = normal_approximation(NORMAL, data)
+    fitted = approximate.run_svi(NORMAL, jax.random.key(0), start, data, "mean_field", 2000)
+    proposals = approximate.propose_svi(NORMAL, jax.random.key(1), fitted, start, data, "mean_field", 4000)
+    for lane in range(2):
+        wanted = 1 / np.sqrt(np.diag(np.linalg.inv(normals[1][lane])))
+        np.testing.assert_allclose(np.asarray(proposals.x[lane]).std(axis=0), wanted, rtol=0.12)
+        assert np.abs(np.corrcoef(np.asarray(proposals.x[lane]).T) - np.eye(4)).max() < 0.07
+
+
+def test_a_bound_that_still_rises_is_said_so(normals: tuple[Array, Array]) -> None:
+    data = lanes(normals)
+    start = normal_approximation(NORMAL, data)
+    far = start._replace(mode=start.mode + 40.0)
+    fitted = approximate.run_svi(NORMAL, jax.random.key(0), far, data, "full_rank", 100)
+    assert not fitted.converged.any()
+    verdict = judge_approximation({"a": 0.2, "b": 0.1}, {"a": True, "b": False})
+    assert not verdict.converged
+    assert verdict.still_rising == ("b",)
+    assert "still rising for b" in verdict.sentence()
+
+
+def test_k_hat_above_its_bound_is_said_so() -> None:
+    good = judge_approximation({"a": 0.2, "b": 0.69}, {})
+    assert (good.converged, good.worst_module) == (True, "b")
+    for bad in (0.71, np.inf, np.nan):
+        verdict = judge_approximation({"a": 0.2, "b": bad}, {})
+        assert (verdict.converged, verdict.worst_module) == (False, "b")
+        assert verdict.sentence().startswith("The approximation is not to be trusted")
+
+
+# ---------------------------------------------------------------------------------------------
+# Fits.
+
+SMALL: dict[str, Any] = {"seed": 0, "num_chains": 2, "num_samples": 200, "progress": False}
+"""What the methods share in these tests; margins of four components compile and run fast."""
+
+FEW = Priors(num_components=4)
+
+
+def options(**changes: Any) -> Options:
+    nuts = NutsOptions(2, 100, 100, 1, 0.85, progress=False)
+    return Options(
+        **{"nuts": nuts, "guide": "full_rank", "num_steps": 300, "keep": lambda *d: d, "max_kept": None}
+        | changes
+    )
+
+
+def test_map_is_the_top_of_every_module(small_data: CascadeData) -> None:
+    post = fit(small_data, "map", priors=FEW, **SMALL)
+    assert {v.shape[:2] for v in post.samples.values()} == {(1, 1)}
+    assert post.convergence() == Point()
+    assert not post.sample_stats
+    modules = make_modules(observations(small_data, post.spec.layout), post.spec, post.models)
+    for module in modules:
+        top = jax.vmap(module.target.potential)(find_modes(module.target, module.data), module.data)
+        for seed in range(5):
+            near = find_modes(module.target, module.data) + 0.01 * spread(module, seed)
+            assert np.all(jax.vmap(module.target.potential)(near, module.data) > top)
+    frontier = error_cost_frontier(post, error_prices=3)
+    assert np.all(np.isfinite(frontier.error))
+
+
+def test_laplace_and_its_file(small_data: CascadeData, tmp_path: Path) -> None:
+    post = fit(small_data, "laplace", priors=FEW, **SMALL)
+    assert {v.shape[:2] for v in post.samples.values()} == {(2, 200)}
+    verdict = post.convergence()
+    assert isinstance(verdict, Closeness)
+    report = post.provenance["approximation"]
+    assert list(report["k_hat"]) == [*(f"margin of {name}" for name in post.models), "calibration"]
+    post.save(tmp_path / "p.nc")
+    back = Posterior.load(tmp_path / "p.nc")
+    assert back.convergence() == verdict
+    assert not back.sample_stats
+    for name, value in post.samples.items():
+        np.testing.assert_array_equal(back.samples[name], value)
+    assert "slope[small-3b]" in list(back.summary().index)
+
+
+def test_auto_replaces_a_poor_start(
+    table: tuple[Observations, ModelSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    obs, spec = table
+    modules = make_modules(obs, spec, ("a", "b", "c"))
+    import cascade_bayes.inference.methods as methods
+
+    asked: list[int] = []
+    original = approximate.run_svi
+
+    def counted(target: Target, *args: Any) -> Any:
+        asked.append(target.dim)
+        return original(target, *args)
+
+    monkeypatch.setattr(approximate, "run_svi", counted)
+    monkeypatch.setattr(methods, "MAX_K_HAT", -10.0)  # every approximation is poor
+    sampled = draw(jax.random.key(0), modules, "auto", options())
+    assert asked == [module.target.dim for module in modules]
+    assert sampled.samples["slope"].shape == (2, 100, 3)
+    monkeypatch.setattr(methods, "MAX_K_HAT", 10.0)  # none is
+    draw(jax.random.key(0), modules[1:], "auto", options())
+    assert len(asked) == len(modules)
+
+
+def test_unknown_names_and_numbers(small_data: CascadeData) -> None:
+    with pytest.raises(InputError, match="method must be one of nuts, auto, svi, laplace, map; got 'vi'"):
+        fit(small_data, "vi", seed=0)
+    with pytest.raises(InputError, match=r"guide must be one of mean_field, .*, flow; got 'iaf'"):
+        fit(small_data, "svi", seed=0, guide="iaf")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="num_steps must be at least 1; got 0"):
+        fit(small_data, "svi", seed=0, num_steps=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("structure", ["modular", "chain"])
+def test_methods_agree(small_data: CascadeData, structure: Any) -> None:
+    """Means and spreads of what decisions rest on are NUTS's, within what so many draws can tell."""
+    few = {"priors": FEW, "structure": structure, "seed": 1, "progress": False}
+    nuts = fit(small_data, "nuts", num_samples=500, **few)
+    assert nuts.convergence().converged
+    fits = {
+        "auto": fit(small_data, "auto", num_samples=500, **few),
+        "laplace": fit(small_data, "laplace", num_samples=500, **few),
+        "svi": fit(small_data, "svi", num_samples=500, num_steps=1500, **few),
+    }
+    for name in ("intercept", "slope", "tau", "upstream"):
+        loc, scale = nuts.samples[name].mean(axis=(0, 1)), nuts.samples[name].std(axis=(0, 1))
+        for method, post in fits.items():
+            found = post.samples[name]
+            np.testing.assert_array_less(
+                np.abs(found.mean(axis=(0, 1)) - loc) / scale, 0.35, f"{method} {name}"
+            )
+            ratio = found.std(axis=(0, 1)) / scale
+            assert np.all((ratio > 0.75) & (ratio < 1.3)), (method, name, ratio)
