@@ -124,7 +124,7 @@ def report(covered: dict[str, list[np.ndarray]]) -> None:
 
 
 def make_fit(spec: ModelSpec, neighbours: list[int], method: str) -> Fit:
-    """As `cascade_bayes.fit` does, from a table's arrays; neighbours by their place among a modular fit's pairs."""
+    """Return a fit as `cascade_bayes.fit` does it; neighbours by their place among the modular pairs."""
     num_draws = NUM_DRAWS if method == "nuts" else NUM_WEIGHTED
     nuts = NutsOptions(1, NUM_WARMUP, num_draws, 1, 0.85, progress=False)
     how = Options(nuts, "full_rank", NUM_STEPS, keep=lambda *draws: draws, max_kept=None)

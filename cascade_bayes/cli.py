@@ -74,7 +74,7 @@ def fit(
     method: Annotated[
         str,
         typer.Option(
-            help="nuts, or auto: NUTS with a short warm-up; svi, laplace: approximations in seconds, corrected by "
+            help="nuts; auto: NUTS with a short warm-up; svi, laplace: approximations, corrected by "
             "importance sampling, with a verdict on how close they are; map: the posterior mode alone.",
             metavar="nuts|auto|svi|laplace|map",
         ),

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -315,6 +316,39 @@ def test_output_that_cannot_be_written_is_refused_at_once(run: Run, table: Path,
         shown = run("fit", table, "-o", output)
         assert shown.code == 2
         assert clue in shown.err
+
+
+def test_defaults_of_the_command_are_those_of_the_function() -> None:
+    """Written out in the command, whose help must not wait for JAX."""
+    from cascade_bayes.inference.fit import fit as function
+
+    command, wanted = signature(cli.fit).parameters, signature(function).parameters
+    shared = ("method", "guide", "num_steps", "num_warmup", "num_samples", "structure", "copula", "margin")
+    for name in (*shared, "upstream", "monotone"):
+        assert command[name].default == wanted[name].default, name
+
+
+def test_approximations_by_name(run: Run, table: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "p.nc"
+    shown = run("fit", table, "-o", saved, "--method", "map", "--copula", "independence", "--json")
+    assert (shown.code, shown.json()["method"], shown.json()["num_draws"]) == (0, "map", 1)
+    sizes = ("--chains", 1, "--num-samples", 50, "--copula", "independence")
+    shown = run("fit", table, "-o", saved, "--method", "laplace", *sizes, "--json")
+    record = shown.json()
+    assert record["converged"] == (record["max_k_hat"] <= 0.7)
+    assert shown.code == (0 if record["converged"] else 3)
+    assert Posterior.load(saved).provenance["method"] == "laplace"
+
+
+def test_unknown_method_is_refused(run: Run, table: Path, tmp_path: Path) -> None:
+    for option, value, known in (
+        ("--method", "vi", "nuts, auto, svi"),
+        ("--guide", "iaf", "mean_field, low_rank"),
+    ):
+        shown = run("fit", table, "-o", tmp_path / "p.nc", option, value)
+        assert shown.code == 2
+        assert f"{option[2:]} must be one of {known}" in shown.err
+        assert not (tmp_path / "p.nc").exists()
 
 
 def test_unknown_margin_is_refused(run: Run, table: Path, tmp_path: Path) -> None:

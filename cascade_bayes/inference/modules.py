@@ -192,7 +192,7 @@ class _ChainKind(NamedTuple):
 def _chain(obs: Observations, spec: ModelSpec) -> Module:
     layout = spec.layout
     kind = _ChainKind(
-        tuple(map(tuple, (~np.isnan(layout.locs)).tolist())),
+        tuple(map(tuple, layout.has_atom.tolist())),
         tuple(layout.continuous.tolist()),
         spec.copulas,
         spec.priors,

@@ -100,12 +100,12 @@ class AtomLayout(NamedTuple):
     @property
     def model_index(self) -> np.ndarray:
         """Model of each atom in the flat list of all atoms, ``(total_atoms,)``."""
-        return np.nonzero(~np.isnan(self.locs))[0]
+        return np.nonzero(self.has_atom)[0]
 
     @property
     def slot_index(self) -> np.ndarray:
         """Slot of each atom within its model, ``(total_atoms,)``."""
-        return np.nonzero(~np.isnan(self.locs))[1]
+        return np.nonzero(self.has_atom)[1]
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -118,7 +118,7 @@ class AtomLayout(NamedTuple):
     @property
     def counts(self) -> np.ndarray:
         """Number of atoms of each model, ``(num_models,)``."""
-        return np.sum(~np.isnan(self.locs), axis=1)
+        return np.sum(self.has_atom, axis=1)
 
     def select(self, models: Sequence[int]) -> AtomLayout:
         """Return the layout of some models, by position."""
