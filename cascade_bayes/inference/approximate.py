@@ -130,9 +130,12 @@ class SviFit(NamedTuple):
 
 @cache
 def _svi(target: Target, guide: Guide, num_steps: int) -> tuple[SVI, AutoContinuous]:
-    def model(approximation: NormalApproximation, data: Data) -> None:
+    def latent(approximation: NormalApproximation, data: Data) -> jax.Array:
         dim = approximation.mode.shape[-1]
-        y = numpyro.sample("y", dist.Normal(0.0, 1.0).expand([dim]).mask(False).to_event(1))
+        return numpyro.sample("y", dist.Normal(0.0, 1.0).expand([dim]).mask(False).to_event(1))
+
+    def model(approximation: NormalApproximation, data: Data) -> None:
+        y = latent(approximation, data)
         numpyro.factor("log_density", -target.potential(_place(guide, approximation, y), data))
 
     make: dict[Guide, Callable[..., AutoContinuous]] = {
@@ -141,7 +144,8 @@ def _svi(target: Target, guide: Guide, num_steps: int) -> tuple[SVI, AutoContinu
         "full_rank": partial(AutoMultivariateNormal, init_scale=1.0),
         "flow": partial(AutoIAFNormal, num_flows=2),
     }
-    made = make[guide](model, init_loc_fn=init_to_value(values={"y": jnp.zeros(target.dim)}))
+    # Of the model a guide wants the shape of its latent values, which takes no evaluation of the density.
+    made = make[guide](latent, init_loc_fn=init_to_value(values={"y": jnp.zeros(target.dim)}))
     schedule = optax.cosine_decay_schedule(LEARNING_RATE, num_steps, alpha=FINAL_SHARE)
     return SVI(model, made, optax.adam(schedule), Trace_ELBO(num_particles=NUM_PARTICLES)), made
 
@@ -204,9 +208,10 @@ def run_svi(
     num_steps
         Of Adam, whose rate falls along half a cosine.
     """
-    svi, _ = _svi(target, guide, num_steps)
-    # The guide remembers the shapes of the first call, which must not be traced.
-    svi.init(key, *jax.tree.map(lambda field: field[0], (approximation, data)))
+    _, made = _svi(target, guide, num_steps)
+    # The guide keeps what it finds in its first call, which must not be traced.
+    with numpyro.handlers.block(), numpyro.handlers.seed(rng_seed=0):
+        made(*jax.tree.map(lambda field: field[0], (approximation, data)))
     params, bound = _run_svi(target, guide, num_steps, key, approximation, data)
     return SviFit(params, np.asarray(bound))
 

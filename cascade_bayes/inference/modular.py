@@ -35,7 +35,7 @@ from cascade_bayes.inference.select import locate_tau
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites, tau_prior
 from cascade_bayes.model.correctness import log_bernoulli, own_logit
 from cascade_bayes.model.observations import Observations
-from cascade_bayes.model.params import CascadeParams
+from cascade_bayes.model.params import Calibration, CascadeParams
 
 MAX_DRAWS = 2000
 """Draws of margins and calibration that are kept; each costs a curve for every pair."""
@@ -99,10 +99,16 @@ def sample_pairs(
         ]
         found["tau"] = np.stack(taus, axis=-1).reshape((*lead, -1))
     if spec.upstream:
-        own = jax.jit(jax.vmap(lambda draw: own_logit(obs.z, draw.calibration)))(draws)
+        own = _own_logits(draws.calibration, obs.z)
         effects = [_sample_upstream(rng, own, obs, spec, index) for index in range(len(spec.pairs))]
         found["upstream"] = np.stack(effects, axis=-1).reshape((*lead, -1))
     return found
+
+
+@jax.jit
+def _own_logits(draws: Calibration, z: jax.Array) -> jax.Array:
+    """Log odds of being right without the upstream effect, ``(num_draws, num_models, num_queries)``."""
+    return jax.vmap(lambda draw: own_logit(z, draw))(draws)
 
 
 @jax.jit
