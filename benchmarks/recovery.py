@@ -8,8 +8,8 @@ upstream effect of neighbours given them. Its calibration is that of a model on 
 one with an upstream effect c is but for a small attenuation: intercept a + c m, slope b + c s and atom effect
 e + c d, with m, s and d of `cascade_bayes.model.centres`.
 
-``--method nuts``, the default, is one short chain; ``svi`` and ``laplace`` are corrected by importance sampling,
-as in `fit`.
+``--method nuts``, the default, is one short chain; ``svi`` and ``laplace`` are corrected by importance
+sampling, as in `fit`.
 
 Run ``python benchmarks/recovery.py`` and ``python benchmarks/recovery.py --structure chain --method
 laplace``.

@@ -120,7 +120,7 @@ def fit(
         typer.Option(
             help="NUTS acceptance rate; closer to 1 is slower with fewer divergences.", min=0.5, max=0.999
         ),
-    ] = 0.85,
+    ] = 0.9,
     as_json: Json = False,
 ) -> None:
     """Fit the model of confidences and correctness to a table of results."""

@@ -326,6 +326,7 @@ def test_defaults_of_the_command_are_those_of_the_function() -> None:
     shared = ("method", "guide", "num_steps", "num_warmup", "num_samples", "structure", "copula", "margin")
     for name in (*shared, "upstream", "monotone"):
         assert command[name].default == wanted[name].default, name
+    assert command["target_accept"].default == wanted["target_accept_prob"].default
 
 
 def test_approximations_by_name(run: Run, table: Path, tmp_path: Path) -> None:

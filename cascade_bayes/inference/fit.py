@@ -51,7 +51,7 @@ def fit(
     monotone: bool = False,
     priors: Priors | None = None,
     atoms: Mapping[str, Sequence[float]] | None = None,
-    target_accept_prob: float = 0.85,
+    target_accept_prob: float = 0.9,
     progress: bool = True,
 ) -> Posterior:
     """Fit the generative model and return its posterior.
