@@ -42,7 +42,7 @@ Array = Any
 
 @pytest.mark.parametrize("df", [1.0, 3.0, 30.0])
 def test_student_coordinate(df: float) -> None:
-    """Its Jacobian is that of the map, its inverse undoes it, and for 3 degrees a normal comes out nearly Student t."""
+    """Jacobian and inverse are those of the map; for 3 degrees a normal comes out nearly Student t."""
     t = StudentCoordinate(df, 1.3)
     u = jnp.array([-4.0, -2.0, -0.7, -1e-7, 0.0, 1e-3, 0.5, 3.0])
     x = t(u)
