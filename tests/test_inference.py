@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -270,6 +272,27 @@ def test_beta_margins_are_fitted_kept_and_cut_into_cells(small_data: CascadeData
     levels = jnp.mean(part.cdf(jnp.tile(edges, (4, 1))).value, axis=0)
     assert 0 < levels[1] < 0.002
     assert float(jnp.max(jnp.diff(levels))) < 0.03
+
+
+USERS_OF_NUMPYRO = (
+    "distributions.mixed",
+    "model.margins",
+    "model.cascade",
+    "inference.target",
+    "inference.nuts",
+    "inference.approximate",
+)
+
+
+@pytest.mark.parametrize("module", USERS_OF_NUMPYRO)
+def test_numpyro_is_loaded_once_where_arviz_was_imported_first(module: str) -> None:
+    """ArviZ 1 leaves NumPyro to be loaded at first use; a part imported before that would be loaded twice."""
+    lines = "import arviz, importlib", f"importlib.import_module('cascade_bayes.{module}')"
+    lines += "import numpyro.infer.hmc", "print(numpyro.distributions.distribution, numpyro.infer.hmc.hmc)"
+    shown = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "; ".join(lines)], capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
 
 
 def test_smoothed_weights_are_the_ratios_but_for_the_tail() -> None:

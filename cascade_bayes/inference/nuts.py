@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro.infer.hmc import hmc
+from numpyro import infer
 
 from cascade_bayes.inference.laplace import NormalApproximation
 from cascade_bayes.inference.target import Data, Target
@@ -76,7 +76,7 @@ def _kernel(
     def potential(approximation: NormalApproximation, data: Data) -> Callable[[jax.Array], jax.Array]:
         return lambda y: target.potential(approximation.mode + approximation.root @ y, data)
 
-    init, step = hmc(potential_fn_gen=potential, algo="NUTS")
+    init, step = infer.hmc.hmc(potential_fn_gen=potential, algo="NUTS")
     state = init(
         start,
         tuning.num_warmup,

@@ -38,7 +38,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
+from numpyro import distributions as dist
 
 from cascade_bayes.distributions import BetaMixture, ContinuousPart, LogitNormalMixture
 from cascade_bayes.errors import InputError
