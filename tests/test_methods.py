@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,11 @@ def spread(module: Module, seed: int) -> Array:
     return 0.5 * jax.random.normal(jax.random.key(seed), (lanes, module.target.dim))
 
 
+def joint(model: Callable[..., None], *args: Any) -> Callable[[Array], Array]:
+    """Log density of a model as a function of its sites."""
+    return lambda sites: log_density(model, args, {}, sites)[0]
+
+
 @pytest.mark.parametrize("monotone", [False, True])
 def test_modules_add_up_to_the_joint_density(table: tuple[Observations, ModelSpec], monotone: bool) -> None:
     """Margins and calibration have the density of a chain of independent models, but for empty slots."""
@@ -101,12 +107,9 @@ def test_modules_add_up_to_the_joint_density(table: tuple[Observations, ModelSpe
         total, samples = 0.0, {}
         for module in modules:
             x = spread(module, seed)
-            sites = jax.vmap(module.target.sites)(x)
-            for lane in range(len(x)):
-                data = jax.tree.map(lambda field, lane=lane: field[lane], module.data)
-                total += log_density(
-                    module.target._model, (data,), {}, jax.tree.map(lambda v, lane=lane: v[lane], sites)
-                )[0]
+            sites = jax.jit(jax.vmap(module.target.sites))(x)
+            density = jax.vmap(lambda data, sites, m=module.target._model: joint(m, data)(sites))
+            total += jax.jit(density)(module.data, sites).sum()
             samples |= module.to_sites({k: np.asarray(v)[:, None, None] for k, v in sites.items()})
             if "atom_logit" in sites:
                 ghosts = np.asarray(sites["atom_logit"])[empty]
@@ -122,7 +125,7 @@ def test_modules_add_up_to_the_joint_density(table: tuple[Observations, ModelSpe
         with numpyro.handlers.seed(rng_seed=0), numpyro.handlers.trace() as trace:
             sample_sites(first)
         assert {k: v["value"].shape for k, v in trace.items()} == {k: v.shape for k, v in one.items()}
-        wanted = log_density(cascade_model, (obs, first), {}, one)[0]
+        wanted = jax.jit(joint(cascade_model, obs, first))(one)
         assert float(total) == pytest.approx(float(wanted), rel=1e-12)
 
 
@@ -134,8 +137,8 @@ def test_chain_is_one_lane_of_the_joint_density(table: tuple[Observations, Model
     (x,) = spread(module, 0)
     lane = jax.tree.map(lambda field: field[0], module.data)
     sites = module.target.sites(x)
-    found = log_density(module.target._model, (lane,), {}, sites)[0]
-    wanted = log_density(cascade_model, (obs, chain), {}, sites)[0]
+    found = jax.jit(joint(module.target._model, lane))(sites)
+    wanted = jax.jit(joint(cascade_model, obs, chain))(sites)
     assert float(found) == pytest.approx(float(wanted), rel=1e-13)
     # One program serves every table whose atoms are in the same slots.
     assert make_modules(obs, chain, ("d", "e", "f"))[0].target is module.target
@@ -146,10 +149,11 @@ def test_margins_see_their_own_atoms_and_gaps(table: tuple[Observations, ModelSp
     obs, spec = table
     margins = make_modules(obs, spec, ("a", "b", "c"))[0]
     x = spread(margins, 1)
+    potential = jax.jit(jax.vmap(margins.target.potential))
 
     def potentials(obs: Observations) -> Array:
         data = make_modules(obs, spec, ("a", "b", "c"))[0].data
-        return np.asarray(jax.vmap(margins.target.potential)(x, data))
+        return np.asarray(potential(x, data))
 
     unseen = obs._replace(observed=obs.observed.at[1, 5].set(False), z=obs.z.at[1, 5].set(99.0))
     changed = potentials(unseen) != potentials(obs)
@@ -289,7 +293,10 @@ def test_proposals_without_density_are_never_drawn() -> None:
     assert draws.min() > 0
 
 
-@pytest.mark.parametrize("guide", GUIDES)
+@pytest.mark.parametrize(
+    "guide",
+    [pytest.param(g, marks=[pytest.mark.slow] if g in ("low_rank", "flow") else []) for g in GUIDES],
+)
 def test_guides(normals: tuple[Array, Array], guide: Any) -> None:
     """Corrected draws are the target's unless k-hat says otherwise; full rank needs no correction."""
     data = lanes(normals)
@@ -371,10 +378,11 @@ def test_map_is_the_top_of_every_module(small_data: CascadeData) -> None:
     assert not post.sample_stats
     modules = make_modules(observations(small_data, post.spec.layout), post.spec, post.models)
     for module in modules:
-        top = jax.vmap(module.target.potential)(find_modes(module.target, module.data), module.data)
+        potential = jax.jit(jax.vmap(module.target.potential))
+        modes = find_modes(module.target, module.data)
         for seed in range(5):
-            near = find_modes(module.target, module.data) + 0.01 * spread(module, seed)
-            assert np.all(jax.vmap(module.target.potential)(near, module.data) > top)
+            near = potential(modes + 0.01 * spread(module, seed), module.data)
+            assert np.all(near > potential(modes, module.data))
     frontier = error_cost_frontier(post, error_prices=3)
     assert np.all(np.isfinite(frontier.error))
 
@@ -395,6 +403,7 @@ def test_laplace_and_its_file(small_data: CascadeData, tmp_path: Path) -> None:
     assert "slope[small-3b]" in list(back.summary().index)
 
 
+@pytest.mark.slow
 def test_auto_replaces_a_poor_start(
     table: tuple[Observations, ModelSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
