@@ -4,6 +4,8 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Shared by the workers and by subprocesses of one run, thrown away with it: compiling dominates.
@@ -22,6 +24,18 @@ from cascade_bayes import example
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.posterior import Posterior
+
+MAPS = Path("/proc/self/maps")
+MANY_MAPS = 20_000
+"""Linux gives a process 65530 memory maps; every compiled program holds some."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_programs_are_dropped() -> Iterator[None]:
+    """Between modules, so that a worker which compiles for an hour does not run out of memory maps."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

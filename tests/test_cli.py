@@ -440,9 +440,10 @@ def test_whole_job_on_verbal_confidences(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::cascade_bayes.errors.DataWarning")
 def test_whole_job_with_missing_rows(tmp_path: Path) -> None:
-    frame = pd.read_parquet(example.train_path())
-    # The last model is absent for a third of the queries, and an inner one for ten more.
-    queries = frame["query"].unique()
+    every = pd.read_parquet(example.train_path())
+    # Three models, or a chain takes many minutes; the last is absent for half of the queries, the middle for 10.
+    queries = every["query"].unique()[:200]
+    frame = every[every["query"].isin(queries) & every["model"].isin(["mini-1b", "medium-8b", "giant-405b"])]
     last, inner = frame["model"] == "giant-405b", frame["model"] == "medium-8b"
     absent = (last & frame["query"].isin(queries[:100])) | (inner & frame["query"].isin(queries[100:110]))
     frame[~absent].to_csv(tmp_path / "gaps.csv", index=False)
