@@ -6,6 +6,7 @@ With ``--json`` standard output holds one JSON object and nothing else; all talk
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -125,7 +126,7 @@ def fit(
 ) -> None:
     """Fit the model of confidences and correctness to a table of results."""
     _check_output(output)
-    _start_jax()
+    _start_jax(chains)
     from cascade_bayes.copulas import get_copulas
     from cascade_bayes.data import check_fittable, read_table
     from cascade_bayes.decision.policy import Policy
@@ -317,7 +318,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Fit, tune and evaluate the bundled example, a table simulated from known parameters."""
-    _start_jax()
+    _start_jax(4)
     from cascade_bayes.demo import run_demo
 
     result = run_demo(output, seed=seed, talk=say.print)
@@ -332,11 +333,15 @@ def demo(
 # Helpers
 
 
-def _start_jax() -> None:
-    """Switch on 64-bit arithmetic."""
+def _start_jax(num_chains: int = 1) -> None:
+    """Switch on 64-bit arithmetic, and give each chain a processor core where there are enough."""
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        with contextlib.suppress(RuntimeError):  # the devices of a process that computes are what they are
+            jax.config.update("jax_num_cpu_devices", math.gcd(num_chains, cores))
 
 
 def _split(models: str | None) -> list[str] | None:

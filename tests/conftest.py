@@ -16,6 +16,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 import jax
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_num_cpu_devices", 2)  # so that chains are spread over devices
 
 import pandas as pd
 import pytest
@@ -24,6 +25,14 @@ from cascade_bayes import example
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.posterior import Posterior
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile without optimisation, but for the slow tests, whose programs run longer than they compile."""
+    if config.option.markexpr == "not slow":
+        flags = os.environ.get("XLA_FLAGS", "")
+        os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {flags}".strip()
+
 
 MAPS = Path("/proc/self/maps")
 MANY_MAPS = 20_000

@@ -25,7 +25,7 @@ from cascade_bayes.inference.approximate import GUIDES, Proposals
 from cascade_bayes.inference.convergence import Closeness, Point, judge_approximation
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.laplace import find_modes, minimise, normal_approximation
-from cascade_bayes.inference.methods import Options, draw
+from cascade_bayes.inference.methods import Options, _propose_enough, draw
 from cascade_bayes.inference.modules import Module, make_modules
 from cascade_bayes.inference.nuts import STRETCH, Chains, NutsOptions
 from cascade_bayes.inference.posterior import Posterior
@@ -259,8 +259,55 @@ def test_starting_away_from_the_posterior_is_forgotten(normals: tuple[Array, Arr
         np.testing.assert_allclose(np.cov(draws.T), normals[1][lane], atol=0.2)
 
 
+def test_chains_are_the_same_on_one_device_and_on_two(
+    normals: tuple[Array, Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert jax.local_device_count() == 2
+    data = lanes(normals)
+    found = []
+    for count in (2, 1):
+        monkeypatch.setattr(jax, "local_device_count", lambda count=count: count)
+        target = normal_target(4)  # a new one: programs are kept by target
+        options = NutsOptions(4, 20, 0, 1, 0.8, progress=False)
+        chains = Chains(jax.random.key(0), target, data, normal_approximation(target, data), options)
+        x, _ = chains.positions(20, lambda _: None)
+        assert len(chains._states.z.devices()) == count
+        found.append(x)
+    assert np.unique(found[0][:, :, -1, 0]).size == 8
+    np.testing.assert_allclose(*found, rtol=1e-6)
+
+
+def test_divergences_start_chains_over_with_half_the_step() -> None:
+    """A funnel (Neal 2003) diverges, a normal distribution beside it does not."""
+
+    def model(data: Array) -> None:
+        v = numpyro.sample("v", dist.Normal(0, 3))
+        numpyro.sample("x", dist.Normal(0, jnp.exp(0.5 * data * v)).expand([4]).to_event(1))
+
+    def to_sites(sites: Any) -> Any:
+        return {k: np.moveaxis(v, 0, 2) for k, v in sites.items()}
+
+    module = Module(Target(model, jnp.zeros(())), jnp.array([0.0, 1.0]), ("normal", "funnel"), to_sites)
+    kept = {}
+    for max_rounds in (1, 2):
+        nuts = NutsOptions(2, 100, 200, max_rounds, 0.8, progress=False)
+        options = Options(nuts, "full_rank", 1, lambda samples, stats: (samples, stats), None)
+        found = draw(jax.random.key(0), [module], "nuts", options)
+        assert found.samples["v"].shape == (2, 200, 2)
+        assert found.report == ({} if max_rounds == 1 else {"halved_steps": {"funnel": 1}})
+        kept[max_rounds] = found
+    assert kept[1].stats["diverging"].any()
+    # The same chains, further on, in smaller steps.
+    assert not np.array_equal(kept[1].samples["v"], kept[2].samples["v"])
+    assert kept[2].stats["num_steps"].mean() > 1.3 * kept[1].stats["num_steps"].mean()
+    assert kept[2].stats["diverging"].sum() < kept[1].stats["diverging"].sum()
+
+
 # ---------------------------------------------------------------------------------------------
 # Approximations.
+
+
+ENOUGH = {"a": 500.0, "b": 500.0}
 
 
 def test_resampling_follows_the_weights() -> None:
@@ -268,9 +315,15 @@ def test_resampling_follows_the_weights() -> None:
     x = rng.normal(size=(2, 4000, 1))
     # Proposed from N(0, 1), wanted are N(0.5, 1) and N(0, 0.8^2).
     log_ratio = np.stack([0.5 * x[0, :, 0], -0.5 * x[1, :, 0] ** 2 * (1 / 0.64 - 1)])
-    draws, k_hat = approximate.resample(rng, Proposals(x, log_ratio), 2000)
+    weighted = approximate.weigh(
+        [Proposals(x[:, :1500], log_ratio[:, :1500]), Proposals(x[:, 1500:], log_ratio[:, 1500:])]
+    )
+    np.testing.assert_array_equal(weighted.x, x)
+    draws = approximate.resample(rng, weighted, 2000)
     assert draws.shape == (2, 2000, 1)
-    assert np.all(k_hat < 0.6)
+    assert np.all(weighted.k_hat < 0.6)
+    # Of a normal moved by m: n exp(-m^2).
+    assert weighted.ess[0] == pytest.approx(4000 * np.exp(-0.25), rel=0.05)
     np.testing.assert_allclose(draws.mean(axis=(1, 2)), [0.5, 0.0], atol=0.06)
     np.testing.assert_allclose(draws.std(axis=(1, 2)), [1.0, 0.8], atol=0.06)
     # Order carries nothing: neighbours are not alike.
@@ -281,7 +334,9 @@ def test_too_narrow_a_proposal_has_a_large_k_hat() -> None:
     rng = np.random.default_rng(0)
     x = 0.3 * rng.normal(size=(1, 4000, 5))
     log_ratio = 0.5 * np.sum(x**2, axis=2) * (1 / 0.09 - 1)
-    assert approximate.resample(rng, Proposals(x, log_ratio), 100)[1][0] > 0.7
+    weighted = approximate.weigh([Proposals(x, log_ratio)])
+    assert weighted.k_hat[0] > 0.7
+    assert weighted.ess[0] < 40
 
 
 def test_proposals_without_density_are_never_drawn() -> None:
@@ -289,8 +344,10 @@ def test_proposals_without_density_are_never_drawn() -> None:
     x = rng.normal(size=(1, 1000, 1))
     log_ratio = np.where(x[..., 0] > 0, 0.0, -np.inf)
     log_ratio[0, :3] = np.nan
-    draws, _ = approximate.resample(rng, Proposals(x, log_ratio), 500)
-    assert draws.min() > 0
+    weighted = approximate.weigh([Proposals(x, log_ratio)])
+    assert approximate.resample(rng, weighted, 500).min() > 0
+    assert weighted.k_hat[0] == 0.0  # those that are left are all equal
+    assert weighted.ess[0] == pytest.approx(np.sum(x[0, 3:] > 0))
 
 
 @pytest.mark.parametrize(
@@ -306,7 +363,9 @@ def test_guides(normals: tuple[Array, Array], guide: Any) -> None:
     assert fitted.bound.shape == (2, 1500)
     assert fitted.converged.all()
     proposals = approximate.propose_svi(NORMAL, jax.random.key(1), fitted, start, data, guide, 8000)
-    draws, k_hat = approximate.resample(np.random.default_rng(0), proposals, 4000)
+    weighted = approximate.weigh([proposals])
+    k_hat = weighted.k_hat
+    draws = approximate.resample(np.random.default_rng(0), weighted, 4000)
     assert guide == "mean_field" or np.all(
         k_hat < 0.7
     )  # a mean field is too narrow, which its own test measures
@@ -339,19 +398,53 @@ def test_a_bound_that_still_rises_is_said_so(normals: tuple[Array, Array]) -> No
     far = start._replace(mode=start.mode + 40.0)
     fitted = approximate.run_svi(NORMAL, jax.random.key(0), far, data, "full_rank", 100)
     assert not fitted.converged.any()
-    verdict = judge_approximation({"a": 0.2, "b": 0.1}, {"a": True, "b": False})
+    verdict = judge_approximation({"a": 0.2, "b": 0.1}, ENOUGH, {"a": True, "b": False})
     assert not verdict.converged
     assert verdict.still_rising == ("b",)
     assert "still rising for b" in verdict.sentence()
 
 
+def test_few_steps_settle_nothing(normals: tuple[Array, Array]) -> None:
+    data = lanes(normals)
+    start = normal_approximation(NORMAL, data)
+    for num_steps in (1, 2, 99):
+        fitted = approximate.run_svi(NORMAL, jax.random.key(0), start, data, "full_rank", num_steps)
+        assert not fitted.converged.any()
+        assert np.isfinite(fitted.gain).all()
+
+
 def test_k_hat_above_its_bound_is_said_so() -> None:
-    good = judge_approximation({"a": 0.2, "b": 0.69}, {})
+    good = judge_approximation({"a": 0.2, "b": 0.69}, ENOUGH, {})
     assert (good.converged, good.worst_module) == (True, "b")
     for bad in (0.71, np.inf, np.nan):
-        verdict = judge_approximation({"a": 0.2, "b": bad}, {})
+        verdict = judge_approximation({"a": 0.2, "b": bad}, ENOUGH, {})
         assert (verdict.converged, verdict.worst_module) == (False, "b")
         assert verdict.sentence().startswith("The approximation is not to be trusted")
+
+
+def test_too_few_effective_draws_are_said_so() -> None:
+    """Weights can have a light tail and yet leave next to nothing."""
+    verdict = judge_approximation({"a": 0.2, "b": 0.1}, {"a": 500.0, "b": 399.0}, {})
+    assert not verdict.converged
+    assert verdict.min_ess == 399
+    assert "399 effective draws; wanted k-hat <= 0.7 and at least 400" in verdict.sentence()
+
+
+def test_proposals_are_added_until_enough_are_effective(normals: tuple[Array, Array]) -> None:
+    """Twice too wide in every direction leaves (sqrt(7) / 4)^4 of them, a fifth."""
+    data = lanes(normals)
+    start = normal_approximation(NORMAL, data)
+    wide = start._replace(root=2.0 * start.root)
+
+    def propose(key: Array) -> Proposals:
+        return approximate.propose_laplace(NORMAL, key, wide, data, 600)
+
+    weighted = _propose_enough(propose, jax.random.key(0))
+    assert weighted.x.shape[1] == 2400
+    assert np.all(weighted.ess >= 400)
+    assert np.unique(weighted.x[0, :, 0]).size == 2400
+    share = (np.sqrt(7) / 4) ** 4
+    np.testing.assert_allclose(weighted.ess / 2400, share, rtol=0.1)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from cascade_bayes.decision.frontier import error_cost_frontier
 from cascade_bayes.distributions import mixed
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.fit import default_structure, fit
-from cascade_bayes.inference.modular import sample_pairs
+from cascade_bayes.inference.modular import MAX_DRAWS, sample_pairs, thin
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites
 from cascade_bayes.model.centres import find_centres
@@ -120,7 +120,7 @@ def test_centres_of_words_and_of_pairs_that_nobody_saw() -> None:
     centres = find_centres(obs, layout, [(0, 1), (0, 2)])
     np.testing.assert_allclose(centres.line[0, 1], 0.0)
     np.testing.assert_allclose(centres.line[0, 0] + centres.at_atoms[0], [0.75, 4.5])
-    np.testing.assert_allclose(centres.beyond(0, obs.z, 0, 1, layout), [-0.25, 0.25, -1.5, 1.5])
+    np.testing.assert_allclose(take(centres, 0).beyond(obs.z[0], obs.z[1], locs[1]), [-0.25, 0.25, -1.5, 1.5])
     assert not centres.line[1].any()
     assert not centres.at_atoms[1].any()
 
@@ -142,6 +142,19 @@ def test_a_sub_cascade_takes_the_pair_that_becomes_adjacent(table: Any) -> None:
     beyond = x[0] - expected(spec, 1, 2, np.asarray(z[1]))
     wanted = own_logit(obs.z, full.calibration)[2] + 0.3 * beyond
     np.testing.assert_allclose(correctness_logit(z, skip)[1], wanted, rtol=1e-10)
+
+
+def test_thinning_keeps_every_divergence() -> None:
+    """A draw that is kept stands for those around it."""
+    samples = {"x": np.arange(2 * 2500).reshape(2, 2500)}
+    stats = {"diverging": np.zeros((2, 2500), bool), "energy": np.arange(5000.0).reshape(2, 2500)}
+    stats["diverging"][0, [0, 1200, 2499]] = True
+    stats["diverging"][1, [3, 4]] = True
+    thinned, kept = thin(samples, stats)
+    assert thinned["x"].shape == kept["energy"].shape == (2, MAX_DRAWS // 2)
+    np.testing.assert_array_equal(thinned["x"], kept["energy"])
+    assert kept["diverging"].sum(axis=1).tolist() == [3, 1]
+    assert kept["diverging"][0, [0, 480, 999]].all()
 
 
 def test_a_modular_model_has_no_joint_density(table: Any) -> None:

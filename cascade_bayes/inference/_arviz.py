@@ -5,6 +5,7 @@ Imported only by functions that need ArviZ, so that fitting and deciding run wit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -114,20 +115,25 @@ def smooth_weights(log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     tuple of np.ndarray
-        Logs of weights that add to one over the last axis, of the same shape, and k-hat ``(...)``.
+        Logs of weights that add to one over the last axis, of the same shape, and k-hat ``(...)``: 0 where
+        the largest ratios are all equal, a tail that has an end and needs no smoothing.
     """
     az = _arviz()
-    if _is_tree_interface(az):
-        from arviz_stats.base import array_stats
+    rows = np.array(log_ratio, dtype=float).reshape((-1, np.shape(log_ratio)[-1]))
+    k_hat = np.zeros(len(rows))
+    # As many as the source counts to the tail. A Pareto distribution of equal values is not defined.
+    num_tail = min(math.ceil(0.2 * rows.shape[1]), math.ceil(3 * math.sqrt(rows.shape[1])))
+    for row in np.flatnonzero(np.partition(rows, -num_tail)[:, -num_tail] < rows.max(axis=1)):
+        if _is_tree_interface(az):
+            from arviz_stats.base import array_stats
 
-        # It reads the log likelihood that is left out: the ratio with its sign changed.
-        log_weight, k_hat = array_stats.psislw(-log_ratio, axis=-1)
-    else:
-        log_weight, k_hat = az.psislw(np.array(log_ratio))
-    log_weight = np.asarray(log_weight)
-    top = log_weight.max(axis=-1, keepdims=True)
-    total = top + np.log(np.exp(log_weight - top).sum(axis=-1, keepdims=True))
-    return log_weight - total, np.asarray(k_hat)
+            # It reads the log likelihood that is left out: the ratio with its sign changed.
+            rows[row], k_hat[row] = array_stats.psislw(-rows[row], axis=-1)
+        else:
+            rows[row], k_hat[row] = az.psislw(rows[row].copy())
+    top = rows.max(axis=-1, keepdims=True)
+    total = top + np.log(np.exp(rows - top).sum(axis=-1, keepdims=True))
+    return (rows - total).reshape(np.shape(log_ratio)), k_hat.reshape(np.shape(log_ratio)[:-1])
 
 
 def summary(tree: Any) -> Any:

@@ -19,7 +19,7 @@ above it not.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -45,7 +45,10 @@ Guide = Literal["mean_field", "low_rank", "full_rank", "flow"]
 GUIDES: tuple[Guide, ...] = get_args(Guide)
 
 OVERSAMPLING = 2
-"""Proposals for each draw that is kept."""
+"""Proposals for each draw that is kept, to begin with."""
+
+MAX_BATCHES = 8
+"""How often as many again are proposed while the weights leave too few effective draws."""
 
 NUM_PARTICLES = 8
 """Draws of the guide in each gradient."""
@@ -56,6 +59,9 @@ FINAL_SHARE = 0.02
 
 BLOCK = 0.1
 """Share of the steps over which the bound is averaged to judge convergence, last and last but one."""
+
+MIN_BLOCK = 10
+"""Steps of a block at least."""
 
 MAX_GAIN = 0.1
 """Rise of the bound, in nats, that does not matter."""
@@ -118,14 +124,21 @@ class SviFit(NamedTuple):
 
     @property
     def converged(self) -> np.ndarray:
-        """Whether that is no more than `MAX_GAIN` and twice its standard error, ``(num_lanes,)``."""
+        """Whether that is no more than `MAX_GAIN` and twice its standard error, ``(num_lanes,)``.
+
+        Never after so few steps that a block has fewer than `MIN_BLOCK`.
+        """
         last, before = self._blocks()
+        if last.shape[1] < MIN_BLOCK:
+            return np.zeros(len(last), dtype=bool)
         error = np.sqrt((last.var(axis=1) + before.var(axis=1)) / last.shape[1])
         return (self.gain <= MAX_GAIN + 2 * error) & (error <= MAX_ERROR)
 
     def _blocks(self) -> tuple[np.ndarray, np.ndarray]:
-        size = max(int(BLOCK * self.bound.shape[1]), 1)
-        return self.bound[:, -size:], self.bound[:, -2 * size : -size]
+        num_steps = self.bound.shape[1]
+        size = max(int(BLOCK * num_steps), 1)
+        end = max(num_steps - size, 1)
+        return self.bound[:, -size:], self.bound[:, max(end - size, 0) : end]
 
 
 @cache
@@ -263,8 +276,43 @@ def as_normal(fitted: SviFit, approximation: NormalApproximation) -> NormalAppro
     )
 
 
-def resample(rng: np.random.Generator, proposals: Proposals, num_draws: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return draws by importance, and k-hat.
+class Weighted(NamedTuple):
+    """Proposals of all lanes with their importance weights.
+
+    Attributes
+    ----------
+    x
+        Flat unconstrained parameters, ``(num_lanes, num_proposals, dim)``.
+    log_weight
+        Pareto-smoothed, of weights that add to one, ``(num_lanes, num_proposals)``.
+    k_hat
+        Shape of the largest ratios' distribution, ``(num_lanes,)``.
+    """
+
+    x: np.ndarray
+    log_weight: np.ndarray
+    k_hat: np.ndarray
+
+    @property
+    def ess(self) -> np.ndarray:
+        r"""Effective number of draws :math:`1 / \sum_i w_i^2`, ``(num_lanes,)`` (Kong 1992)."""
+        return np.exp(-np.logaddexp.reduce(2.0 * self.log_weight, axis=1))
+
+
+def weigh(batches: Sequence[Proposals]) -> Weighted:
+    """Return proposals, several batches of them, with their importance weights."""
+    from cascade_bayes.inference import _arviz
+
+    x = np.concatenate([batch.x for batch in batches], axis=1)
+    log_ratio = np.concatenate([batch.log_ratio for batch in batches], axis=1)
+    # A proposal outside the support of the posterior has no weight.
+    floor = np.nanmin(np.where(np.isfinite(log_ratio), log_ratio, np.nan), axis=1, keepdims=True) - 100.0
+    log_weight, k_hat = _arviz.smooth_weights(np.where(np.isfinite(log_ratio), log_ratio, floor))
+    return Weighted(x, log_weight, k_hat)
+
+
+def resample(rng: np.random.Generator, weighted: Weighted, num_draws: int) -> np.ndarray:
+    """Return draws by importance, ``(num_lanes, num_draws, dim)``, in random order.
 
     Resampling is systematic: a draw of weight w comes ``num_draws * w`` times, rounded up or down.
 
@@ -272,25 +320,14 @@ def resample(rng: np.random.Generator, proposals: Proposals, num_draws: int) -> 
     ----------
     rng
         Source of randomness.
-    proposals
-        Those of all lanes.
+    weighted
+        Proposals and weights.
     num_draws
         How many to return of each lane.
-
-    Returns
-    -------
-    tuple of np.ndarray
-        Flat parameters ``(num_lanes, num_draws, dim)``, in random order, and k-hat ``(num_lanes,)``.
     """
-    from cascade_bayes.inference import _arviz
-
-    x, log_ratio = (np.asarray(field) for field in proposals)
-    # A proposal outside the support of the posterior has no weight.
-    floor = np.nanmin(np.where(np.isfinite(log_ratio), log_ratio, np.nan), axis=1, keepdims=True) - 100.0
-    log_weight, k_hat = _arviz.smooth_weights(np.where(np.isfinite(log_ratio), log_ratio, floor))
     chosen = []
-    for weight in np.exp(log_weight):
+    for weight in np.exp(weighted.log_weight):
         level = (np.arange(num_draws) + rng.uniform()) / num_draws
         index = np.minimum(np.searchsorted(np.cumsum(weight), level), weight.size - 1)
         chosen.append(rng.permutation(index))
-    return np.take_along_axis(x, np.stack(chosen)[:, :, None], axis=1), k_hat
+    return np.take_along_axis(weighted.x, np.stack(chosen)[:, :, None], axis=1)

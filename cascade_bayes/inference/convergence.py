@@ -59,30 +59,35 @@ class Closeness(NamedTuple):
     Attributes
     ----------
     converged
-        k-hat at most 0.7 in every module (Vehtari et al. 2024), and the guide's bound no longer rising.
-    max_k_hat
-        The worst over all modules.
+        In every module k-hat at most 0.7 (Vehtari et al. 2024), at least 400 effective draws, and the guide's
+        bound no longer rising.
+    max_k_hat, min_ess
+        The worst over all modules; effective draws by the importance weights.
     worst_module
-        Its name.
+        The one with the largest k-hat.
     still_rising
         Modules whose guide had not settled after the last step.
     """
 
     converged: bool
     max_k_hat: float
+    min_ess: float
     worst_module: str
     still_rising: tuple[str, ...]
 
     def sentence(self) -> str:
         """Return the verdict in words."""
-        figure = f"largest k-hat {self.max_k_hat:.2f} ({self.worst_module})"
+        figures = (
+            f"largest k-hat {self.max_k_hat:.2f} ({self.worst_module}), {self.min_ess:.0f} effective draws"
+        )
         if self.converged:
-            return f"The approximation is close: {figure}."
+            return f"The approximation is close: {figures}."
         rising = (
             f"; the bound was still rising for {', '.join(self.still_rising)}" if self.still_rising else ""
         )
         return (
-            f"The approximation is not to be trusted: {figure}, wanted <= {MAX_K_HAT}{rising}. "
+            f"The approximation is not to be trusted: {figures}; wanted k-hat <= {MAX_K_HAT} and at least "
+            f"{MIN_ESS_BULK:.0f} effective draws{rising}. "
             "Use method 'nuts', or 'svi' with another guide or more steps."
         )
 
@@ -108,19 +113,25 @@ class Point(NamedTuple):
 Verdict = Convergence | Closeness | Point
 
 
-def judge_approximation(k_hat: Mapping[str, float], settled: Mapping[str, bool]) -> Closeness:
+def judge_approximation(
+    k_hat: Mapping[str, float], ess: Mapping[str, float], settled: Mapping[str, bool]
+) -> Closeness:
     """Return the verdict on an approximation.
 
     Parameters
     ----------
     k_hat
         By module; NaN counts as the worst.
+    ess
+        Effective draws by module.
     settled
         Whether the guide's bound had stopped rising, by module; empty where there was no guide.
     """
     worst = max(k_hat, key=lambda name: np.inf if np.isnan(k_hat[name]) else k_hat[name])
     rising = tuple(name for name, done in settled.items() if not done)
-    return Closeness(k_hat[worst] <= MAX_K_HAT and not rising, k_hat[worst], worst, rising)
+    min_ess = min(ess.values())
+    close = k_hat[worst] <= MAX_K_HAT and min_ess >= MIN_ESS_BULK and not rising
+    return Closeness(close, k_hat[worst], min_ess, worst, rising)
 
 
 def assess(

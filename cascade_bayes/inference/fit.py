@@ -73,7 +73,8 @@ def fit(
     max_rounds
         If R-hat or the effective sample size of a parameter falls short after ``num_samples`` draws, the
         chains go on for as many again, until they suffice or this many rounds are done. All draws are
-        kept. With 1 nothing is checked, and NUTS does without ArviZ.
+        kept, unless a transition diverged: then the chains go on with half the step size, and what was drawn
+        before counts as warm-up. With 1 nothing is checked, and NUTS does without ArviZ.
     guide
         For ``"svi"``: ``"mean_field"``, ``"low_rank"``, ``"full_rank"`` or ``"flow"``.
     num_steps
@@ -189,7 +190,7 @@ def fit(
             "fit_seconds": time.perf_counter() - began,
             "versions": _versions(),
             **({} if selection is None else {"copula_selection": selection.to_dict(data.models)}),
-            **({"approximation": report} if report else {}),
+            **report,
             "device": jax.devices()[0].device_kind,
         },
     )

@@ -12,7 +12,10 @@ r"""The ways to draw from modules, each of which gives the same kind of draws.
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.inference import approximate
-from cascade_bayes.inference.approximate import Guide
-from cascade_bayes.inference.convergence import MAX_K_HAT, assess
+from cascade_bayes.inference.approximate import Guide, Proposals, Weighted
+from cascade_bayes.inference.convergence import MAX_K_HAT, MIN_ESS_BULK, assess
 from cascade_bayes.inference.laplace import NormalApproximation, find_modes, normal_approximation
 from cascade_bayes.inference.modules import Draws, Module
 from cascade_bayes.inference.nuts import Chains, NutsOptions, constrained
@@ -65,7 +68,9 @@ class Sampled(NamedTuple):
     samples, stats
         ``(num_chains, num_samples, ...)``; no statistics but of NUTS.
     report
-        Of an approximation: ``k_hat`` and, of a guide, ``settled``, by module.
+        What is to be told of the sampling. ``approximation``: ``k_hat``, ``ess`` and, of a guide,
+        ``settled``, by module. ``halved_steps``: how often NUTS started over with half the step size after
+        divergent transitions, by module.
     """
 
     samples: Draws
@@ -125,6 +130,7 @@ def _draw_nuts(
     ]
     samples: Draws = {}
     stats: Draws = {}
+    halved: Counter[str] = Counter()
     total = len(modules) * (nuts.num_warmup + nuts.num_samples)
     with tqdm(total=total, disable=not nuts.progress, desc="NUTS", unit="transition") as bar:
         for one in chains:
@@ -133,6 +139,14 @@ def _draw_nuts(
             if round_:
                 bar.total += len(modules) * nuts.num_samples
             runs = [one.run(nuts.num_samples, bar.update) for one in chains]
+            diverged = [np.any(found["diverging"], axis=(1, 2)) for _, found in runs]
+            if round_ + 1 < nuts.max_rounds and any(lanes.any() for lanes in diverged):
+                # The step is too long for some corner: what was drawn counts as warm-up.
+                for one, module, lanes in zip(chains, modules, diverged, strict=True):
+                    one.halve_steps(np.asarray(lanes))
+                    halved.update(itertools.compress(module.names, np.asarray(lanes)))
+                samples, stats = {}, {}
+                continue
             more: Draws = {}
             for module, (sites, _) in zip(modules, runs, strict=True):
                 more |= module.to_sites(sites)
@@ -140,7 +154,7 @@ def _draw_nuts(
             stats = _append(stats, _join_stats([found for _, found in runs]))
             if round_ + 1 < nuts.max_rounds and assess(*options.keep(samples, stats)).mixed:
                 break
-    return Sampled(*options.keep(samples, stats), {})
+    return Sampled(*options.keep(samples, stats), {"halved_steps": dict(halved)} if halved else {})
 
 
 def _append(before: Draws, more: Draws) -> Draws:
@@ -178,41 +192,64 @@ def _draw_approximate(
     if options.max_kept is not None:
         per_chain = min(per_chain, max(options.max_kept // nuts.num_chains, 1))
     num_draws = nuts.num_chains * per_chain
+    num_proposals = approximate.OVERSAMPLING * num_draws
     flat: list[jax.Array] = []
-    k_hats: dict[str, float] = {}
-    settled: dict[str, bool] = {}
+    report: dict[str, dict[str, Any]] = {"k_hat": {}, "ess": {}}
     for key, module, approximation in zip(keys, modules, approximations, strict=True):
         key_fit, key_draw, key_resample = jax.random.split(key, 3)
-        num_proposals = approximate.OVERSAMPLING * num_draws
         if method == "laplace":
-            proposals = approximate.propose_laplace(
-                module.target, key_draw, approximation, module.data, num_proposals
+            propose = partial(
+                approximate.propose_laplace,
+                module.target,
+                approximation=approximation,
+                data=module.data,
+                num_draws=num_proposals,
             )
         else:
             fitted = approximate.run_svi(
                 module.target, key_fit, approximation, module.data, options.guide, options.num_steps
             )
-            settled |= {name: bool(done) for name, done in zip(module.names, fitted.converged, strict=True)}
-            proposals = approximate.propose_svi(
-                module.target, key_draw, fitted, approximation, module.data, options.guide, num_proposals
+            propose = partial(
+                approximate.propose_svi,
+                module.target,
+                fitted=fitted,
+                approximation=approximation,
+                data=module.data,
+                guide=options.guide,
+                num_draws=num_proposals,
             )
+            report.setdefault("settled", {}).update(_by_lane(module, fitted.converged))
+        weighted = _propose_enough(propose, key_draw)
+        report["k_hat"] |= _by_lane(module, weighted.k_hat)
+        report["ess"] |= _by_lane(module, weighted.ess)
         rng = np.random.default_rng(np.asarray(jax.random.key_data(key_resample)))
-        x, k_hat = approximate.resample(rng, proposals, num_draws)
-        k_hats |= {name: float(k) for name, k in zip(module.names, k_hat, strict=True)}
+        x = approximate.resample(rng, weighted, num_draws)
         flat.append(jnp.asarray(x.reshape((len(x), nuts.num_chains, per_chain, -1))))
-    report = {"k_hat": k_hats} | ({"settled": settled} if settled else {})
-    return Sampled(_to_samples(modules, flat), {}, report)
+    return Sampled(_to_samples(modules, flat), {}, {"approximation": report})
+
+
+def _propose_enough(propose: Callable[[jax.Array], Proposals], key: jax.Array) -> Weighted:
+    """Propose batch after batch until every lane has enough effective draws, or there are too many."""
+    batches: list[Proposals] = []
+    for key_batch in jax.random.split(key, approximate.MAX_BATCHES):
+        batches.append(propose(key_batch))
+        weighted = approximate.weigh(batches)
+        if np.all(weighted.ess >= MIN_ESS_BULK):
+            break
+    return weighted
+
+
+def _by_lane(module: Module, values: np.ndarray) -> dict[str, Any]:
+    return dict(zip(module.names, values.tolist(), strict=True))
 
 
 def _improve(
     key: jax.Array, module: Module, approximation: NormalApproximation, options: Options
 ) -> NormalApproximation:
     """Return the approximation, replaced in lanes where it is poor by a full-rank normal that SVI found."""
-    key_trial, key_fit, key_resample = jax.random.split(key, 3)
+    key_trial, key_fit = jax.random.split(key)
     trial = approximate.propose_laplace(module.target, key_trial, approximation, module.data, NUM_TRIAL)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key_resample)))
-    _, k_hat = approximate.resample(rng, trial, 1)
-    poor = ~(k_hat <= MAX_K_HAT)
+    poor = ~(approximate.weigh([trial]).k_hat <= MAX_K_HAT)
     if not poor.any():
         return approximation
     fitted = approximate.run_svi(

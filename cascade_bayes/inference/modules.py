@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 
-from cascade_bayes.copulas import Copula
 from cascade_bayes.distributions import mixed
 from cascade_bayes.inference.target import Data, Target
 from cascade_bayes.model.cascade import (
     MarginSpec,
+    ModelKind,
     ModelSpec,
     cascade_model,
     margins_from_sites,
@@ -177,52 +177,21 @@ def _calibration_sites(sites: Mapping[str, np.ndarray], layout: AtomLayout) -> D
     return found
 
 
-class _ChainKind(NamedTuple):
-    """All that a chain's compiled program depends on, but for the shape of its data."""
-
-    has_atom: tuple[tuple[bool, ...], ...]
-    continuous: tuple[bool, ...]
-    copulas: tuple[Copula, ...]
-    priors: Priors
-    upstream: bool
-    monotone: bool
-    margin: str
-
-
 def _chain(obs: Observations, spec: ModelSpec) -> Module:
-    layout = spec.layout
-    kind = _ChainKind(
-        tuple(map(tuple, layout.has_atom.tolist())),
-        tuple(layout.continuous.tolist()),
-        spec.copulas,
-        spec.priors,
-        spec.upstream,
-        spec.monotone,
-        spec.margin,
-    )
     return Module(
-        _chain_target(kind),
-        _one_lane((obs, _atom_locs(obs, layout))),
+        _chain_target(spec.kind),
+        _one_lane((obs, _atom_locs(obs, spec.layout))),
         ("chain",),
         lambda sites: {k: v[0] for k, v in sites.items()},
     )
 
 
 @cache
-def _chain_target(kind: _ChainKind) -> Target:
-    num_models = len(kind.continuous)
-    locs = np.where(np.reshape(kind.has_atom, (num_models, -1)), 0.0, np.nan)
-    spec = ModelSpec(
-        AtomLayout(locs, locs, np.asarray(kind.continuous)),
-        kind.copulas,
-        kind.priors,
-        upstream=kind.upstream,
-        monotone=kind.monotone,
-        margin=kind.margin,
-    )
+def _chain_target(kind: ModelKind) -> Target:
+    spec = kind.spec()
 
     def model(data: tuple[Observations, jax.Array]) -> None:
         cascade_model(data[0], spec, data[1])
 
-    one = jnp.zeros((num_models, 1))
-    return Target(model, (Observations(one, one == 0, one == 0, one == 0), jnp.asarray(locs)))
+    one = jnp.zeros((spec.num_models, 1))
+    return Target(model, (Observations(one, one == 0, one == 0, one == 0), jnp.asarray(spec.layout.locs)))

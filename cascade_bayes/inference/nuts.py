@@ -12,7 +12,8 @@ estimated from the early warm-up's few dozen draws of fifty parameters is far fr
 trajectories were ten times as long.
 
 Chains start from draws of the approximation, widened so that R-hat can see a chain that has not forgotten its
-start.
+start. They are spread over the devices there are: on a processor, as many as
+``jax.config.update("jax_num_cpu_devices", 4)`` asks for before the first computation.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import infer
 
+from cascade_bayes.inference.devices import divide
 from cascade_bayes.inference.laplace import NormalApproximation
 from cascade_bayes.inference.target import Data, Target
 
@@ -88,13 +90,22 @@ def _kernel(
 
 
 def _over_chains(one: Callable[..., Any], num_shared: int) -> Callable[..., Any]:
-    """Map over lanes, and within a lane over chains; the last arguments are shared by a lane's chains."""
+    """Map over lanes, and within a lane over chains; the last arguments are shared by a lane's chains.
+
+    Devices share the chains evenly, or as many of them as can.
+    """
 
     def of_lane(*args: Any) -> Any:
-        own, shared = args[: len(args) - num_shared], args[len(args) - num_shared :]
+        own, shared = args[:-num_shared], args[-num_shared:]
         return jax.vmap(lambda *a: one(*a, *shared))(*own)
 
-    return jax.vmap(of_lane)
+    def of_all(*args: Any) -> Any:
+        num_chains = jax.tree.leaves(args[0])[0].shape[1]
+        num_own = len(args) - num_shared
+        divided = divide(jax.vmap(of_lane), num_chains, [1] * num_own + [None] * num_shared, 1)
+        return divided(*args)
+
+    return of_all
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -128,7 +139,9 @@ def _advance(
     Returns states, positions ``(num_lanes, num_chains, STRETCH, dim)``, and statistics without the last axis.
     """
 
-    def one(state: Any, approximation: NormalApproximation, lane: Data) -> tuple[Any, jax.Array, _Fields]:
+    def one(
+        state: Any, count: jax.Array, approximation: NormalApproximation, lane: Data
+    ) -> tuple[Any, jax.Array, _Fields]:
         _, step = _kernel(target, tuning, state.z, (approximation, lane), state.rng_key)
 
         def fields(state: Any) -> _Fields:
@@ -147,7 +160,8 @@ def _advance(
         state, positions, kept = jax.lax.fori_loop(0, count, turn, empty)
         return state, approximation.mode + positions @ approximation.root.T, kept
 
-    return _over_chains(one, 2)(states, approximation, data)
+    counts = jnp.full(states.i.shape, count)
+    return _over_chains(one, 2)(states, counts, approximation, data)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -218,6 +232,12 @@ class Chains:
             tick(length)
         stats = [np.concatenate(rows, axis=2) for rows in zip(*kept, strict=True)]
         return np.concatenate(found, axis=2), dict(zip(_Fields._fields, stats, strict=True))
+
+    def halve_steps(self, lanes: np.ndarray) -> None:
+        """Halve the step size of some lanes, ``(num_lanes,)``, whose transitions diverged."""
+        adapted = self._states.adapt_state
+        shorter = jnp.where(jnp.asarray(lanes)[:, None], 0.5 * adapted.step_size, adapted.step_size)
+        self._states = self._states._replace(adapt_state=adapted._replace(step_size=shorter))
 
     def run(self, count: int, tick: Callable[[int], None]) -> tuple[Draws, Draws]:
         """Take transitions as `positions` does; return sites, ``(num_lanes, num_chains, count, ...)``."""

@@ -160,7 +160,7 @@ class Posterior:
             return Point()
         if "approximation" in self.provenance:
             report = self.provenance["approximation"]
-            return judge_approximation(report["k_hat"], report.get("settled", {}))
+            return judge_approximation(report["k_hat"], report["ess"], report.get("settled", {}))
         return assess(self.samples, self.sample_stats, self._labels())
 
     def summary(self) -> Any:

@@ -129,6 +129,49 @@ class ModelSpec:
         """Number of models in the cascade."""
         return len(self.layout.locs)
 
+    @property
+    def kind(self) -> ModelKind:
+        """All of it that a compiled program depends on."""
+        return ModelKind(
+            tuple(map(tuple, self.layout.has_atom.tolist())),
+            tuple(self.layout.continuous.tolist()),
+            self.copulas,
+            self.priors,
+            self.upstream,
+            self.monotone,
+            self.margin,
+            self.structure,
+        )
+
+
+class ModelKind(NamedTuple):
+    """A model without what is data: how many atoms there are, not where they lie, and no centres.
+
+    One compiled program serves all models of a kind.
+    """
+
+    has_atom: tuple[tuple[bool, ...], ...]
+    continuous: tuple[bool, ...]
+    copulas: tuple[Copula, ...]
+    priors: Priors
+    upstream: bool
+    monotone: bool
+    margin: str
+    structure: Structure
+
+    def spec(self) -> ModelSpec:
+        """Return a model of this kind, its atoms at 0."""
+        locs = np.where(np.reshape(self.has_atom, (len(self.continuous), -1)), 0.0, np.nan)
+        return ModelSpec(
+            AtomLayout(locs, locs, np.asarray(self.continuous)),
+            self.copulas,
+            self.priors,
+            upstream=self.upstream,
+            monotone=self.monotone,
+            margin=self.margin,
+            structure=self.structure,
+        )
+
 
 Sites = dict[str, jax.Array]
 

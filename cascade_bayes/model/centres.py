@@ -41,24 +41,19 @@ class Centres(NamedTuple):
     line: np.ndarray
     at_atoms: np.ndarray
 
-    def beyond(self, index: int, z: jax.Array, before: int, after: int, layout: AtomLayout) -> jax.Array:
-        """Return what the earlier model says beyond the later one, ``(num_queries,)``.
+    def beyond(self, before: jax.Array, after: jax.Array, atom_locs: jax.Array) -> jax.Array:
+        """Return what the earlier model says beyond the later one, ``(num_queries,)``, of a single pair.
 
         Parameters
         ----------
-        index
-            The pair.
-        z
-            Standardised logits, ``(num_models, num_queries)``.
         before, after
-            Positions of its models.
-        layout
-            Where the atoms lie.
+            Standardised logits of its models, ``(num_queries,)``.
+        atom_locs
+            Where the atoms of the later one lie, ``(num_atoms,)``.
         """
-        x = regressor(z)
-        here = z[after][:, None] == jnp.asarray(layout.locs[after])
-        at_atom = jnp.sum(jnp.where(here, jnp.asarray(self.at_atoms[index]), 0.0), axis=1)
-        return x[before] - self.line[index, 0] - self.line[index, 1] * x[after] - at_atom
+        here = after[:, None] == atom_locs
+        at_atom = jnp.sum(jnp.where(here, self.at_atoms, 0.0), axis=1)
+        return regressor(before) - self.line[0] - self.line[1] * regressor(after) - at_atom
 
 
 def find_centres(obs: Observations, layout: AtomLayout, pairs: Sequence[tuple[int, int]]) -> Centres:

@@ -1,0 +1,45 @@
+"""Work divided among devices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+
+def divide(
+    function: Callable[..., Any], length: int, axes: Sequence[int | None], out_axis: int
+) -> Callable[..., Any]:
+    """Return the function with its work divided evenly among devices, as many of them as can share it.
+
+    Each device sees its part of the arguments and runs on its own; nothing passes between them.
+
+    Parameters
+    ----------
+    function
+        Of pytrees of arrays; it must not mix elements along the divided axes.
+    length
+        Of these axes.
+    axes
+        Which axis of each argument is divided; None for arguments that every device needs whole.
+    out_axis
+        Which axis of the results is put together from the parts.
+    """
+    num_devices = math.gcd(length, jax.local_device_count())
+    if num_devices == 1:
+        return function
+
+    def spec(axis: int | None) -> PartitionSpec:
+        return PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, "part")
+
+    return jax.shard_map(
+        function,
+        mesh=Mesh(np.array(jax.local_devices()[:num_devices]), ("part",)),
+        in_specs=tuple(spec(axis) for axis in axes),
+        out_specs=spec(out_axis),
+        check_vma=False,
+    )
