@@ -33,7 +33,7 @@ from numpyro import handlers
 from cascade_bayes.copulas import get_copula, get_copulas
 from cascade_bayes.inference.methods import Options, draw
 from cascade_bayes.inference.modular import sample_pairs
-from cascade_bayes.inference.modules import make_modules
+from cascade_bayes.inference.modules import collect, make_modules
 from cascade_bayes.inference.nuts import NutsOptions
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites
 from cascade_bayes.model.centres import find_centres
@@ -127,17 +127,20 @@ def make_fit(spec: ModelSpec, neighbours: list[int], method: str) -> Fit:
     """Return a fit as `cascade_bayes.fit` does it; neighbours by their place among the modular pairs."""
     num_draws = NUM_DRAWS if method == "nuts" else NUM_WEIGHTED
     nuts = NutsOptions(1, NUM_WARMUP, num_draws, 1, 0.85, progress=False)
-    how = Options(nuts, "full_rank", NUM_STEPS, keep=lambda *draws: draws, max_kept=None)
+    how = Options(nuts, "full_rank", NUM_STEPS)
+    atom_locs = jnp.asarray(spec.layout.locs)
     names = tuple(map(str, range(spec.num_models)))
     with_theta = [i for i, family in enumerate(spec.copulas) if family.has_theta]
 
     def fit(key: jax.Array, obs: Observations) -> Sites:
         key_modules, key_pairs = jax.random.split(key)
-        sites = draw(key_modules, make_modules(obs, spec, names), method, how).samples
+        modules = make_modules(obs, atom_locs, spec.kind, names)
+        found = draw(key_modules, [module.lanes for module in modules], method, how)
+        sites = collect(modules, found).samples
         if spec.structure == "modular":
-            centred = replace(spec, centres=find_centres(obs, spec.layout, spec.pairs))
+            centres = find_centres(obs, spec.layout, spec.pairs)
             some = {name: values[:, :: num_draws // NUM_DRAWS] for name, values in sites.items()}
-            pairs = sample_pairs(key_pairs, some, obs, centred)
+            pairs = sample_pairs(key_pairs, some, obs, atom_locs, spec.kind, centres)
             tau = pairs["tau"][..., [with_theta.index(i) for i in neighbours]]
             sites = {**sites, "tau": tau, "upstream": pairs["upstream"][..., neighbours]}
         return {name: values[0] for name, values in sites.items()}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
     from cascade_bayes.decision.policy import Evaluation, Policy
     from cascade_bayes.errors import DataWarning, InfeasibleError, InputError
+    from cascade_bayes.inference.batch import FailedFit, fit_batch
     from cascade_bayes.inference.fit import fit
     from cascade_bayes.inference.posterior import Posterior
     from cascade_bayes.inference.prior import PriorDraws, sample_prior
@@ -34,6 +35,7 @@ _HOME = {
     "ConfidenceMap": "transforms",
     "DataWarning": "errors",
     "Evaluation": "decision.policy",
+    "FailedFit": "inference.batch",
     "Frontier": "decision.frontier",
     "InfeasibleError": "errors",
     "InputError": "errors",
@@ -44,6 +46,7 @@ _HOME = {
     "check_fittable": "data",
     "error_cost_frontier": "decision.frontier",
     "fit": "inference.fit",
+    "fit_batch": "inference.batch",
     "load_policies": "decision.frontier",
     "plot_frontier": "plots",
     "plot_prior": "plots",
@@ -59,6 +62,7 @@ __all__ = [
     "ConfidenceMap",
     "DataWarning",
     "Evaluation",
+    "FailedFit",
     "Frontier",
     "InfeasibleError",
     "InputError",
@@ -69,6 +73,7 @@ __all__ = [
     "check_fittable",
     "error_cost_frontier",
     "fit",
+    "fit_batch",
     "load_policies",
     "plot_frontier",
     "plot_prior",

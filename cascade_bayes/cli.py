@@ -131,8 +131,8 @@ def fit(
     from cascade_bayes.data import check_fittable, read_table
     from cascade_bayes.decision.policy import Policy
     from cascade_bayes.errors import DataWarning
-    from cascade_bayes.inference.fit import check_method, default_structure
     from cascade_bayes.inference.fit import fit as fit_posterior
+    from cascade_bayes.inference.prepare import check_method, default_structure
     from cascade_bayes.model.margins import get_margin
 
     data = read_table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,11 @@ from cascade_bayes.inference.approximate import GUIDES, Proposals
 from cascade_bayes.inference.convergence import Closeness, Point, judge_approximation
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.laplace import find_modes, minimise, normal_approximation
-from cascade_bayes.inference.methods import Options, _propose_enough, draw
-from cascade_bayes.inference.modules import Module, make_modules
+from cascade_bayes.inference.methods import LaneDraws, Options, _propose_enough, draw
+from cascade_bayes.inference.modules import Module, collect, make_modules
 from cascade_bayes.inference.nuts import STRETCH, Chains, NutsOptions
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.target import StudentCoordinate, Target
+from cascade_bayes.inference.target import Lanes, StudentCoordinate, Target
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, sample_sites
 from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import find_atoms
@@ -79,10 +79,18 @@ def table(small_data: CascadeData) -> tuple[Observations, ModelSpec]:
     return observations(small_data, layout), spec
 
 
+def modules_of(obs: Observations, spec: ModelSpec) -> tuple[Module, ...]:
+    return make_modules(obs, jnp.asarray(spec.layout.locs), spec.kind, ("a", "b", "c"))
+
+
+def lanes_of(modules: Sequence[Module]) -> list[Lanes]:
+    return [module.lanes for module in modules]
+
+
 def spread(module: Module, seed: int) -> Array:
     """Points somewhere in the bulk of a module's prior, ``(num_lanes, dim)``."""
     lanes = len(module.names)
-    return 0.5 * jax.random.normal(jax.random.key(seed), (lanes, module.target.dim))
+    return 0.5 * jax.random.normal(jax.random.key(seed), (lanes, module.lanes.target.dim))
 
 
 def joint(model: Callable[..., None], *args: Any) -> Callable[[Array], Array]:
@@ -95,7 +103,7 @@ def test_modules_add_up_to_the_joint_density(table: tuple[Observations, ModelSpe
     """Margins and calibration have the density of a chain of independent models, but for empty slots."""
     obs, spec = table
     spec = ModelSpec(spec.layout, spec.copulas, spec.priors, structure="modular", monotone=monotone)
-    modules = make_modules(obs, spec, ("a", "b", "c"))
+    modules = modules_of(obs, spec)
     assert [module.names for module in modules] == [
         ("margin of a", "margin of b", "margin of c"),
         ("calibration",),
@@ -107,9 +115,9 @@ def test_modules_add_up_to_the_joint_density(table: tuple[Observations, ModelSpe
         total, samples = 0.0, {}
         for module in modules:
             x = spread(module, seed)
-            sites = jax.jit(jax.vmap(module.target.sites))(x)
-            density = jax.vmap(lambda data, sites, m=module.target._model: joint(m, data)(sites))
-            total += jax.jit(density)(module.data, sites).sum()
+            sites = jax.jit(jax.vmap(module.lanes.target.sites))(x)
+            density = jax.vmap(lambda data, sites, m=module.lanes.target._model: joint(m, data)(sites))
+            total += jax.jit(density)(module.lanes.data, sites).sum()
             samples |= module.to_sites({k: np.asarray(v)[:, None, None] for k, v in sites.items()})
             if "atom_logit" in sites:
                 ghosts = np.asarray(sites["atom_logit"])[empty]
@@ -132,27 +140,27 @@ def test_modules_add_up_to_the_joint_density(table: tuple[Observations, ModelSpe
 def test_chain_is_one_lane_of_the_joint_density(table: tuple[Observations, ModelSpec]) -> None:
     obs, spec = table
     chain = ModelSpec(spec.layout, get_copulas(["gumbel", "independence"], 2), spec.priors)
-    (module,) = make_modules(obs, chain, ("a", "b", "c"))
+    (module,) = modules_of(obs, chain)
     assert module.names == ("chain",)
     (x,) = spread(module, 0)
-    lane = jax.tree.map(lambda field: field[0], module.data)
-    sites = module.target.sites(x)
-    found = jax.jit(joint(module.target._model, lane))(sites)
+    lane = jax.tree.map(lambda field: field[0], module.lanes.data)
+    sites = module.lanes.target.sites(x)
+    found = jax.jit(joint(module.lanes.target._model, lane))(sites)
     wanted = jax.jit(joint(cascade_model, obs, chain))(sites)
     assert float(found) == pytest.approx(float(wanted), rel=1e-13)
     # One program serves every table whose atoms are in the same slots.
-    assert make_modules(obs, chain, ("d", "e", "f"))[0].target is module.target
+    assert modules_of(obs, chain)[0].lanes.target is module.lanes.target
 
 
 def test_margins_see_their_own_atoms_and_gaps(table: tuple[Observations, ModelSpec]) -> None:
     """A confidence that was not observed, and a query's label, say nothing of a margin."""
     obs, spec = table
-    margins = make_modules(obs, spec, ("a", "b", "c"))[0]
+    margins = modules_of(obs, spec)[0]
     x = spread(margins, 1)
-    potential = jax.jit(jax.vmap(margins.target.potential))
+    potential = jax.jit(jax.vmap(margins.lanes.target.potential))
 
     def potentials(obs: Observations) -> Array:
-        data = make_modules(obs, spec, ("a", "b", "c"))[0].data
+        data = modules_of(obs, spec)[0].lanes.data
         return np.asarray(potential(x, data))
 
     unseen = obs._replace(observed=obs.observed.at[1, 5].set(False), z=obs.z.at[1, 5].set(99.0))
@@ -284,21 +292,17 @@ def test_divergences_start_chains_over_with_half_the_step() -> None:
         v = numpyro.sample("v", dist.Normal(0, 3))
         numpyro.sample("x", dist.Normal(0, jnp.exp(0.5 * data * v)).expand([4]).to_event(1))
 
-    def to_sites(sites: Any) -> Any:
-        return {k: np.moveaxis(v, 0, 2) for k, v in sites.items()}
-
-    module = Module(Target(model, jnp.zeros(())), jnp.array([0.0, 1.0]), ("normal", "funnel"), to_sites)
+    both = Lanes(Target(model, jnp.zeros(())), jnp.array([0.0, 1.0]))
     kept = {}
     for max_rounds in (1, 2):
         nuts = NutsOptions(2, 100, 200, max_rounds, 0.8, progress=False)
-        options = Options(nuts, "full_rank", 1, lambda samples, stats: (samples, stats), None)
-        found = draw(jax.random.key(0), [module], "nuts", options)
-        assert found.samples["v"].shape == (2, 200, 2)
-        assert found.report == ({} if max_rounds == 1 else {"halved_steps": {"funnel": 1}})
-        kept[max_rounds] = found
+        (found,) = draw(jax.random.key(0), [both], "nuts", Options(nuts, "full_rank", 1))
+        assert found.sites["v"].shape == (2, 2, 200)
+        assert found.report["halved_steps"].tolist() == ([0, 0] if max_rounds == 1 else [0, 1])
+        kept[max_rounds] = LaneDraws(*jax.tree.map(lambda x: x[1], found))
     assert kept[1].stats["diverging"].any()
     # The same chains, further on, in smaller steps.
-    assert not np.array_equal(kept[1].samples["v"], kept[2].samples["v"])
+    assert not np.array_equal(kept[1].sites["v"], kept[2].sites["v"])
     assert kept[2].stats["num_steps"].mean() > 1.3 * kept[1].stats["num_steps"].mean()
     assert kept[2].stats["diverging"].sum() < kept[1].stats["diverging"].sum()
 
@@ -458,10 +462,7 @@ FEW = Priors(num_components=4)
 
 def options(**changes: Any) -> Options:
     nuts = NutsOptions(2, 100, 100, 1, 0.85, progress=False)
-    return Options(
-        **{"nuts": nuts, "guide": "full_rank", "num_steps": 300, "keep": lambda *d: d, "max_kept": None}
-        | changes
-    )
+    return Options(**{"nuts": nuts, "guide": "full_rank", "num_steps": 300} | changes)
 
 
 def test_map_is_the_top_of_every_module(small_data: CascadeData) -> None:
@@ -469,13 +470,13 @@ def test_map_is_the_top_of_every_module(small_data: CascadeData) -> None:
     assert {v.shape[:2] for v in post.samples.values()} == {(1, 1)}
     assert post.convergence() == Point()
     assert not post.sample_stats
-    modules = make_modules(observations(small_data, post.spec.layout), post.spec, post.models)
+    modules = modules_of(observations(small_data, post.spec.layout), post.spec)
     for module in modules:
-        potential = jax.jit(jax.vmap(module.target.potential))
-        modes = find_modes(module.target, module.data)
+        potential = jax.jit(jax.vmap(module.lanes.target.potential))
+        modes = find_modes(module.lanes.target, module.lanes.data)
         for seed in range(5):
-            near = potential(modes + 0.01 * spread(module, seed), module.data)
-            assert np.all(near > potential(modes, module.data))
+            near = potential(modes + 0.01 * spread(module, seed), module.lanes.data)
+            assert np.all(near > potential(modes, module.lanes.data))
     frontier = error_cost_frontier(post, error_prices=3)
     assert np.all(np.isfinite(frontier.error))
 
@@ -501,7 +502,7 @@ def test_auto_replaces_a_poor_start(
     table: tuple[Observations, ModelSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     obs, spec = table
-    modules = make_modules(obs, spec, ("a", "b", "c"))
+    modules = modules_of(obs, spec)
     import cascade_bayes.inference.methods as methods
 
     asked: list[int] = []
@@ -513,11 +514,11 @@ def test_auto_replaces_a_poor_start(
 
     monkeypatch.setattr(approximate, "run_svi", counted)
     monkeypatch.setattr(methods, "MAX_K_HAT", -10.0)  # every approximation is poor
-    sampled = draw(jax.random.key(0), modules, "auto", options())
-    assert asked == [module.target.dim for module in modules]
-    assert sampled.samples["slope"].shape == (2, 100, 3)
+    found = draw(jax.random.key(0), lanes_of(modules), "auto", options())
+    assert asked == [module.lanes.target.dim for module in modules]
+    assert collect(modules, found).samples["slope"].shape == (2, 100, 3)
     monkeypatch.setattr(methods, "MAX_K_HAT", 10.0)  # none is
-    draw(jax.random.key(0), modules[1:], "auto", options())
+    draw(jax.random.key(0), lanes_of(modules[1:]), "auto", options())
     assert len(asked) == len(modules)
 
 

@@ -19,9 +19,10 @@ from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.decision.frontier import error_cost_frontier
 from cascade_bayes.distributions import mixed
 from cascade_bayes.errors import DataWarning, InputError
-from cascade_bayes.inference.fit import default_structure, fit
+from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.modular import MAX_DRAWS, sample_pairs, thin
 from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.prepare import default_structure
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.correctness import correctness_logit, own_logit, regressor
@@ -61,7 +62,8 @@ def weights(log_density: Array) -> Array:
 def test_draws_of_tau_and_of_upstream_effects_follow_their_exact_posteriors(table: Any) -> None:
     obs, spec, draws = table
     assert spec.pairs == ((0, 1), (0, 2), (1, 2))
-    found = sample_pairs(jax.random.key(3), draws, obs, spec)
+    atom_locs = jnp.asarray(spec.layout.locs)
+    found = sample_pairs(jax.random.key(3), draws, obs, atom_locs, spec.kind, spec.centres)
     assert found["tau"].shape == found["upstream"].shape == (2, NUM_DRAWS // 2, 3)
     one = {k: v[0, 0] for k, v in draws.items()}
     params = params_from_sites(one, spec.first_module())

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import platform
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
-from typing import Any
 
 import jax
-import numpy as np
 
-from cascade_bayes.copulas import get_copulas
-from cascade_bayes.data import CascadeData, check_fittable
-from cascade_bayes.errors import DataWarning, InputError
-from cascade_bayes.inference.approximate import GUIDES, Guide
-from cascade_bayes.inference.methods import AUTO_WARMUP, METHODS, Options, draw
-from cascade_bayes.inference.modular import MAX_DRAWS, sample_pairs, thin
-from cascade_bayes.inference.modules import make_modules
-from cascade_bayes.inference.nuts import NutsOptions
+from cascade_bayes.data import CascadeData
+from cascade_bayes.inference.approximate import Guide
+from cascade_bayes.inference.methods import draw
+from cascade_bayes.inference.modules import collect
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.select import choose_copulas
-from cascade_bayes.model.cascade import ModelSpec, Structure
-from cascade_bayes.model.centres import find_centres
+from cascade_bayes.inference.prepare import Arrays, Request, is_mixed, prepare
+from cascade_bayes.model.cascade import Structure
 from cascade_bayes.model.margins import DEFAULT_MARGIN
-from cascade_bayes.model.observations import observations
-from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
-
-STRUCTURES = ("modular", "chain")
 
 
 def fit(
@@ -124,151 +111,48 @@ def fit(
         If all labels of a model are equal, or a model's slope is negative with a posterior probability
         above one half; for the structure ``"modular"``, if queries lack rows of later models.
     """
-    check_method(method, guide)
-    structure = structure or default_structure(data)
-    if structure not in STRUCTURES:
-        raise InputError(f"structure must be one of {', '.join(STRUCTURES)}; got {structure!r}.")
-    if num_warmup is None:
-        num_warmup = AUTO_WARMUP if method == "auto" else 300
-    for name, value in (
-        ("num_chains", num_chains),
-        ("num_warmup", num_warmup),
-        ("num_samples", num_samples),
-        ("max_rounds", max_rounds),
-        ("num_steps", num_steps),
-    ):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1; got {value}.")
-    check_fittable(data)
+    request = Request(
+        method=method,
+        seed=seed,
+        num_chains=num_chains,
+        num_warmup=num_warmup,
+        num_samples=num_samples,
+        max_rounds=max_rounds,
+        guide=guide,
+        num_steps=num_steps,
+        structure=structure,
+        copula=copula,
+        margin=margin,
+        upstream=upstream,
+        monotone=monotone,
+        priors=priors,
+        atoms=atoms,
+        target_accept_prob=target_accept_prob,
+        progress=progress,
+    )
+    warn_about_32_bits()
+    began = time.perf_counter()
+    one = prepare(data, request)
+    table = Arrays(one, one.spec.kind, data.num_queries)
+    modules = table.modules()
+    key_modules, key_pairs = jax.random.split(jax.random.key(seed))
+    found = draw(
+        key_modules,
+        [module.lanes for module in modules],
+        method,
+        request.options(one.spec.structure),
+        lambda found: is_mixed(collect(modules, found), one.spec.structure),
+    )
+    posterior = table.posterior(collect(modules, found), key_pairs, request, {})
+    return replace(posterior, provenance={**posterior.provenance, "fit_seconds": time.perf_counter() - began})
+
+
+def warn_about_32_bits() -> None:
+    """Warn if arithmetic is in 32 bit."""
     if not jax.config.read("jax_enable_x64"):
         warnings.warn(
             "fitting in 32-bit arithmetic: gradients near certainty lose digits. "
             'Call jax.config.update("jax_enable_x64", True) before any computation.',
             UserWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    priors = priors or Priors()
-    _check_components(data, priors)
-    layout = find_atoms(data, atoms=atoms)
-    obs = observations(data, layout)
-
-    began = time.perf_counter()
-    spec = ModelSpec(
-        layout, (), priors, upstream=upstream, monotone=monotone, margin=margin, structure=structure
-    )
-    selection = None
-    if copula == "auto":
-        selection = choose_copulas(obs, layout, priors, pairs=spec.pairs, margin=margin)
-        copula = selection.names
-    spec = replace(spec, copulas=get_copulas(copula, len(spec.pairs)))
-    modular = structure == "modular"
-    nuts = NutsOptions(num_chains, num_warmup, num_samples, max_rounds, target_accept_prob, progress)
-    options = Options(
-        nuts,
-        guide,
-        num_steps,
-        keep=thin if modular else lambda samples, stats: (samples, stats),
-        max_kept=MAX_DRAWS,
-    )
-    if modular:
-        _warn_about_absent_rows(data)
-    key_modules, key_pairs = jax.random.split(jax.random.key(seed))
-    samples, stats, report = draw(key_modules, make_modules(obs, spec, data.models), method, options)
-    if modular:
-        spec = replace(spec, centres=find_centres(obs, layout, spec.pairs))
-        samples = samples | sample_pairs(key_pairs, samples, obs, spec, at_mode=method == "map")
-    _warn_about_slopes(data.models, samples["slope"])
-    return Posterior(
-        samples=samples,
-        sample_stats=stats,
-        data=data,
-        spec=spec,
-        provenance={
-            "method": method,
-            "seed": seed,
-            **_settings(method, nuts, guide, num_steps),
-            "fit_seconds": time.perf_counter() - began,
-            "versions": _versions(),
-            **({} if selection is None else {"copula_selection": selection.to_dict(data.models)}),
-            **report,
-            "device": jax.devices()[0].device_kind,
-        },
-    )
-
-
-def check_method(method: str, guide: str) -> None:
-    """Check the names of a method and a guide.
-
-    Raises
-    ------
-    InputError
-        If there is no such method or guide.
-    """
-    if method not in METHODS:
-        raise InputError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
-    if guide not in GUIDES:
-        raise InputError(f"guide must be one of {', '.join(GUIDES)}; got {guide!r}.")
-
-
-def _settings(method: str, nuts: NutsOptions, guide: Guide, num_steps: int) -> dict[str, Any]:
-    """Return what of the options the method reads."""
-    if method in ("nuts", "auto"):
-        return {"num_warmup": nuts.num_warmup, "target_accept_prob": nuts.target_accept_prob}
-    return {"guide": guide, "num_steps": num_steps} if method == "svi" else {}
-
-
-def default_structure(data: CascadeData) -> Structure:
-    """Return ``"modular"``, or ``"chain"`` if some queries have confidences of some models only.
-
-    A running cascade asks its later models about the queries that were hard for the earlier ones. Given what
-    came before in the chain that is ignorable (`cascade_bayes.model.gaps`); a margin on its own would be
-    that of the hard queries.
-    """
-    seen = data.observed
-    return "chain" if np.any(seen.any(axis=1) & ~seen.all(axis=1)) else "modular"
-
-
-def _check_components(data: CascadeData, priors: Priors) -> None:
-    for model, count in zip(data.models, data.observed.sum(axis=0), strict=True):
-        if priors.num_components > count:
-            raise InputError(
-                f"num_components of the priors must not exceed the number of confidences of a model; it is "
-                f"{priors.num_components}, and model {model!r} has {count}. Pass for example "
-                f"priors=Priors(num_components={count}), or read more queries."
-            )
-
-
-def _warn_about_absent_rows(data: CascadeData) -> None:
-    """Warn where a model was seen on some queries only: if not at random, its margin is biased."""
-    seen = data.observed
-    for i in range(1, data.num_models):
-        lacking = int(np.sum(seen[:, i - 1] & ~seen[:, i]))
-        if lacking:
-            warnings.warn(
-                f"{lacking} queries have a confidence of model {data.models[i - 1]!r} and none of model "
-                f"{data.models[i]!r}; structure='modular' reads those it has as a random sample. If a "
-                "running cascade left the others out, fit with structure='chain'.",
-                DataWarning,
-                stacklevel=3,
-            )
-
-
-def _warn_about_slopes(models: tuple[str, ...], slope: np.ndarray) -> None:
-    negative = np.mean(slope < 0, axis=(0, 1))
-    for model, share in zip(models, negative, strict=True):
-        if share > 0.5:
-            warnings.warn(
-                f"the more confident model {model!r} is, the less often it is right: its slope is negative "
-                f"with posterior probability {share:.2f}. A threshold on this confidence defers the wrong "
-                "queries; another confidence signal may serve better, or leave the model out.",
-                DataWarning,
-                stacklevel=3,
-            )
-
-
-def _versions() -> dict[str, str]:
-    names = ("cascade-bayes", "jax", "numpyro", "optax", "numpy")
-    found = {"python": platform.python_version()}
-    for name in names:
-        found[name] = version(name)
-    return found

@@ -1,4 +1,4 @@
-r"""The ways to draw from modules, each of which gives the same kind of draws.
+r"""The ways to draw from densities, lanes side by side, each of which gives the same kind of draws.
 
 =========== =============================================================================================
 ``nuts``    NUTS, in coordinates whitened at the mode (`cascade_bayes.inference.nuts`)
@@ -12,11 +12,9 @@ r"""The ways to draw from modules, each of which gives the same kind of draws.
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +22,10 @@ import numpy as np
 
 from cascade_bayes.inference import approximate
 from cascade_bayes.inference.approximate import Guide, Proposals, Weighted
-from cascade_bayes.inference.convergence import MAX_K_HAT, MIN_ESS_BULK, assess
+from cascade_bayes.inference.convergence import MAX_K_HAT, MIN_ESS_BULK
 from cascade_bayes.inference.laplace import NormalApproximation, find_modes, normal_approximation
-from cascade_bayes.inference.modules import Draws, Module
-from cascade_bayes.inference.nuts import Chains, NutsOptions, constrained
+from cascade_bayes.inference.nuts import Chains, Draws, NutsOptions, constrained
+from cascade_bayes.inference.target import Lanes
 
 METHODS = ("nuts", "auto", "svi", "laplace", "map")
 
@@ -47,185 +45,166 @@ class Options(NamedTuple):
         Chains and draws; the approximate methods return as many.
     guide, num_steps
         Of ``svi``.
-    keep
-        Which draws of the chains are kept, and judged.
     max_kept
-        Draws that are kept at most, all chains together.
+        Draws that the approximate methods return at most, all chains together.
     """
 
     nuts: NutsOptions
     guide: Guide
     num_steps: int
-    keep: Callable[[Draws, Draws], tuple[Draws, Draws]]
-    max_kept: int | None
+    max_kept: int | None = None
 
 
-class Sampled(NamedTuple):
-    """Draws of the model's sites.
+class LaneDraws(NamedTuple):
+    """Draws of every lane.
 
     Attributes
     ----------
-    samples, stats
-        ``(num_chains, num_samples, ...)``; no statistics but of NUTS.
+    sites, stats
+        ``(num_lanes, num_chains, num_draws, ...)``; no statistics but of NUTS.
     report
-        What is to be told of the sampling. ``approximation``: ``k_hat``, ``ess`` and, of a guide,
-        ``settled``, by module. ``halved_steps``: how often NUTS started over with half the step size after
-        divergent transitions, by module.
+        What is to be told of the sampling, by lane, ``(num_lanes,)``: ``halved_steps``, how often NUTS
+        started over with half the step size after divergent transitions; or ``k_hat``, ``ess`` and, of a
+        guide, ``settled``.
     """
 
-    samples: Draws
+    sites: Draws
     stats: Draws
-    report: dict[str, Any]
+    report: dict[str, np.ndarray]
 
 
-def draw(key: jax.Array, modules: Sequence[Module], method: str, options: Options) -> Sampled:
-    """Draw from the posterior that independent modules make up.
+def draw(
+    key: jax.Array,
+    parts: Sequence[Lanes],
+    method: str,
+    options: Options,
+    enough: Callable[[list[LaneDraws]], bool] | None = None,
+) -> list[LaneDraws]:
+    """Draw from the posterior that independent parts make up.
 
     Parameters
     ----------
     key
         PRNG key.
-    modules
-        The modules.
+    parts
+        The parts.
     method
         One of `METHODS`.
     options
         See `Options`.
+    enough
+        Whether what NUTS has drawn suffices; it is asked after each round but the last.
     """
-    keys = list(jax.random.split(key, len(modules)))
+    keys = list(jax.random.split(key, len(parts)))
     if method == "map":
-        modes = [find_modes(module.target, module.data)[:, None, None] for module in modules]
-        return Sampled(_to_samples(modules, modes), {}, {})
-    approximations = [normal_approximation(module.target, module.data) for module in modules]
+        modes = [find_modes(*part)[:, None, None] for part in parts]
+        return [LaneDraws(_sites(part, x), {}, {}) for part, x in zip(parts, modes, strict=True)]
+    approximations = [normal_approximation(*part) for part in parts]
     if method in ("nuts", "auto"):
         if method == "auto":
             approximations = [
-                _improve(key, module, approximation, options)
-                for key, module, approximation in zip(keys, modules, approximations, strict=True)
+                _improve(key, part, approximation, options)
+                for key, part, approximation in zip(keys, parts, approximations, strict=True)
             ]
-        return _draw_nuts(keys, modules, approximations, options)
-    return _draw_approximate(keys, modules, approximations, method, options)
+        return _draw_nuts(keys, parts, approximations, options.nuts, enough)
+    return [
+        _draw_approximate(key, part, approximation, method, options)
+        for key, part, approximation in zip(keys, parts, approximations, strict=True)
+    ]
 
 
-def _to_samples(modules: Sequence[Module], flat: Sequence[jax.Array]) -> Draws:
-    samples: Draws = {}
-    for module, x in zip(modules, flat, strict=True):
-        sites = constrained(module.target, x)
-        samples |= module.to_sites({k: np.asarray(v) for k, v in sites.items()})
-    return samples
+def _sites(part: Lanes, x: jax.Array) -> Draws:
+    return {k: np.asarray(v) for k, v in constrained(part.target, x).items()}
 
 
 def _draw_nuts(
     keys: Sequence[jax.Array],
-    modules: Sequence[Module],
+    parts: Sequence[Lanes],
     approximations: Sequence[NormalApproximation],
-    options: Options,
-) -> Sampled:
+    nuts: NutsOptions,
+    enough: Callable[[list[LaneDraws]], bool] | None,
+) -> list[LaneDraws]:
     from tqdm.auto import tqdm
 
-    nuts = options.nuts
     chains = [
-        Chains(key, module.target, module.data, approximation, nuts)
-        for key, module, approximation in zip(keys, modules, approximations, strict=True)
+        Chains(key, *part, approximation, nuts)
+        for key, part, approximation in zip(keys, parts, approximations, strict=True)
     ]
-    samples: Draws = {}
-    stats: Draws = {}
-    halved: Counter[str] = Counter()
-    total = len(modules) * (nuts.num_warmup + nuts.num_samples)
+    halved = [np.zeros(len(approximation.mode), dtype=int) for approximation in approximations]
+    found: list[LaneDraws] = []
+    total = len(parts) * (nuts.num_warmup + nuts.num_samples)
     with tqdm(total=total, disable=not nuts.progress, desc="NUTS", unit="transition") as bar:
         for one in chains:
             one.run(nuts.num_warmup, bar.update)
         for round_ in range(nuts.max_rounds):
             if round_:
-                bar.total += len(modules) * nuts.num_samples
+                bar.total += len(parts) * nuts.num_samples
             runs = [one.run(nuts.num_samples, bar.update) for one in chains]
-            diverged = [np.any(found["diverging"], axis=(1, 2)) for _, found in runs]
-            if round_ + 1 < nuts.max_rounds and any(lanes.any() for lanes in diverged):
+            diverged = [np.asarray(np.any(stats["diverging"], axis=(1, 2))) for _, stats in runs]
+            is_last = round_ + 1 == nuts.max_rounds
+            if not is_last and any(lanes.any() for lanes in diverged):
                 # The step is too long for some corner: what was drawn counts as warm-up.
-                for one, module, lanes in zip(chains, modules, diverged, strict=True):
-                    one.halve_steps(np.asarray(lanes))
-                    halved.update(itertools.compress(module.names, np.asarray(lanes)))
-                samples, stats = {}, {}
+                for one, count, lanes in zip(chains, halved, diverged, strict=True):
+                    one.halve_steps(lanes)
+                    count += lanes
+                found = []
                 continue
-            more: Draws = {}
-            for module, (sites, _) in zip(modules, runs, strict=True):
-                more |= module.to_sites(sites)
-            samples = _append(samples, more)
-            stats = _append(stats, _join_stats([found for _, found in runs]))
-            if round_ + 1 < nuts.max_rounds and assess(*options.keep(samples, stats)).mixed:
+            more = [
+                LaneDraws(sites, stats, {"halved_steps": count})
+                for (sites, stats), count in zip(runs, halved, strict=True)
+            ]
+            found = [_joined(*two) for two in zip(found, more, strict=True)] if found else more
+            if not is_last and enough is not None and enough(found):
                 break
-    return Sampled(*options.keep(samples, stats), {"halved_steps": dict(halved)} if halved else {})
+    return found
 
 
-def _append(before: Draws, more: Draws) -> Draws:
-    return {k: np.concatenate([before[k], v], axis=1) if before else v for k, v in more.items()}
+def _joined(before: LaneDraws, after: LaneDraws) -> LaneDraws:
+    def longer(one: Draws, other: Draws) -> Draws:
+        return {k: np.concatenate([one[k], v], axis=2) for k, v in other.items()}
 
-
-def _join_stats(found: Sequence[Draws]) -> Draws:
-    """Statistics of all lanes of all modules as those of one sampler, ``(num_chains, num_draws)``.
-
-    Independent parts side by side have the sum of their energies. A transition diverges if one of its parts
-    does.
-    """
-
-    def over_lanes(name: str) -> np.ndarray:
-        return np.concatenate([stats[name] for stats in found])
-
-    return {
-        "accept_prob": over_lanes("accept_prob").mean(axis=0),
-        "diverging": over_lanes("diverging").any(axis=0),
-        "energy": over_lanes("energy").sum(axis=0),
-        "num_steps": over_lanes("num_steps").max(axis=0),
-        "potential_energy": over_lanes("potential_energy").sum(axis=0),
-    }
+    return LaneDraws(longer(before.sites, after.sites), longer(before.stats, after.stats), after.report)
 
 
 def _draw_approximate(
-    keys: Sequence[jax.Array],
-    modules: Sequence[Module],
-    approximations: Sequence[NormalApproximation],
-    method: str,
-    options: Options,
-) -> Sampled:
+    key: jax.Array, part: Lanes, approximation: NormalApproximation, method: str, options: Options
+) -> LaneDraws:
     nuts = options.nuts
     per_chain = nuts.num_samples
     if options.max_kept is not None:
         per_chain = min(per_chain, max(options.max_kept // nuts.num_chains, 1))
     num_draws = nuts.num_chains * per_chain
     num_proposals = approximate.OVERSAMPLING * num_draws
-    flat: list[jax.Array] = []
-    report: dict[str, dict[str, Any]] = {"k_hat": {}, "ess": {}}
-    for key, module, approximation in zip(keys, modules, approximations, strict=True):
-        key_fit, key_draw, key_resample = jax.random.split(key, 3)
-        if method == "laplace":
-            propose = partial(
-                approximate.propose_laplace,
-                module.target,
-                approximation=approximation,
-                data=module.data,
-                num_draws=num_proposals,
-            )
-        else:
-            fitted = approximate.run_svi(
-                module.target, key_fit, approximation, module.data, options.guide, options.num_steps
-            )
-            propose = partial(
-                approximate.propose_svi,
-                module.target,
-                fitted=fitted,
-                approximation=approximation,
-                data=module.data,
-                guide=options.guide,
-                num_draws=num_proposals,
-            )
-            report.setdefault("settled", {}).update(_by_lane(module, fitted.converged))
-        weighted = _propose_enough(propose, key_draw)
-        report["k_hat"] |= _by_lane(module, weighted.k_hat)
-        report["ess"] |= _by_lane(module, weighted.ess)
-        rng = np.random.default_rng(np.asarray(jax.random.key_data(key_resample)))
-        x = approximate.resample(rng, weighted, num_draws)
-        flat.append(jnp.asarray(x.reshape((len(x), nuts.num_chains, per_chain, -1))))
-    return Sampled(_to_samples(modules, flat), {}, {"approximation": report})
+    key_fit, key_draw, key_resample = jax.random.split(key, 3)
+    report: dict[str, np.ndarray] = {}
+    if method == "laplace":
+        propose = partial(
+            approximate.propose_laplace,
+            part.target,
+            approximation=approximation,
+            data=part.data,
+            num_draws=num_proposals,
+        )
+    else:
+        fitted = approximate.run_svi(
+            part.target, key_fit, approximation, part.data, options.guide, options.num_steps
+        )
+        propose = partial(
+            approximate.propose_svi,
+            part.target,
+            fitted=fitted,
+            approximation=approximation,
+            data=part.data,
+            guide=options.guide,
+            num_draws=num_proposals,
+        )
+        report["settled"] = fitted.converged
+    weighted = _propose_enough(propose, key_draw)
+    report |= {"k_hat": weighted.k_hat, "ess": weighted.ess}
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key_resample)))
+    x = approximate.resample(rng, weighted, num_draws)
+    by_chain = jnp.asarray(x.reshape((len(x), nuts.num_chains, per_chain, -1)))
+    return LaneDraws(_sites(part, by_chain), {}, report)
 
 
 def _propose_enough(propose: Callable[[jax.Array], Proposals], key: jax.Array) -> Weighted:
@@ -239,21 +218,17 @@ def _propose_enough(propose: Callable[[jax.Array], Proposals], key: jax.Array) -
     return weighted
 
 
-def _by_lane(module: Module, values: np.ndarray) -> dict[str, Any]:
-    return dict(zip(module.names, values.tolist(), strict=True))
-
-
 def _improve(
-    key: jax.Array, module: Module, approximation: NormalApproximation, options: Options
+    key: jax.Array, part: Lanes, approximation: NormalApproximation, options: Options
 ) -> NormalApproximation:
     """Return the approximation, replaced in lanes where it is poor by a full-rank normal that SVI found."""
     key_trial, key_fit = jax.random.split(key)
-    trial = approximate.propose_laplace(module.target, key_trial, approximation, module.data, NUM_TRIAL)
+    trial = approximate.propose_laplace(part.target, key_trial, approximation, part.data, NUM_TRIAL)
     poor = ~(approximate.weigh([trial]).k_hat <= MAX_K_HAT)
     if not poor.any():
         return approximation
     fitted = approximate.run_svi(
-        module.target, key_fit, approximation, module.data, "full_rank", options.num_steps
+        part.target, key_fit, approximation, part.data, "full_rank", options.num_steps
     )
     found = approximate.as_normal(fitted, approximation)
     use = jnp.asarray(poor & np.isfinite(fitted.gain))

@@ -70,7 +70,14 @@ def thin(samples: Draws, stats: Draws) -> tuple[Draws, Draws]:
 
 
 def sample_pairs(
-    key: jax.Array, samples: Draws, obs: Observations, spec: ModelSpec, *, at_mode: bool = False
+    key: jax.Array,
+    samples: Draws,
+    obs: Observations,
+    atom_locs: jax.Array,
+    kind: ModelKind,
+    centres: Centres,
+    *,
+    at_mode: bool = False,
 ) -> Draws:
     """Draw tau and the upstream effect of every pair, one each for every draw of the first module.
 
@@ -80,10 +87,11 @@ def sample_pairs(
         PRNG key.
     samples
         Draws of the first module's sites, ``(num_chains, num_samples, ...)``.
-    obs
-        The table.
-    spec
-        The model, of structure ``"modular"``, with its ``centres``.
+    obs, atom_locs, kind
+        The table and its model, of structure ``"modular"``, as for
+        `cascade_bayes.inference.modules.make_modules`.
+    centres
+        Of all pairs, with as many slots for atoms.
     at_mode
         Return the top of each curve in place of a draw from it.
 
@@ -93,11 +101,10 @@ def sample_pairs(
         ``tau`` and ``upstream``, ``(num_chains, num_samples, num_pairs)``: tau of the pairs whose family has
         a parameter, if any; upstream if the model has it.
     """
-    assert spec.centres is not None
     lead = next(iter(samples.values())).shape[:2]
     flat = {k: jnp.asarray(v.reshape((-1, *v.shape[2:]))) for k, v in samples.items()}
-    atom_locs = jnp.asarray(spec.layout.locs, dtype=obs.z.dtype)
-    found = _program(spec.kind, at_mode)(key, flat, obs, atom_locs, spec.centres)
+    # Gaps are a chain's affair, and every pattern of them would be compiled anew.
+    found = _program(kind, at_mode)(key, flat, obs._replace(gaps=None), atom_locs, centres)
     return {k: np.moveaxis(np.asarray(v), 0, -1).reshape((*lead, -1)) for k, v in found.items()}
 
 

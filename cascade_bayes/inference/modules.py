@@ -10,22 +10,23 @@ prior, and is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 
+from cascade_bayes._trees import take
 from cascade_bayes.distributions import mixed
-from cascade_bayes.inference.target import Data, Target
+from cascade_bayes.inference.methods import LaneDraws
+from cascade_bayes.inference.target import Data, Lanes, Target
 from cascade_bayes.model.cascade import (
     MarginSpec,
     ModelKind,
-    ModelSpec,
     cascade_model,
     margins_from_sites,
     sample_calibration,
@@ -45,20 +46,76 @@ class Module:
 
     Attributes
     ----------
-    target
-        Its density.
-    data
-        Lanes first.
+    lanes
+        Its density and data.
     names
         A name for each lane, as users read it.
     to_sites
         Draws of the target's sites, ``(num_lanes, ...)`` each, to draws of the model's sites.
     """
 
-    target: Target
-    data: Data
+    lanes: Lanes
     names: tuple[str, ...]
     to_sites: Callable[[Mapping[str, np.ndarray]], Draws]
+
+
+class Sampled(NamedTuple):
+    """Draws of a model's sites.
+
+    Attributes
+    ----------
+    samples, stats
+        ``(num_chains, num_samples, ...)``; no statistics but of NUTS.
+    report
+        As that of `cascade_bayes.inference.methods.LaneDraws`, by name and by lane's name.
+    """
+
+    samples: Draws
+    stats: Draws
+    report: dict[str, dict[str, Any]]
+
+
+def side_by_side(tables: Sequence[Sequence[Module]]) -> list[Lanes]:
+    """Return the lanes of several tables' modules, alike in all but their data, table after table."""
+    return [
+        Lanes(
+            alike[0].lanes.target,
+            jax.tree.map(lambda *data: jnp.concatenate(data), *(module.lanes.data for module in alike)),
+        )
+        for alike in zip(*tables, strict=True)
+    ]
+
+
+def collect(modules: Sequence[Module], found: Sequence[LaneDraws], table: int = 0) -> Sampled:
+    """Return the draws of one of the tables whose modules were sampled side by side.
+
+    Independent parts side by side have the sum of their energies. A transition diverges if one of its parts
+    does.
+    """
+    samples: Draws = {}
+    report: dict[str, dict[str, Any]] = {}
+    stats = []
+    for module, draws in zip(modules, found, strict=True):
+        size = len(module.names)
+        own: LaneDraws = take(draws, slice(table * size, (table + 1) * size))
+        samples |= module.to_sites(own.sites)
+        stats.append(own.stats)
+        for name, values in own.report.items():
+            report.setdefault(name, {}).update(zip(module.names, values.tolist(), strict=True))
+    if not stats[0]:
+        return Sampled(samples, {}, report)
+
+    def over_lanes(name: str) -> np.ndarray:
+        return np.concatenate([lanes[name] for lanes in stats])
+
+    joined = {
+        "accept_prob": over_lanes("accept_prob").mean(axis=0),
+        "diverging": over_lanes("diverging").any(axis=0),
+        "energy": over_lanes("energy").sum(axis=0),
+        "num_steps": over_lanes("num_steps").max(axis=0),
+        "potential_energy": over_lanes("potential_energy").sum(axis=0),
+    }
+    return Sampled(samples, joined, report)
 
 
 class MarginData(NamedTuple):
@@ -87,26 +144,32 @@ class _CalibrationData(NamedTuple):
     atom_locs: jax.Array
 
 
-def make_modules(obs: Observations, spec: ModelSpec, models: tuple[str, ...]) -> tuple[Module, ...]:
+def make_modules(
+    obs: Observations, atom_locs: jax.Array, kind: ModelKind, models: tuple[str, ...]
+) -> tuple[Module, ...]:
     """Return the modules of a table's posterior; of a modular model, those of its margins and calibration.
 
     Parameters
     ----------
     obs
         The table.
-    spec
+    atom_locs
+        Where its atoms lie, ``(num_models, num_atoms)``; NaN where a slot that the model has is empty.
+    kind
         The model.
     models
         Names.
     """
-    if spec.structure == "chain":
-        return (_chain(obs, spec),)
-    layout = spec.layout
+    if kind.structure == "chain":
+        lanes = Lanes(_chain_target(kind), _one_lane((obs, atom_locs)))
+        return (Module(lanes, ("chain",), lambda sites: {k: v[0] for k, v in sites.items()}),)
+    layout = kind.spec().layout
+    target = _calibration_target(kind.priors, kind.monotone, *atom_locs.shape)
+    data = _CalibrationData(obs.z, obs.correct, obs.labelled, atom_locs)
     return (
-        margins_module(obs, layout, spec.margin_spec, models),
+        margins_module(obs, atom_locs, kind, models),
         Module(
-            _calibration_target(spec.priors, spec.monotone, *layout.locs.shape),
-            _one_lane(_CalibrationData(obs.z, obs.correct, obs.labelled, _atom_locs(obs, layout))),
+            Lanes(target, _one_lane(data)),
             ("calibration",),
             lambda sites: _calibration_sites(sites, layout),
         ),
@@ -114,20 +177,16 @@ def make_modules(obs: Observations, spec: ModelSpec, models: tuple[str, ...]) ->
 
 
 def margins_module(
-    obs: Observations, layout: AtomLayout, spec: MarginSpec, models: tuple[str, ...]
+    obs: Observations, atom_locs: jax.Array, kind: ModelKind, models: tuple[str, ...]
 ) -> Module:
-    """Return the margins of a table, each given its own confidences."""
-    continuous = jnp.asarray(layout.continuous)
+    """Return the margins of a table, each given its own confidences; arguments as for `make_modules`."""
+    layout = kind.spec().layout
+    target = margin_target(MarginSpec(kind.margin, kind.priors), atom_locs.shape[1])
     return Module(
-        margin_target(spec, layout.locs.shape[1]),
-        MarginData(obs.z, obs.observed, _atom_locs(obs, layout), continuous),
+        Lanes(target, MarginData(obs.z, obs.observed, atom_locs, jnp.asarray(kind.continuous))),
         tuple(f"margin of {name}" for name in models),
         lambda sites: _margin_sites(sites, layout),
     )
-
-
-def _atom_locs(obs: Observations, layout: AtomLayout) -> jax.Array:
-    return jnp.asarray(layout.locs, dtype=obs.z.dtype)
 
 
 def _one_lane(data: Data) -> Data:
@@ -175,15 +234,6 @@ def _calibration_sites(sites: Mapping[str, np.ndarray], layout: AtomLayout) -> D
         slots = layout.locs.shape[1]
         found["atom_effect"] = found["atom_effect"][..., layout.model_index * slots + layout.slot_index]
     return found
-
-
-def _chain(obs: Observations, spec: ModelSpec) -> Module:
-    return Module(
-        _chain_target(spec.kind),
-        _one_lane((obs, _atom_locs(obs, spec.layout))),
-        ("chain",),
-        lambda sites: {k: v[0] for k, v in sites.items()},
-    )
 
 
 @cache

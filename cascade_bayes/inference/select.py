@@ -30,7 +30,7 @@ from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, log_copula
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.laplace import find_modes
 from cascade_bayes.inference.modules import margins_module
-from cascade_bayes.model.cascade import MarginSpec, margins_from_sites, tau_prior
+from cascade_bayes.model.cascade import ModelSpec, margins_from_sites, tau_prior
 from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout
@@ -131,9 +131,10 @@ def choose_copulas(
 def _points_at_mode(obs: Observations, layout: AtomLayout, priors: Priors, margin: str) -> MarginPoint:
     """``F`` of every confidence at the modes of the margins."""
     names = tuple(map(str, range(obs.z.shape[0])))
-    module = margins_module(obs, layout, MarginSpec(margin, priors), names)
-    sites = jax.vmap(module.target.sites)(find_modes(module.target, module.data))
-    margins = margins_from_sites(sites, module.data.atom_locs, module.data.continuous, margin)
+    kind = ModelSpec(layout, (), priors, margin=margin).kind
+    target, data = margins_module(obs, jnp.asarray(layout.locs), kind, names).lanes
+    sites = jax.vmap(target.sites)(find_modes(target, data))
+    margins = margins_from_sites(sites, data.atom_locs, data.continuous, margin)
     return jax.jit(mixed.point)(obs.z, jax.tree.map(lambda field: field[:, None, :], margins))
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -128,3 +128,10 @@ class Target:
             total += jnp.sum(transform.log_abs_det_jacobian(unconstrained[name], sites[name]))
         with handlers.block():
             return -(total + log_density(self._model, (data,), {}, sites)[0])
+
+
+class Lanes(NamedTuple):
+    """What is sampled side by side: a density, and its data, lanes first."""
+
+    target: Target
+    data: Data

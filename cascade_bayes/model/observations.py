@@ -187,6 +187,17 @@ class Observations(NamedTuple):
     labelled: jax.Array
     gaps: Gaps | None = None
 
+    def padded(self, num_queries: int) -> Observations:
+        """Return the arrays with queries of which nothing is known put at their end, to this number."""
+        more = ((0, 0), (0, num_queries - self.z.shape[1]))
+        return Observations(
+            jnp.pad(self.z, more),
+            jnp.pad(self.observed, more),
+            jnp.pad(self.correct, more),
+            jnp.pad(self.labelled, more),
+            self.gaps,
+        )
+
     def take(self, rows: np.ndarray) -> Observations:
         """Return the arrays of some queries, without a record of their gaps."""
         return Observations(

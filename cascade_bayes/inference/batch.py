@@ -1,0 +1,288 @@
+r"""Many tables at once.
+
+Tables with as many models, of one structure and with the same copulas, have posteriors that differ in their
+data alone. They are sampled side by side as lanes of one compiled program: shorter tables are padded with
+queries of which nothing is known, tables with fewer atoms with empty slots; neither enters a likelihood.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cascade_bayes._files import read_record, write_json
+from cascade_bayes.data import CascadeData
+from cascade_bayes.errors import DataWarning, InputError
+from cascade_bayes.inference.fit import warn_about_32_bits
+from cascade_bayes.inference.methods import LaneDraws, draw
+from cascade_bayes.inference.modules import collect, side_by_side
+from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.prepare import Arrays, Prepared, Request, is_mixed, prepare
+from cascade_bayes.model.cascade import ModelKind
+from cascade_bayes.model.priors import Priors
+
+SCHEMA = "cascade_bayes.batch"
+SCHEMA_VERSION = 1
+
+
+class FailedFit(NamedTuple):
+    """A table of a batch that could not be fitted.
+
+    Attributes
+    ----------
+    table
+        Its place in the list.
+    reason
+        Why, in a sentence.
+    """
+
+    table: int
+    reason: str
+
+
+def fit_batch(
+    tables: Sequence[CascadeData],
+    method: str = "nuts",
+    *,
+    seed: int,
+    batch_size: int = 50,
+    checkpoint: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> list[Posterior | FailedFit]:
+    """Fit the generative model to many tables, several side by side.
+
+    Each posterior is that of `fit` up to Monte Carlo error. Tables are alike, and share one compiled program,
+    if they have as many models, the same structure and copulas, and the same models have a continuous part. A
+    chain with gaps inside is fitted by itself.
+
+    Parameters
+    ----------
+    tables
+        The tables, read by `cascade_bayes.read_table`; any number of queries each.
+    method, seed
+        As for `fit`.
+    batch_size
+        How many alike tables are sampled side by side, at most. More take more memory.
+    checkpoint
+        A folder to keep each posterior in as soon as there is one, ``00000.nc`` for the first table; made if
+        it does not exist. The same call goes on where it was interrupted.
+    progress
+        Show a progress bar.
+    **options
+        As for `fit`.
+
+    Returns
+    -------
+    list
+        For each table a `Posterior`, or a `FailedFit` that says why there is none.
+
+    Raises
+    ------
+    InputError
+        If an option is not known, or the checkpoint is of another batch.
+
+    Warns
+    -----
+    DataWarning
+        What `fit` warns of, with the place of the table; and for each table that could not be fitted.
+    """
+    request = Request(method=method, seed=seed, progress=False, **options)
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1; got {batch_size}.")
+    warn_about_32_bits()
+    store = _Checkpoint(checkpoint, tables, request, batch_size)
+    results = store.read()
+    prepared: dict[int, Prepared] = {}
+    for place, data in enumerate(tables):
+        with _naming(place):
+            try:
+                prepared[place] = prepare(data, request)
+            except InputError as error:
+                results[place] = FailedFit(place, str(error))
+    from tqdm.auto import tqdm
+
+    with tqdm(total=len(tables), disable=not progress, desc="fit_batch", unit="table") as bar:
+        bar.update(len(results))
+        for chunk in _chunks(prepared, batch_size):
+            if all(place in results for place in chunk.places):
+                continue
+            for place, result in _fit_chunk(chunk, prepared, request).items():
+                if place not in results:
+                    results[place] = result
+                    store.write(place, result)
+                    bar.update()
+    for place, result in sorted(results.items()):
+        if isinstance(result, FailedFit):
+            warnings.warn(f"table {place} could not be fitted: {result.reason}", DataWarning, stacklevel=2)
+    return [results[place] for place in range(len(tables))]
+
+
+@contextmanager
+def _naming(index: int) -> Iterator[None]:
+    """Say of which table a warning is."""
+    with warnings.catch_warnings(record=True) as log:
+        warnings.simplefilter("always")
+        yield
+    for caught in log:
+        warnings.warn(f"table {index}: {caught.message}", caught.category, stacklevel=4)
+
+
+class _Chunk(NamedTuple):
+    """Tables that are sampled side by side.
+
+    Attributes
+    ----------
+    places
+        In the list of tables.
+    kind, num_queries
+        What all tables alike, of other chunks too, have room in.
+    size
+        Of the largest of their chunks; smaller ones are filled up, or would be compiled anew.
+    """
+
+    places: tuple[int, ...]
+    kind: ModelKind
+    num_queries: int
+    size: int
+
+
+def _chunks(prepared: Mapping[int, Prepared], batch_size: int) -> Iterator[_Chunk]:
+    """Divide alike tables into even parts."""
+    groups: dict[Any, list[int]] = {}
+    for place, one in prepared.items():
+        kind = one.spec.kind
+        alone = place if one.obs.gaps is not None else None
+        groups.setdefault((kind.structure, kind.copulas, kind.continuous, alone), []).append(place)
+    for group in groups.values():
+        specs = [prepared[place].spec for place in group]
+        slots = max(spec.layout.locs.shape[1] for spec in specs)
+        has_atom = np.zeros((specs[0].num_models, slots), dtype=bool)
+        for spec in specs:
+            has_atom[:, : spec.layout.locs.shape[1]] |= spec.layout.has_atom
+        kind = specs[0].kind._replace(has_atom=tuple(map(tuple, has_atom.tolist())))
+        num_queries = max(prepared[place].data.num_queries for place in group)
+        size = math.ceil(len(group) / math.ceil(len(group) / batch_size))
+        for start in range(0, len(group), size):
+            yield _Chunk(tuple(group[start : start + size]), kind, num_queries, size)
+
+
+def _fit_chunk(
+    chunk: _Chunk, prepared: Mapping[int, Prepared], request: Request
+) -> dict[int, Posterior | FailedFit]:
+    began = time.perf_counter()
+    arrays = [Arrays(prepared[place], chunk.kind, chunk.num_queries) for place in chunk.places]
+    modules = [table.modules() for table in arrays]
+    filled = modules + [modules[-1]] * (chunk.size - len(modules))
+    key = jax.random.fold_in(jax.random.key(request.seed), chunk.places[0])
+    key_modules, key_pairs = jax.random.split(key)
+    structure = chunk.kind.structure
+
+    def enough(found: list[LaneDraws]) -> bool:
+        return all(is_mixed(collect(own, found, table), structure) for table, own in enumerate(modules))
+
+    found = draw(key_modules, side_by_side(filled), request.method, request.options(structure), enough)
+    results: dict[int, Posterior | FailedFit] = {}
+    keys = jax.random.split(key_pairs, chunk.size)
+    for table, (place, own) in enumerate(zip(chunk.places, modules, strict=True)):
+        sampled = collect(own, found, table)
+        broken = [name for name, values in sampled.samples.items() if not np.isfinite(values).all()]
+        if broken:
+            reason = f"the draws of {', '.join(broken)} are not finite. Fit it alone to see where it fails."
+            results[place] = FailedFit(place, reason)
+            continue
+        with _naming(place):
+            results[place] = arrays[table].posterior(sampled, keys[table], request, {})
+    share = (time.perf_counter() - began) / len(chunk.places)
+    return {place: _with_seconds(result, share) for place, result in results.items()}
+
+
+def _with_seconds(result: Posterior | FailedFit, seconds: float) -> Posterior | FailedFit:
+    if isinstance(result, FailedFit):
+        return result
+    return replace(result, provenance={**result.provenance, "fit_seconds": seconds})
+
+
+class _Checkpoint:
+    """A folder with what has been fitted of a batch; nothing is kept if there is none.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be made, or holds another batch.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str] | None,
+        tables: Sequence[CascadeData],
+        request: Request,
+        batch_size: int,
+    ) -> None:
+        self._folder = None if folder is None else Path(folder)
+        if self._folder is None:
+            return
+        record = {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "request": _plain({**asdict(request), "priors": (request.priors or Priors()).to_dict()}),
+            "batch_size": batch_size,
+            "tables": [_digest(data) for data in tables],
+        }
+        if not self._folder.parent.is_dir():
+            raise InputError(
+                f"checkpoint {folder}: the folder {self._folder.parent} does not exist; make it first."
+            )
+        if self._folder.exists() and not self._folder.is_dir():
+            raise InputError(f"checkpoint {folder} is a file; name a folder.")
+        manifest = self._folder / "batch.json"
+        if manifest.exists():
+            other = [k for k, v in read_record(manifest, SCHEMA, SCHEMA_VERSION).items() if v != record[k]]
+            if other:
+                raise InputError(
+                    f"checkpoint {folder} is of another batch: its {' and '.join(other)} differ; name "
+                    "another folder, or remove this one."
+                )
+        else:
+            self._folder.mkdir(exist_ok=True)
+            write_json(manifest, record)
+
+    def read(self) -> dict[int, Posterior | FailedFit]:
+        """Return what has been kept."""
+        if self._folder is None:
+            return {}
+        found: dict[int, Posterior | FailedFit] = {}
+        for path in sorted(self._folder.glob("[0-9]*.nc")):
+            found[int(path.stem)] = Posterior.load(path)
+        return found
+
+    def write(self, place: int, result: Posterior | FailedFit) -> None:
+        """Keep a posterior; a failure is tried again."""
+        if self._folder is not None and isinstance(result, Posterior):
+            result.save(self._folder / f"{place:05d}.nc")
+
+
+def _plain(value: Any) -> Any:
+    """Return a record as it comes back from JSON."""
+    return json.loads(json.dumps(value))
+
+
+def _digest(data: CascadeData) -> str:
+    """Return a SHA-256 of a table."""
+    state = hashlib.sha256()
+    state.update(json.dumps([data.models, data.confidence_map.to_dict(), data.query_ids.tolist()]).encode())
+    for values in (data.confidence, data.labelled, data.correct, data.cost, data.call_cost):
+        state.update(np.ascontiguousarray(values).tobytes())
+    return state.hexdigest()

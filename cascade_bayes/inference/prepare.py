@@ -1,0 +1,336 @@
+"""What a fit is asked for, what it needs of a table, and what it makes of the draws."""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cascade_bayes.copulas import get_copulas
+from cascade_bayes.data import CascadeData, check_fittable
+from cascade_bayes.errors import DataWarning, InputError
+from cascade_bayes.inference.approximate import GUIDES
+from cascade_bayes.inference.convergence import assess
+from cascade_bayes.inference.methods import AUTO_WARMUP, METHODS, Options
+from cascade_bayes.inference.modular import MAX_DRAWS, Draws, sample_pairs, thin
+from cascade_bayes.inference.modules import Module, Sampled, make_modules
+from cascade_bayes.inference.nuts import NutsOptions
+from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.select import CopulaSelection, choose_copulas
+from cascade_bayes.model.cascade import ModelKind, ModelSpec, Structure
+from cascade_bayes.model.centres import find_centres
+from cascade_bayes.model.margins import DEFAULT_MARGIN
+from cascade_bayes.model.observations import Observations, observations
+from cascade_bayes.model.params import find_atoms
+from cascade_bayes.model.priors import Priors
+
+STRUCTURES = ("modular", "chain")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The arguments of `cascade_bayes.fit` but for the table.
+
+    Raises
+    ------
+    InputError
+        If a name is not known or a count is not positive.
+
+    Warns
+    -----
+    UserWarning
+        In 32-bit arithmetic.
+    """
+
+    method: str = "nuts"
+    seed: int
+    num_chains: int = 4
+    num_warmup: int | None = None
+    num_samples: int = 1000
+    max_rounds: int = 3
+    guide: Any = "full_rank"
+    num_steps: int = 2000
+    structure: Structure | None = None
+    copula: str | Sequence[str] = "gumbel"
+    margin: str = DEFAULT_MARGIN
+    upstream: bool = True
+    monotone: bool = False
+    priors: Priors | None = field(default_factory=Priors)
+    atoms: Mapping[str, Sequence[float]] | None = None
+    target_accept_prob: float = 0.9
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        check_method(self.method, self.guide)
+        if self.structure is not None and self.structure not in STRUCTURES:
+            raise InputError(f"structure must be one of {', '.join(STRUCTURES)}; got {self.structure!r}.")
+        for name in ("num_chains", "num_warmup", "num_samples", "max_rounds", "num_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1; got {value}.")
+
+    def options(self, structure: Structure) -> Options:
+        """Return what the methods are told."""
+        nuts = NutsOptions(
+            self.num_chains,
+            self.warmup,
+            self.num_samples,
+            self.max_rounds,
+            self.target_accept_prob,
+            self.progress,
+        )
+        return Options(nuts, self.guide, self.num_steps, MAX_DRAWS if structure == "modular" else None)
+
+    @property
+    def warmup(self) -> int:
+        """Transitions of the warm-up."""
+        return self.num_warmup or (AUTO_WARMUP if self.method == "auto" else 300)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what of the options the method reads."""
+        if self.method in ("nuts", "auto"):
+            return {"num_warmup": self.warmup, "target_accept_prob": self.target_accept_prob}
+        return {"guide": self.guide, "num_steps": self.num_steps} if self.method == "svi" else {}
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A table and the model that is fitted to it.
+
+    Attributes
+    ----------
+    data
+        The table.
+    obs
+        Its arrays; their gaps are a chain's affair.
+    spec
+        The model, without centres.
+    selection
+        How the copulas were chosen, if they were.
+    """
+
+    data: CascadeData
+    obs: Observations
+    spec: ModelSpec
+    selection: CopulaSelection | None
+
+
+def prepare(data: CascadeData, request: Request) -> Prepared:
+    """Check a table, find its atoms, settle structure and copulas.
+
+    Raises
+    ------
+    InputError
+        If the table cannot be fitted.
+
+    Warns
+    -----
+    DataWarning
+        As `cascade_bayes.fit` does of tables.
+    """
+    check_fittable(data)
+    priors = request.priors or Priors()
+    _check_components(data, priors)
+    structure = request.structure or default_structure(data)
+    layout = find_atoms(data, atoms=request.atoms)
+    obs = observations(data, layout)
+    spec = ModelSpec(
+        layout,
+        (),
+        priors,
+        upstream=request.upstream,
+        monotone=request.monotone,
+        margin=request.margin,
+        structure=structure,
+    )
+    copula, selection = request.copula, None
+    if copula == "auto":
+        selection = choose_copulas(obs, layout, priors, pairs=spec.pairs, margin=request.margin)
+        copula = selection.names
+    spec = replace(spec, copulas=get_copulas(copula, len(spec.pairs)))
+    if structure == "modular":
+        _warn_about_absent_rows(data)
+        obs = obs._replace(gaps=None)
+    return Prepared(data, obs, spec, selection)
+
+
+class Arrays:
+    """The arrays of a table in the shape that it shares with others.
+
+    Parameters
+    ----------
+    one
+        The table.
+    kind
+        The model of all these tables: its slots for atoms are those that any of them has.
+    num_queries
+        Of the longest.
+    """
+
+    def __init__(self, one: Prepared, kind: ModelKind, num_queries: int) -> None:
+        self.one, self.kind = one, kind
+        self.obs = one.obs.padded(num_queries)
+        slots = len(kind.has_atom[0])
+        locs = one.spec.layout.locs
+        self._more = ((0, 0), (0, slots - locs.shape[1]))
+        atom_locs = np.pad(locs, self._more, constant_values=np.nan)
+        self.atom_locs = jnp.asarray(atom_locs, dtype=self.obs.z.dtype)
+
+    def modules(self) -> tuple[Module, ...]:
+        """Return the modules of the posterior."""
+        return make_modules(self.obs, self.atom_locs, self.kind, self.one.data.models)
+
+    def posterior(
+        self, sampled: Sampled, key: jax.Array, request: Request, provenance: Mapping[str, Any]
+    ) -> Posterior:
+        """Draw what is drawn given the modules, and return the posterior of the table's own model.
+
+        Parameters
+        ----------
+        sampled
+            Draws of the modules.
+        key
+            PRNG key.
+        request
+            What was asked for.
+        provenance
+            What else is to be kept of how the fit came about.
+
+        Warns
+        -----
+        DataWarning
+            If a slope is negative with a probability above one half.
+        """
+        one, spec = self.one, self.one.spec
+        samples, stats = kept(sampled, spec.structure)
+        if spec.structure == "modular":
+            centres = find_centres(one.obs, spec.layout, spec.pairs)
+            spec = replace(spec, centres=centres)
+            padded = centres._replace(at_atoms=np.pad(centres.at_atoms, self._more))
+            samples = samples | sample_pairs(
+                key, samples, self.obs, self.atom_locs, self.kind, padded, at_mode=request.method == "map"
+            )
+        own = ~np.isnan(np.asarray(self.atom_locs))[np.nonzero(self.kind.spec().layout.has_atom)]
+        for name in ("atom_logit", "atom_effect"):
+            if name in samples:
+                samples[name] = samples[name][..., own]
+        samples = {name: values for name, values in samples.items() if values.size}
+        _warn_about_slopes(one.data.models, samples["slope"])
+        return Posterior(
+            samples=samples,
+            sample_stats=stats,
+            data=one.data,
+            spec=spec,
+            provenance={
+                "method": request.method,
+                "seed": request.seed,
+                **request.settings(),
+                **provenance,
+                "versions": _versions(),
+                **_chosen(one),
+                **_told(sampled.report),
+                "device": jax.devices()[0].device_kind,
+            },
+        )
+
+
+def kept(sampled: Sampled, structure: Structure) -> tuple[Draws, Draws]:
+    """Return the draws that are kept, and their statistics."""
+    if structure == "modular":
+        return thin(sampled.samples, sampled.stats)
+    return sampled.samples, sampled.stats
+
+
+def is_mixed(sampled: Sampled, structure: Structure) -> bool:
+    """Whether the draws that would be kept agree between chains and are enough."""
+    return assess(*kept(sampled, structure)).mixed
+
+
+def _chosen(one: Prepared) -> dict[str, Any]:
+    return {} if one.selection is None else {"copula_selection": one.selection.to_dict(one.data.models)}
+
+
+def _told(report: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what is kept of a sampler's report."""
+    if "k_hat" in report:
+        return {"approximation": dict(report)}
+    halved = {name: count for name, count in report.get("halved_steps", {}).items() if count}
+    return {"halved_steps": halved} if halved else {}
+
+
+def check_method(method: str, guide: str) -> None:
+    """Check the names of a method and a guide.
+
+    Raises
+    ------
+    InputError
+        If there is no such method or guide.
+    """
+    if method not in METHODS:
+        raise InputError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
+    if guide not in GUIDES:
+        raise InputError(f"guide must be one of {', '.join(GUIDES)}; got {guide!r}.")
+
+
+def default_structure(data: CascadeData) -> Structure:
+    """Return ``"modular"``, or ``"chain"`` if some queries have confidences of some models only.
+
+    A running cascade asks its later models about the queries that were hard for the earlier ones. Given what
+    came before in the chain that is ignorable (`cascade_bayes.model.gaps`); a margin on its own would be
+    that of the hard queries.
+    """
+    seen = data.observed
+    return "chain" if np.any(seen.any(axis=1) & ~seen.all(axis=1)) else "modular"
+
+
+def _check_components(data: CascadeData, priors: Priors) -> None:
+    for model, count in zip(data.models, data.observed.sum(axis=0), strict=True):
+        if priors.num_components > count:
+            raise InputError(
+                f"num_components of the priors must not exceed the number of confidences of a model; it is "
+                f"{priors.num_components}, and model {model!r} has {count}. Pass for example "
+                f"priors=Priors(num_components={count}), or read more queries."
+            )
+
+
+def _warn_about_absent_rows(data: CascadeData) -> None:
+    """Warn where a model was seen on some queries only: if not at random, its margin is biased."""
+    seen = data.observed
+    for i in range(1, data.num_models):
+        lacking = int(np.sum(seen[:, i - 1] & ~seen[:, i]))
+        if lacking:
+            warnings.warn(
+                f"{lacking} queries have a confidence of model {data.models[i - 1]!r} and none of model "
+                f"{data.models[i]!r}; structure='modular' reads those it has as a random sample. If a "
+                "running cascade left the others out, fit with structure='chain'.",
+                DataWarning,
+                stacklevel=4,
+            )
+
+
+def _warn_about_slopes(models: tuple[str, ...], slope: np.ndarray) -> None:
+    negative = np.mean(slope < 0, axis=(0, 1))
+    for model, share in zip(models, negative, strict=True):
+        if share > 0.5:
+            warnings.warn(
+                f"the more confident model {model!r} is, the less often it is right: its slope is negative "
+                f"with posterior probability {share:.2f}. A threshold on this confidence defers the wrong "
+                "queries; another confidence signal may serve better, or leave the model out.",
+                DataWarning,
+                stacklevel=4,
+            )
+
+
+def _versions() -> dict[str, str]:
+    names = ("cascade-bayes", "jax", "numpyro", "optax", "numpy")
+    found = {"python": platform.python_version()}
+    for name in names:
+        found[name] = version(name)
+    return found
