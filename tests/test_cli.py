@@ -336,7 +336,7 @@ def test_approximations_by_name(run: Run, table: Path, tmp_path: Path) -> None:
     sizes = ("--chains", 1, "--num-samples", 50, "--copula", "independence")
     shown = run("fit", table, "-o", saved, "--method", "laplace", *sizes, "--json")
     record = shown.json()
-    assert record["converged"] == (record["max_k_hat"] <= 0.7)
+    assert record["converged"] == (record["max_k_hat"] <= 0.7 and record["min_ess"] >= 400)
     assert shown.code == (0 if record["converged"] else 3)
     assert Posterior.load(saved).provenance["method"] == "laplace"
 
