@@ -26,14 +26,6 @@ from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.posterior import Posterior
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Compile without optimisation, but for the slow tests, whose programs run longer than they compile."""
-    if config.option.markexpr == "not slow":
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {flags}".strip()
-
-
 MAPS = Path("/proc/self/maps")
 MANY_MAPS = 20_000
 """Linux gives a process 65530 memory maps; every compiled program holds some."""

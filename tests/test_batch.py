@@ -34,6 +34,7 @@ def tables(small_data: CascadeData) -> list[CascadeData]:
     return [small_data, without, unlabelled, gaps.take(range(100))]
 
 
+@pytest.mark.slow
 def test_modes_are_those_of_single_fits(tables: list[CascadeData]) -> None:
     with pytest.warns(DataWarning, match=r"table 2 could not be fitted: .*medium-8b"):
         found = fit_batch(tables, "map", **OPTIONS)

@@ -161,6 +161,7 @@ def test_gap_over_atoms_alone_is_exact() -> None:
     np.testing.assert_allclose(got, [wanted], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_prefixes_and_queries_with_gaps_keep_their_places() -> None:
     z = np.concatenate([Z, Z], axis=1)
     seen = np.concatenate([SEEN, np.ones_like(SEEN)], axis=1)
@@ -186,6 +187,7 @@ def test_nothing_known_after_a_gap_needs_no_sum() -> None:
     assert find_gaps(z, seen, np.ones_like(seen), LAYOUT).rows.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_gradients_with_gaps() -> None:
     """The slope along one direction in all parameters, against a difference."""
     obs, m = table(Z, SEEN, RIGHT, LABELS), PARAMS.margins

@@ -52,6 +52,7 @@ def test_draws_keep_their_supports(small_posterior: Posterior) -> None:
 # Independence compiles in a third of the time, and these tests are not about the copula.
 
 
+@pytest.mark.slow
 def test_same_seed_same_draws_other_seed_others(small_data: CascadeData) -> None:
     two = small_data.select(small_data.models[:2])
 
@@ -64,6 +65,7 @@ def test_same_seed_same_draws_other_seed_others(small_data: CascadeData) -> None
         assert not np.array_equal(one[name], other[name])
 
 
+@pytest.mark.slow
 def test_rounds_go_on_until_the_chains_agree(small_data: CascadeData) -> None:
     short = fit(small_data, **{**TINY, "num_chains": 2, "max_rounds": 3})
     assert short.samples["slope"].shape[:2] == (2, 12)

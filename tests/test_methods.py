@@ -411,7 +411,7 @@ def test_a_bound_that_still_rises_is_said_so(normals: tuple[Array, Array]) -> No
 def test_few_steps_settle_nothing(normals: tuple[Array, Array]) -> None:
     data = lanes(normals)
     start = normal_approximation(NORMAL, data)
-    for num_steps in (1, 2, 99):
+    for num_steps in (1, 99):
         fitted = approximate.run_svi(NORMAL, jax.random.key(0), start, data, "full_rank", num_steps)
         assert not fitted.converged.any()
         assert np.isfinite(fitted.gain).all()
@@ -465,6 +465,7 @@ def options(**changes: Any) -> Options:
     return Options(**{"nuts": nuts, "guide": "full_rank", "num_steps": 300} | changes)
 
 
+@pytest.mark.slow
 def test_map_is_the_top_of_every_module(small_data: CascadeData) -> None:
     post = fit(small_data, "map", priors=FEW, **SMALL)
     assert {v.shape[:2] for v in post.samples.values()} == {(1, 1)}

@@ -453,6 +453,7 @@ def test_simulated_margins() -> None:
         assert scipy.stats.kstest(rest, cdf).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_simulated_kendall_tau() -> None:
     params = PARAMS._replace(
         margins=PARAMS.margins._replace(atom_locs=jnp.full((3, 2), NAN), atom_probs=jnp.zeros((3, 2)))

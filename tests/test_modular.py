@@ -59,6 +59,7 @@ def weights(log_density: Array) -> Array:
     return np.cumsum(weight) / weight.sum()
 
 
+@pytest.mark.slow
 def test_draws_of_tau_and_of_upstream_effects_follow_their_exact_posteriors(table: Any) -> None:
     obs, spec, draws = table
     assert spec.pairs == ((0, 1), (0, 2), (1, 2))

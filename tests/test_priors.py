@@ -78,6 +78,7 @@ def test_draws_of_the_priors_follow_them(prior: PriorDraws) -> None:
     assert scipy.stats.kstest(tau, scipy.stats.beta(1.5, 3.0).cdf).pvalue > 1e-3
 
 
+@pytest.mark.slow
 def test_table_and_picture_of_the_priors(prior: PriorDraws) -> None:
     frame = prior.to_frame()
     assert list(frame.columns) == ["mean", "q05", "q50", "q95"]

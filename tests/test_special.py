@@ -177,6 +177,7 @@ class TestLogitBetainc:
         np.testing.assert_allclose(hessian(v), exact, rtol=1e-9)
         np.testing.assert_allclose(reverse_over_reverse(v), exact, rtol=1e-9)
 
+    @pytest.mark.slow
     def test_check_grads(self):
         args = (
             jnp.array([0.3, 2.0, 30.0]),
