@@ -54,10 +54,14 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_record(path: Path, schema: str, version: int) -> dict[str, Any]:
-    """Read a JSON file and check that it is ours, of a version that this release reads."""
+def read_record(
+    path: Path, schema: str, version: int, again: str = "Make it again with `cascade-bayes tune`."
+) -> dict[str, Any]:
+    """Read a JSON file and check that it is ours, of a version that this release reads.
+
+    ``again`` says what to do about a file that is not.
+    """
     kind = schema.rsplit(".", 1)[-1]
-    again = "Make it again with `cascade-bayes tune`."
     if not path.is_file():
         raise InputError(f"{kind} file {path} does not exist.")
     try:

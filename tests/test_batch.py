@@ -67,7 +67,7 @@ def test_an_interrupted_batch_goes_on(
         chunks.append(chunk.places)
         if len(chunks) == 2:
             raise KeyboardInterrupt
-        return original(chunk, *args)
+        yield from original(chunk, *args)
 
     monkeypatch.setattr(batch, "_fit_chunk", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -85,6 +85,13 @@ def test_an_interrupted_batch_goes_on(
     with pytest.raises(InputError, match=r"is of another batch: its tables differ"):
         fit_batch(tables[:2], "map", **call)
     assert len(list(folder.iterdir())) == 4
+    (folder / "00001.nc").write_bytes(b"cut short")
+    with pytest.raises(InputError, match=r"00001\.nc is not a posterior file .* Or remove this file"):
+        fit_batch(tables, "map", **call)
+    (folder / "batch.json").unlink()
+    with pytest.raises(InputError, match=r"holds posteriors but no batch\.json .* Name another folder"):
+        fit_batch(tables, "map", **call)
+    assert not (folder / "batch.json").exists()
 
 
 def test_bad_requests(tables: list[CascadeData], tmp_path: Path) -> None:
@@ -92,6 +99,9 @@ def test_bad_requests(tables: list[CascadeData], tmp_path: Path) -> None:
         fit_batch(tables, seed=0, batch_size=0)
     with pytest.raises(InputError, match="method must be one of"):
         fit_batch(tables, "vi", seed=0)
+    for name, value in {"copula": "gumbl", "margin": "gamma", "structure": "vine"}.items():
+        with pytest.raises(InputError, match=f"{name} must be one of .*{value}"):
+            fit_batch(tables, "map", seed=0, **{name: value})
     with pytest.raises(TypeError, match="num_draws"):
         fit_batch(tables, seed=0, num_draws=3)
     (tmp_path / "file").write_text("")

@@ -57,6 +57,15 @@ def test_quantiles_of_tau(name: str, num_queries: int, tau: float) -> None:
     np.testing.assert_allclose(np.interp(t, edges, cdf), LEVELS, atol=1e-3)
 
 
+def test_where_the_arithmetic_gives_up_there_is_nothing() -> None:
+    def log_likelihood(_: Array, x: Array) -> Array:
+        return jnp.where(x > 30, jnp.nan, -0.5 * (x - 2) ** 2)
+
+    draws = jnp.zeros(LEVELS.size)
+    found = draw_from_curves(jnp.asarray(LEVELS), log_likelihood, draws, jnp.zeros_like, (-50.0, 50.0), 1)
+    np.testing.assert_allclose(found, 2 + scipy.stats.norm.ppf(LEVELS), atol=0.01)
+
+
 def test_every_draw_has_its_own_curve_even_far_from_those_that_were_sought_out() -> None:
     """Normal curves, one of them 40 standard deviations away from the others."""
     num_draws = 103

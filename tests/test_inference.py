@@ -257,6 +257,17 @@ def test_priors_are_overridden_in_one_place(small_data: CascadeData) -> None:
     assert find_atoms(small_data).counts.tolist() == post.spec.layout.counts.tolist()
 
 
+def test_one_component_and_one_model(small_data: CascadeData) -> None:
+    """The smallest model there is: no weights to split, no pair."""
+    one = small_data.select(["medium-8b"])
+    post = fit(one, "map", seed=np.int64(3), priors=Priors(num_components=1), progress=False)
+    assert post.samples["mixing_split"].shape == (1, 1, 1, 0)
+    assert post.params().margins.continuous.mixing_probs.shape == (1, 1, 1)
+    assert post.provenance["seed"] == 3
+    assert "tau" not in post.samples
+    assert type(post.provenance["seed"]) is int
+
+
 @pytest.mark.slow
 def test_beta_margins_are_fitted_kept_and_cut_into_cells(small_data: CascadeData, tmp_path: Path) -> None:
     post = fit(small_data, margin="beta", **TINY)

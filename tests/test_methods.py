@@ -297,14 +297,21 @@ def test_divergences_start_chains_over_with_half_the_step() -> None:
     for max_rounds in (1, 2):
         nuts = NutsOptions(2, 100, 200, max_rounds, 0.8, progress=False)
         (found,) = draw(jax.random.key(0), [both], "nuts", Options(nuts, "full_rank", 1))
-        assert found.sites["v"].shape == (2, 2, 200)
+        assert found.sites["v"].shape == (2, 2, 200 * max_rounds)
         assert found.report["halved_steps"].tolist() == ([0, 0] if max_rounds == 1 else [0, 1])
+        assert found.start.tolist() == ([0, 0] if max_rounds == 1 else [0, 200])
         kept[max_rounds] = LaneDraws(*jax.tree.map(lambda x: x[1], found))
-    assert kept[1].stats["diverging"].any()
+        # A module of both lanes leaves out what either does.
+        sampled = collect([Module(both, ("normal", "funnel"), lambda sites: {"v": sites["v"][1]})], [found])
+        np.testing.assert_array_equal(sampled.samples["v"], kept[max_rounds].sites["v"][:, -200:])
+        assert sampled.stats["diverging"].sum() == kept[max_rounds].stats["diverging"][:, -200:].sum()
     # The same chains, further on, in smaller steps.
-    assert not np.array_equal(kept[1].sites["v"], kept[2].sites["v"])
-    assert kept[2].stats["num_steps"].mean() > 1.3 * kept[1].stats["num_steps"].mean()
-    assert kept[2].stats["diverging"].sum() < kept[1].stats["diverging"].sum()
+    np.testing.assert_array_equal(kept[1].sites["v"], kept[2].sites["v"][:, :200])
+    longer, shorter = (
+        {k: v[:, part].sum() for k, v in kept[2].stats.items()} for part in (slice(200), slice(200, None))
+    )
+    assert shorter["num_steps"] > 1.3 * longer["num_steps"]
+    assert shorter["diverging"] < longer["diverging"]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -432,6 +439,20 @@ def test_too_few_effective_draws_are_said_so() -> None:
     assert not verdict.converged
     assert verdict.min_ess == 399
     assert "399 effective draws; wanted k-hat <= 0.7 and at least 400" in verdict.sentence()
+
+
+def test_a_module_without_any_finite_weight_is_said_so() -> None:
+    x = np.zeros((2, 1000, 1))
+    log_ratio = np.stack([np.random.default_rng(0).normal(size=1000), np.full(1000, np.nan)])
+    weighted = approximate.weigh([Proposals(x, log_ratio)])
+    assert np.isnan(weighted.k_hat[1])
+    names = (
+        dict(zip("ab", weighted.k_hat.tolist(), strict=True)),
+        dict(zip("ab", weighted.ess.tolist(), strict=True)),
+    )
+    verdict = judge_approximation(*names, {})
+    assert (verdict.converged, verdict.worst_module) == (False, "b")
+    assert np.isnan(verdict.min_ess)
 
 
 def test_proposals_are_added_until_enough_are_effective(normals: tuple[Array, Array]) -> None:

@@ -116,11 +116,11 @@ def smooth_weights(log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     -------
     tuple of np.ndarray
         Logs of weights that add to one over the last axis, of the same shape, and k-hat ``(...)``: 0 where
-        the largest ratios are all equal, a tail that has an end and needs no smoothing.
+        the largest ratios are all equal, a tail that has an end and needs no smoothing; NaN where a ratio is.
     """
     az = _arviz()
     rows = np.array(log_ratio, dtype=float).reshape((-1, np.shape(log_ratio)[-1]))
-    k_hat = np.zeros(len(rows))
+    k_hat = np.where(np.isnan(rows).any(axis=1), np.nan, 0.0)
     # As many as the source counts to the tail. A Pareto distribution of equal values is not defined.
     num_tail = min(math.ceil(0.2 * rows.shape[1]), math.ceil(3 * math.sqrt(rows.shape[1])))
     for row in np.flatnonzero(np.partition(rows, -num_tail)[:, -num_tail] < rows.max(axis=1)):

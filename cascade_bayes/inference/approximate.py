@@ -48,7 +48,7 @@ OVERSAMPLING = 2
 """Proposals for each draw that is kept, to begin with."""
 
 MAX_BATCHES = 8
-"""How often as many again are proposed while the weights leave too few effective draws."""
+"""How many times as many are proposed at most, while the weights leave too few effective draws."""
 
 NUM_PARTICLES = 8
 """Draws of the guide in each gradient."""
@@ -306,8 +306,10 @@ def weigh(batches: Sequence[Proposals]) -> Weighted:
     x = np.concatenate([batch.x for batch in batches], axis=1)
     log_ratio = np.concatenate([batch.log_ratio for batch in batches], axis=1)
     # A proposal outside the support of the posterior has no weight.
-    floor = np.nanmin(np.where(np.isfinite(log_ratio), log_ratio, np.nan), axis=1, keepdims=True) - 100.0
-    log_weight, k_hat = _arviz.smooth_weights(np.where(np.isfinite(log_ratio), log_ratio, floor))
+    finite = np.isfinite(log_ratio)
+    floor = np.min(log_ratio, axis=1, keepdims=True, where=finite, initial=np.inf) - 100.0
+    floor = np.where(finite.any(axis=1, keepdims=True), floor, np.nan)
+    log_weight, k_hat = _arviz.smooth_weights(np.where(finite, log_ratio, floor))
     return Weighted(x, log_weight, k_hat)
 
 

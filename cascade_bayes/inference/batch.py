@@ -29,7 +29,7 @@ from cascade_bayes.inference.fit import warn_about_32_bits
 from cascade_bayes.inference.methods import LaneDraws, draw
 from cascade_bayes.inference.modules import collect, side_by_side
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.prepare import Arrays, Prepared, Request, is_mixed, prepare
+from cascade_bayes.inference.prepare import Arrays, Prepared, Request, is_mixed, prepare, versions
 from cascade_bayes.model.cascade import ModelKind
 from cascade_bayes.model.priors import Priors
 
@@ -107,7 +107,7 @@ def fit_batch(
     results = store.read()
     prepared: dict[int, Prepared] = {}
     for place, data in enumerate(tables):
-        with _naming(place):
+        with _naming(place, 4):
             try:
                 prepared[place] = prepare(data, request)
             except InputError as error:
@@ -119,7 +119,7 @@ def fit_batch(
         for chunk in _chunks(prepared, batch_size):
             if all(place in results for place in chunk.places):
                 continue
-            for place, result in _fit_chunk(chunk, prepared, request).items():
+            for place, result in _fit_chunk(chunk, prepared, request):
                 if place not in results:
                     results[place] = result
                     store.write(place, result)
@@ -131,13 +131,13 @@ def fit_batch(
 
 
 @contextmanager
-def _naming(index: int) -> Iterator[None]:
+def _naming(index: int, stacklevel: int) -> Iterator[None]:
     """Say of which table a warning is."""
     with warnings.catch_warnings(record=True) as log:
         warnings.simplefilter("always")
         yield
     for caught in log:
-        warnings.warn(f"table {index}: {caught.message}", caught.category, stacklevel=4)
+        warnings.warn(f"table {index}: {caught.message}", caught.category, stacklevel=stacklevel)
 
 
 class _Chunk(NamedTuple):
@@ -181,7 +181,8 @@ def _chunks(prepared: Mapping[int, Prepared], batch_size: int) -> Iterator[_Chun
 
 def _fit_chunk(
     chunk: _Chunk, prepared: Mapping[int, Prepared], request: Request
-) -> dict[int, Posterior | FailedFit]:
+) -> Iterator[tuple[int, Posterior | FailedFit]]:
+    """Sample a chunk, and yield the results one by one."""
     began = time.perf_counter()
     arrays = [Arrays(prepared[place], chunk.kind, chunk.num_queries) for place in chunk.places]
     modules = [table.modules() for table in arrays]
@@ -194,25 +195,18 @@ def _fit_chunk(
         return all(is_mixed(collect(own, found, table), structure) for table, own in enumerate(modules))
 
     found = draw(key_modules, side_by_side(filled), request.method, request.options(structure), enough)
-    results: dict[int, Posterior | FailedFit] = {}
+    share = (time.perf_counter() - began) / len(chunk.places)
     keys = jax.random.split(key_pairs, chunk.size)
     for table, (place, own) in enumerate(zip(chunk.places, modules, strict=True)):
-        sampled = collect(own, found, table)
-        broken = [name for name, values in sampled.samples.items() if not np.isfinite(values).all()]
-        if broken:
-            reason = f"the draws of {', '.join(broken)} are not finite. Fit it alone to see where it fails."
-            results[place] = FailedFit(place, reason)
+        began = time.perf_counter()
+        try:
+            with _naming(place, 5):
+                posterior = arrays[table].posterior(collect(own, found, table), keys[table], request, {})
+        except InputError as error:
+            yield place, FailedFit(place, str(error))
             continue
-        with _naming(place):
-            results[place] = arrays[table].posterior(sampled, keys[table], request, {})
-    share = (time.perf_counter() - began) / len(chunk.places)
-    return {place: _with_seconds(result, share) for place, result in results.items()}
-
-
-def _with_seconds(result: Posterior | FailedFit, seconds: float) -> Posterior | FailedFit:
-    if isinstance(result, FailedFit):
-        return result
-    return replace(result, provenance={**result.provenance, "fit_seconds": seconds})
+        seconds = share + time.perf_counter() - began
+        yield place, replace(posterior, provenance={**posterior.provenance, "fit_seconds": seconds})
 
 
 class _Checkpoint:
@@ -232,13 +226,16 @@ class _Checkpoint:
         batch_size: int,
     ) -> None:
         self._folder = None if folder is None else Path(folder)
+        self._num_tables = len(tables)
         if self._folder is None:
             return
         record = {
             "schema": SCHEMA,
             "schema_version": SCHEMA_VERSION,
-            "request": _plain({**asdict(request), "priors": (request.priors or Priors()).to_dict()}),
+            "request": _as_text({**asdict(request), "priors": (request.priors or Priors()).to_dict()}),
             "batch_size": batch_size,
+            "versions": versions(),
+            "bits": 64 if jax.config.read("jax_enable_x64") else 32,
             "tables": [_digest(data) for data in tables],
         }
         if not self._folder.parent.is_dir():
@@ -248,13 +245,20 @@ class _Checkpoint:
         if self._folder.exists() and not self._folder.is_dir():
             raise InputError(f"checkpoint {folder} is a file; name a folder.")
         manifest = self._folder / "batch.json"
+        again = "Name another folder, or remove this one."
         if manifest.exists():
-            other = [k for k, v in read_record(manifest, SCHEMA, SCHEMA_VERSION).items() if v != record[k]]
+            other = [
+                k for k, v in read_record(manifest, SCHEMA, SCHEMA_VERSION, again).items() if v != record[k]
+            ]
             if other:
                 raise InputError(
                     f"checkpoint {folder} is of another batch: its {' and '.join(other)} differ; name "
                     "another folder, or remove this one."
                 )
+        elif any(self._folder.glob("*.nc")):
+            raise InputError(
+                f"checkpoint {folder} holds posteriors but no batch.json that says of which batch. {again}"
+            )
         else:
             self._folder.mkdir(exist_ok=True)
             write_json(manifest, record)
@@ -264,25 +268,33 @@ class _Checkpoint:
         if self._folder is None:
             return {}
         found: dict[int, Posterior | FailedFit] = {}
-        for path in sorted(self._folder.glob("[0-9]*.nc")):
-            found[int(path.stem)] = Posterior.load(path)
+        for place in range(self._num_tables):
+            path = self._path(place)
+            if path.exists():
+                try:
+                    found[place] = Posterior.load(path)
+                except InputError as error:
+                    raise InputError(f"{error} Or remove this file, and the batch makes it again.") from error
         return found
+
+    def _path(self, place: int) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{place:05d}.nc"
 
     def write(self, place: int, result: Posterior | FailedFit) -> None:
         """Keep a posterior; a failure is tried again."""
         if self._folder is not None and isinstance(result, Posterior):
-            result.save(self._folder / f"{place:05d}.nc")
+            result.save(self._path(place))
 
 
-def _plain(value: Any) -> Any:
-    """Return a record as it comes back from JSON."""
-    return json.loads(json.dumps(value))
+def _as_text(value: Any) -> str:
+    return json.dumps(value, default=lambda array: np.asarray(array).tolist())
 
 
 def _digest(data: CascadeData) -> str:
     """Return a SHA-256 of a table."""
     state = hashlib.sha256()
     state.update(json.dumps([data.models, data.confidence_map.to_dict(), data.query_ids.tolist()]).encode())
-    for values in (data.confidence, data.labelled, data.correct, data.cost, data.call_cost):
-        state.update(np.ascontiguousarray(values).tobytes())
+    for values in (data.confidence, data.labelled, data.correct, data.cost, data.call_cost, data.latency_ms):
+        state.update(b"none" if values is None else np.ascontiguousarray(values).tobytes())
     return state.hexdigest()

@@ -123,13 +123,13 @@ def judge_approximation(
     k_hat
         By module; NaN counts as the worst.
     ess
-        Effective draws by module.
+        Effective draws by module; NaN counts as none.
     settled
         Whether the guide's bound had stopped rising, by module; empty where there was no guide.
     """
     worst = max(k_hat, key=lambda name: np.inf if np.isnan(k_hat[name]) else k_hat[name])
     rising = tuple(name for name, done in settled.items() if not done)
-    min_ess = min(ess.values())
+    min_ess = float(np.min(list(ess.values())))
     close = k_hat[worst] <= MAX_K_HAT and min_ess >= MIN_ESS_BULK and not rising
     return Closeness(close, k_hat[worst], min_ess, worst, rising)
 

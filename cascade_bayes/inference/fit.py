@@ -53,7 +53,7 @@ def fit(
         seconds; ``Posterior.convergence()`` says how close they were. ``"map"``: the posterior mode alone, a
         single draw, of unconstrained parameters. `cascade_bayes.inference.methods` says more.
     seed
-        Seed of all randomness; the same seed, versions and device give the same draws.
+        Seed of all randomness; the same seed, versions and devices, as many of them, give the same draws.
     num_chains, num_warmup, num_samples
         Chains, and the warm-up and kept draws of each; all chains run as one batch. Warm-up is 300 if None,
         100 for ``"auto"``. The approximate methods return as many draws.

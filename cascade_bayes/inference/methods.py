@@ -62,6 +62,9 @@ class LaneDraws(NamedTuple):
     ----------
     sites, stats
         ``(num_lanes, num_chains, num_draws, ...)``; no statistics but of NUTS.
+    start
+        How many of the draws are to be left out, from the first on, ``(num_lanes,)``: those before NUTS
+        started over.
     report
         What is to be told of the sampling, by lane, ``(num_lanes,)``: ``halved_steps``, how often NUTS
         started over with half the step size after divergent transitions; or ``k_hat``, ``ess`` and, of a
@@ -70,6 +73,7 @@ class LaneDraws(NamedTuple):
 
     sites: Draws
     stats: Draws
+    start: np.ndarray
     report: dict[str, np.ndarray]
 
 
@@ -98,7 +102,10 @@ def draw(
     keys = list(jax.random.split(key, len(parts)))
     if method == "map":
         modes = [find_modes(*part)[:, None, None] for part in parts]
-        return [LaneDraws(_sites(part, x), {}, {}) for part, x in zip(parts, modes, strict=True)]
+        return [
+            LaneDraws(_sites(part, x), {}, np.zeros(len(x), dtype=int), {})
+            for part, x in zip(parts, modes, strict=True)
+        ]
     approximations = [normal_approximation(*part) for part in parts]
     if method in ("nuts", "auto"):
         if method == "auto":
@@ -130,8 +137,8 @@ def _draw_nuts(
         Chains(key, *part, approximation, nuts)
         for key, part, approximation in zip(keys, parts, approximations, strict=True)
     ]
-    halved = [np.zeros(len(approximation.mode), dtype=int) for approximation in approximations]
-    found: list[LaneDraws] = []
+    none = [np.zeros(len(approximation.mode), dtype=int) for approximation in approximations]
+    found = [LaneDraws({}, {}, zeros, {"halved_steps": zeros}) for zeros in none]
     total = len(parts) * (nuts.num_warmup + nuts.num_samples)
     with tqdm(total=total, disable=not nuts.progress, desc="NUTS", unit="transition") as bar:
         for one in chains:
@@ -140,30 +147,30 @@ def _draw_nuts(
             if round_:
                 bar.total += len(parts) * nuts.num_samples
             runs = [one.run(nuts.num_samples, bar.update) for one in chains]
+            found = [_longer(before, *run) for before, run in zip(found, runs, strict=True)]
+            if round_ + 1 == nuts.max_rounds:
+                break
             diverged = [np.asarray(np.any(stats["diverging"], axis=(1, 2))) for _, stats in runs]
-            is_last = round_ + 1 == nuts.max_rounds
-            if not is_last and any(lanes.any() for lanes in diverged):
-                # The step is too long for some corner: what was drawn counts as warm-up.
-                for one, count, lanes in zip(chains, halved, diverged, strict=True):
-                    one.halve_steps(lanes)
-                    count += lanes
-                found = []
-                continue
-            more = [
-                LaneDraws(sites, stats, {"halved_steps": count})
-                for (sites, stats), count in zip(runs, halved, strict=True)
-            ]
-            found = [_joined(*two) for two in zip(found, more, strict=True)] if found else more
-            if not is_last and enough is not None and enough(found):
+            for one, lanes in zip(chains, diverged, strict=True):
+                one.halve_steps(lanes)
+            found = [_started_over(*two) for two in zip(found, diverged, strict=True)]
+            if enough is not None and enough(found):
                 break
     return found
 
 
-def _joined(before: LaneDraws, after: LaneDraws) -> LaneDraws:
-    def longer(one: Draws, other: Draws) -> Draws:
-        return {k: np.concatenate([one[k], v], axis=2) for k, v in other.items()}
+def _longer(before: LaneDraws, sites: Draws, stats: Draws) -> LaneDraws:
+    def joined(one: Draws, other: Draws) -> Draws:
+        return {k: np.concatenate([one[k], v], axis=2) if one else v for k, v in other.items()}
 
-    return LaneDraws(longer(before.sites, after.sites), longer(before.stats, after.stats), after.report)
+    return before._replace(sites=joined(before.sites, sites), stats=joined(before.stats, stats))
+
+
+def _started_over(found: LaneDraws, lanes: np.ndarray) -> LaneDraws:
+    """Leave out what some lanes, ``(num_lanes,)``, have drawn: their step was too long for some corner."""
+    num_draws = found.stats["diverging"].shape[2]
+    halved = found.report["halved_steps"] + lanes
+    return found._replace(start=np.where(lanes, num_draws, found.start), report={"halved_steps": halved})
 
 
 def _draw_approximate(
@@ -204,7 +211,7 @@ def _draw_approximate(
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key_resample)))
     x = approximate.resample(rng, weighted, num_draws)
     by_chain = jnp.asarray(x.reshape((len(x), nuts.num_chains, per_chain, -1)))
-    return LaneDraws(_sites(part, by_chain), {}, report)
+    return LaneDraws(_sites(part, by_chain), {}, np.zeros(len(x), dtype=int), report)
 
 
 def _propose_enough(propose: Callable[[jax.Array], Proposals], key: jax.Array) -> Weighted:

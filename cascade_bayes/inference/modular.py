@@ -45,8 +45,9 @@ from cascade_bayes.model.params import CascadeParams
 MAX_DRAWS = 2000
 """Draws of margins and calibration that are kept; each costs a curve for every pair."""
 
-MAX_T = 5.0
-"""Largest artanh of Kendall's tau in size: tau 0.9999."""
+MAX_T = {64: 5.0, 32: 3.5}
+"""Largest artanh of Kendall's tau in size, by bits: tau 0.9999 and 0.998. Beyond, 32 bits cannot tell the
+correlation of a Gaussian copula from 1."""
 
 UPSTREAM_RANGE = 8.0
 """Half width of the curve of an upstream effect, in standard deviations of its prior."""
@@ -101,6 +102,8 @@ def sample_pairs(
         ``tau`` and ``upstream``, ``(num_chains, num_samples, num_pairs)``: tau of the pairs whose family has
         a parameter, if any; upstream if the model has it.
     """
+    if len(kind.continuous) == 1:
+        return {}
     lead = next(iter(samples.values())).shape[:2]
     flat = {k: jnp.asarray(v.reshape((-1, *v.shape[2:]))) for k, v in samples.items()}
     # Gaps are a chain's affair, and every pattern of them would be compiled anew.
@@ -170,7 +173,8 @@ def _draw_taus(
                 # The top is that of tau's own density.
                 return log_density if uniform is None else log_density - 2.0 * jnp.log(jnp.cosh(t))
 
-            bounds = np.clip(np.arctanh(np.clip(family.tau_range, -0.99999, 0.99999)), -MAX_T, MAX_T)
+            most = MAX_T[jnp.finfo(obs.z.dtype).bits]
+            bounds = np.clip(np.arctanh(np.clip(family.tau_range, -0.99999, 0.99999)), -most, most)
             sides_of = take(points, np.s_[:, i]), take(points, np.s_[:, j])
             t = draw_from_curves(
                 uniform, log_likelihood, sides_of, log_prior, (float(bounds[0]), float(bounds[1])), both.size

@@ -95,11 +95,14 @@ def collect(modules: Sequence[Module], found: Sequence[LaneDraws], table: int = 
     samples: Draws = {}
     report: dict[str, dict[str, Any]] = {}
     stats = []
-    for module, draws in zip(modules, found, strict=True):
-        size = len(module.names)
-        own: LaneDraws = take(draws, slice(table * size, (table + 1) * size))
-        samples |= module.to_sites(own.sites)
-        stats.append(own.stats)
+    parts: list[LaneDraws] = [
+        take(draws, slice(table * len(module.names), (table + 1) * len(module.names)))
+        for module, draws in zip(modules, found, strict=True)
+    ]
+    start = max(int(own.start.max()) for own in parts)
+    for module, own in zip(modules, parts, strict=True):
+        samples |= module.to_sites(take(own.sites, np.s_[:, :, start:]))
+        stats.append(take(own.stats, np.s_[:, :, start:]))
         for name, values in own.report.items():
             report.setdefault(name, {}).update(zip(module.names, values.tolist(), strict=True))
     if not stats[0]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import platform
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.copulas import get_copulas
+from cascade_bayes.copulas import get_copula, get_copulas
 from cascade_bayes.data import CascadeData, check_fittable
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.approximate import GUIDES
@@ -26,7 +27,7 @@ from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.select import CopulaSelection, choose_copulas
 from cascade_bayes.model.cascade import ModelKind, ModelSpec, Structure
 from cascade_bayes.model.centres import find_centres
-from cascade_bayes.model.margins import DEFAULT_MARGIN
+from cascade_bayes.model.margins import DEFAULT_MARGIN, get_margin
 from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
@@ -42,11 +43,6 @@ class Request:
     ------
     InputError
         If a name is not known or a count is not positive.
-
-    Warns
-    -----
-    UserWarning
-        In 32-bit arithmetic.
     """
 
     method: str = "nuts"
@@ -62,13 +58,18 @@ class Request:
     margin: str = DEFAULT_MARGIN
     upstream: bool = True
     monotone: bool = False
-    priors: Priors | None = field(default_factory=Priors)
+    priors: Priors | None = None
     atoms: Mapping[str, Sequence[float]] | None = None
     target_accept_prob: float = 0.9
     progress: bool = True
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", operator.index(self.seed))
         check_method(self.method, self.guide)
+        get_margin(self.margin)
+        for name in [self.copula] if isinstance(self.copula, str) else self.copula:
+            if name != "auto":
+                get_copula(name)
         if self.structure is not None and self.structure not in STRUCTURES:
             raise InputError(f"structure must be one of {', '.join(STRUCTURES)}; got {self.structure!r}.")
         for name in ("num_chains", "num_warmup", "num_samples", "max_rounds", "num_steps"):
@@ -203,6 +204,11 @@ class Arrays:
         provenance
             What else is to be kept of how the fit came about.
 
+        Raises
+        ------
+        InputError
+            If draws are not finite.
+
         Warns
         -----
         DataWarning
@@ -221,7 +227,14 @@ class Arrays:
         for name in ("atom_logit", "atom_effect"):
             if name in samples:
                 samples[name] = samples[name][..., own]
-        samples = {name: values for name, values in samples.items() if values.size}
+                if not own.any():
+                    del samples[name]
+        broken = [name for name, values in samples.items() if not np.isfinite(values).all()]
+        if broken:
+            raise InputError(
+                f"the draws of {', '.join(broken)} are not finite: the posterior cannot be sampled in this "
+                "arithmetic. Fit in 64 bits, or with another copula or margin."
+            )
         _warn_about_slopes(one.data.models, samples["slope"])
         return Posterior(
             samples=samples,
@@ -233,10 +246,11 @@ class Arrays:
                 "seed": request.seed,
                 **request.settings(),
                 **provenance,
-                "versions": _versions(),
+                "versions": versions(),
                 **_chosen(one),
                 **_told(sampled.report),
                 "device": jax.devices()[0].device_kind,
+                "num_devices": jax.local_device_count(),
             },
         )
 
@@ -250,7 +264,8 @@ def kept(sampled: Sampled, structure: Structure) -> tuple[Draws, Draws]:
 
 def is_mixed(sampled: Sampled, structure: Structure) -> bool:
     """Whether the draws that would be kept agree between chains and are enough."""
-    return assess(*kept(sampled, structure)).mixed
+    num_draws = next(iter(sampled.samples.values())).shape[1]
+    return num_draws > 0 and assess(*kept(sampled, structure)).mixed
 
 
 def _chosen(one: Prepared) -> dict[str, Any]:
@@ -328,7 +343,8 @@ def _warn_about_slopes(models: tuple[str, ...], slope: np.ndarray) -> None:
             )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of what a fit rests on, by name."""
     names = ("cascade-bayes", "jax", "numpyro", "optax", "numpy")
     found = {"python": platform.python_version()}
     for name in names:
