@@ -290,14 +290,14 @@ def test_divergences_start_chains_over_with_half_the_step() -> None:
 
     def model(data: Array) -> None:
         v = numpyro.sample("v", dist.Normal(0, 3))
-        numpyro.sample("x", dist.Normal(0, jnp.exp(0.5 * data * v)).expand([4]).to_event(1))
+        numpyro.sample("x", dist.Normal(0, jnp.exp(0.5 * data * v)).expand([9]).to_event(1))
 
     both = Lanes(Target(model, jnp.zeros(())), jnp.array([0.0, 1.0]))
     kept = {}
     for max_rounds in (1, 2):
-        nuts = NutsOptions(2, 100, 200, max_rounds, 0.8, progress=False)
+        nuts = NutsOptions(4, 100, 200, max_rounds, 0.6, progress=False)
         (found,) = draw(jax.random.key(0), [both], "nuts", Options(nuts, "full_rank", 1))
-        assert found.sites["v"].shape == (2, 2, 200 * max_rounds)
+        assert found.sites["v"].shape == (2, 4, 200 * max_rounds)
         assert found.report["halved_steps"].tolist() == ([0, 0] if max_rounds == 1 else [0, 1])
         assert found.start.tolist() == ([0, 0] if max_rounds == 1 else [0, 200])
         kept[max_rounds] = LaneDraws(*jax.tree.map(lambda x: x[1], found))

@@ -296,7 +296,7 @@ class Weighted(NamedTuple):
     @property
     def ess(self) -> np.ndarray:
         r"""Effective number of draws :math:`1 / \sum_i w_i^2`, ``(num_lanes,)`` (Kong 1992)."""
-        return np.exp(-np.logaddexp.reduce(2.0 * self.log_weight, axis=1))
+        return 1.0 / np.sum(np.exp(2.0 * self.log_weight), axis=1)
 
 
 def weigh(batches: Sequence[Proposals]) -> Weighted:
