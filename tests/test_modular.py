@@ -94,6 +94,32 @@ def test_draws_of_tau_and_of_upstream_effects_follow_their_exact_posteriors(tabl
         assert scipy.stats.kstest(got, lambda c, grid=effects, cdf=cdf: np.interp(c, grid, cdf)).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("name", ["gumbel", "gaussian"])
+def test_draws_of_tau_from_a_handful_of_queries(table: Any, name: str) -> None:
+    """A wide posterior shows what a narrow one hides: the change of coordinates and the ends of the range."""
+    obs, spec, draws = table
+    few = obs.take(np.arange(5))
+    spec = replace(spec, copulas=get_copulas([name, "independence", "independence"], 3), upstream=False)
+    atom_locs = jnp.asarray(spec.layout.locs)
+    found = sample_pairs(jax.random.key(3), draws, few, atom_locs, spec.kind, spec.centres)
+    assert set(found) == {"tau"}
+    params = params_from_sites({k: v[0, 0] for k, v in draws.items()}, spec.first_module())
+    points = mixed.point(few.z, jax.tree.map(lambda field: field[:, None], params.margins))
+    family = spec.copulas[0]
+    low, high = family.tau_range
+    taus = np.linspace(low, high, 2003)[1:-1]
+
+    def log_likelihood(tau: Array) -> Array:
+        return jnp.sum(log_copula_ratio(family, take(points, 0), take(points, 1), family.tau_to_theta(tau)))
+
+    one_prior, zero_prior = Priors().tau_concentrations(low, high)
+    log_prior = scipy.stats.beta(one_prior, zero_prior).logpdf((taus - low) / (high - low))
+    cdf = weights(np.asarray(jax.lax.map(log_likelihood, jnp.asarray(taus))) + log_prior)
+    got = found["tau"].ravel()
+    assert got.std() > 0.1
+    assert scipy.stats.kstest(got, lambda t: np.interp(t, taus, cdf)).pvalue > 1e-3
+
+
 def expected(spec: ModelSpec, index: int, j: int, z: Array) -> Array:
     """Line and effects at atoms, query by query."""
     (intercept, slope), at_atoms = spec.centres.line[index], spec.centres.at_atoms[index]

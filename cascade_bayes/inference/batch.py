@@ -15,7 +15,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -198,15 +198,13 @@ def _fit_chunk(
     share = (time.perf_counter() - began) / len(chunk.places)
     keys = jax.random.split(key_pairs, chunk.size)
     for table, (place, own) in enumerate(zip(chunk.places, modules, strict=True)):
-        began = time.perf_counter()
         try:
             with _naming(place, 5):
-                posterior = arrays[table].posterior(collect(own, found, table), keys[table], request, {})
+                posterior = arrays[table].posterior(collect(own, found, table), keys[table], request, share)
         except InputError as error:
             yield place, FailedFit(place, str(error))
-            continue
-        seconds = share + time.perf_counter() - began
-        yield place, replace(posterior, provenance={**posterior.provenance, "fit_seconds": seconds})
+        else:
+            yield place, posterior
 
 
 class _Checkpoint:
@@ -247,9 +245,8 @@ class _Checkpoint:
         manifest = self._folder / "batch.json"
         again = "Name another folder, or remove this one."
         if manifest.exists():
-            other = [
-                k for k, v in read_record(manifest, SCHEMA, SCHEMA_VERSION, again).items() if v != record[k]
-            ]
+            before = read_record(manifest, SCHEMA, SCHEMA_VERSION, again)
+            other = [name for name, value in record.items() if before.get(name) != value]
             if other:
                 raise InputError(
                     f"checkpoint {folder} is of another batch: its {' and '.join(other)} differ; name "

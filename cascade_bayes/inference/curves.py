@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes.inference.devices import largest_divisor
+
 NUM_NODES = 12
 """Values at which a log likelihood is computed."""
 
@@ -82,7 +84,7 @@ def draw_from_curves(
         Terms of a log likelihood, by which the work is cut into batches.
     """
     num_draws = len(jax.tree.leaves(draws)[0])
-    batch = _divisor(num_draws, BATCH // (NUM_NODES * size))
+    batch = largest_divisor(num_draws, BATCH // (NUM_NODES * size))
 
     def at(draws: Any, x: jax.Array, batch_size: int) -> jax.Array:
         """Log likelihoods, ``(draws, values)``."""
@@ -152,8 +154,3 @@ def draw_from_curves(
     beyond = jnp.take_along_axis(cumulative, cell[:, None], axis=1)[:, 0] - target
     width = (stretch[1] - stretch[0]) / NUM_CELLS
     return x[cell] + width * (0.5 - jnp.clip(beyond / inside, 0.0, 1.0))
-
-
-def _divisor(number: int, wanted: int) -> int:
-    """Return the largest divisor of a number that is not above another one, or 1."""
-    return next(k for k in range(max(min(number, wanted), 1), 0, -1) if number % k == 0)

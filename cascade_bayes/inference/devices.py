@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
+
+
+def largest_divisor(number: int, most: int) -> int:
+    """Return the largest divisor of a number that is not above ``most``; at least 1."""
+    return next((k for k in range(min(number, most), 0, -1) if number % k == 0), 1)
 
 
 def divide(
@@ -29,7 +33,7 @@ def divide(
     out_axis
         Which axis of the results is put together from the parts.
     """
-    num_devices = math.gcd(length, jax.local_device_count())
+    num_devices = largest_divisor(length, jax.local_device_count())
     if num_devices == 1:
         return function
 

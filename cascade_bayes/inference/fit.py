@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import jax
 
@@ -143,8 +142,7 @@ def fit(
         request.options(one.spec.structure),
         lambda found: is_mixed(collect(modules, found), one.spec.structure),
     )
-    posterior = table.posterior(collect(modules, found), key_pairs, request, {})
-    return replace(posterior, provenance={**posterior.provenance, "fit_seconds": time.perf_counter() - began})
+    return table.posterior(collect(modules, found), key_pairs, request, time.perf_counter() - began)
 
 
 def warn_about_32_bits() -> None:

@@ -22,20 +22,21 @@ Statistics and Computing 25, 2015).
 
 from __future__ import annotations
 
-import itertools
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy import stats
+from numpyro import distributions as dist
 
 from cascade_bayes._trees import take
-from cascade_bayes.copulas import log_copula_ratio
+from cascade_bayes.copulas import Copula, Kind, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.curves import draw_from_curves
 from cascade_bayes.inference.devices import divide
+from cascade_bayes.inference.nuts import Draws
 from cascade_bayes.model.cascade import ModelKind, ModelSpec, params_from_sites, tau_prior
 from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.correctness import log_bernoulli, own_logit
@@ -51,8 +52,6 @@ correlation of a Gaussian copula from 1."""
 
 UPSTREAM_RANGE = 8.0
 """Half width of the curve of an upstream effect, in standard deviations of its prior."""
-
-Draws = dict[str, np.ndarray]
 
 
 def thin(samples: Draws, stats: Draws) -> tuple[Draws, Draws]:
@@ -89,7 +88,7 @@ def sample_pairs(
     samples
         Draws of the first module's sites, ``(num_chains, num_samples, ...)``.
     obs, atom_locs, kind
-        The table and its model, of structure ``"modular"``, as for
+        The table, without a record of gaps, and its model, of structure ``"modular"``, as for
         `cascade_bayes.inference.modules.make_modules`.
     centres
         Of all pairs, with as many slots for atoms.
@@ -106,8 +105,7 @@ def sample_pairs(
         return {}
     lead = next(iter(samples.values())).shape[:2]
     flat = {k: jnp.asarray(v.reshape((-1, *v.shape[2:]))) for k, v in samples.items()}
-    # Gaps are a chain's affair, and every pattern of them would be compiled anew.
-    found = _program(kind, at_mode)(key, flat, obs._replace(gaps=None), atom_locs, centres)
+    found = _program(kind, at_mode)(key, flat, obs, atom_locs, centres)
     return {k: np.moveaxis(np.asarray(v), 0, -1).reshape((*lead, -1)) for k, v in found.items()}
 
 
@@ -147,44 +145,48 @@ def _draw_taus(
     uniform: jax.Array | None, draws: CascadeParams, obs: Observations, spec: ModelSpec
 ) -> jax.Array:
     """Kendall's tau of every pair whose family has it, ``(num_pairs, num_draws)``."""
-    points = _points(draws, obs.z)
-    kinds = spec.layout.kinds
+    points, kinds = _points(draws, obs.z), spec.layout.kinds
     with_theta = [index for index, family in enumerate(spec.copulas) if family.has_theta]
-    alike = sorted(
-        with_theta, key=lambda index: (spec.copulas[index].name, *(kinds[m] for m in spec.pairs[index]))
-    )
+    alike: dict[tuple[Copula, tuple[Kind, Kind]], list[int]] = {}
+    for index in with_theta:
+        i, j = spec.pairs[index]
+        alike.setdefault((spec.copulas[index], (kinds[i], kinds[j])), []).append(index)
     found: dict[int, jax.Array] = {}
-    for (family, *sides), group in itertools.groupby(
-        alike, lambda index: (spec.copulas[index], *(kinds[m] for m in spec.pairs[index]))
-    ):
-        indices = list(group)
-        prior = tau_prior((family,), spec.priors)
-
-        def one_pair(pair: Any, family: Any = family, sides: Any = sides, prior: Any = prior) -> jax.Array:
-            (i, j), uniform = pair
-            both = obs.observed[i] & obs.observed[j]
-
-            def log_likelihood(draw: tuple[MarginPoint, MarginPoint], t: jax.Array) -> jax.Array:
-                ratio = log_copula_ratio(family, *draw, family.tau_to_theta(jnp.tanh(t)), tuple(sides))
-                return jnp.sum(jnp.where(both, ratio, 0.0))
-
-            def log_prior(t: jax.Array) -> jax.Array:
-                log_density = prior.log_prob(jnp.tanh(t)[:, None])
-                # The top is that of tau's own density.
-                return log_density if uniform is None else log_density - 2.0 * jnp.log(jnp.cosh(t))
-
-            most = MAX_T[jnp.finfo(obs.z.dtype).bits]
-            bounds = np.clip(np.arctanh(np.clip(family.tau_range, -0.99999, 0.99999)), -most, most)
-            sides_of = take(points, np.s_[:, i]), take(points, np.s_[:, j])
-            t = draw_from_curves(
-                uniform, log_likelihood, sides_of, log_prior, (float(bounds[0]), float(bounds[1])), both.size
-            )
-            return jnp.tanh(t)
-
+    for (family, sides), indices in alike.items():
+        draw = partial(_draw_tau, family, sides, tau_prior((family,), spec.priors), points, obs)
         pairs = jnp.asarray([spec.pairs[index] for index in indices])
         own = None if uniform is None else uniform[jnp.asarray(indices)]
-        found |= dict(zip(indices, jax.lax.map(one_pair, (pairs, own)), strict=True))
+        found |= dict(zip(indices, jax.lax.map(draw, (pairs, own)), strict=True))
     return jnp.stack([found[index] for index in with_theta])
+
+
+def _draw_tau(
+    family: Copula,
+    sides: tuple[Kind, Kind],
+    prior: dist.Distribution,
+    points: MarginPoint,
+    obs: Observations,
+    pair: tuple[jax.Array, jax.Array | None],
+) -> jax.Array:
+    """Kendall's tau of one pair, its two positions and what is uniform, ``(num_draws,)``."""
+    (i, j), uniform = pair
+    both = obs.observed[i] & obs.observed[j]
+
+    def log_likelihood(draw: tuple[MarginPoint, MarginPoint], t: jax.Array) -> jax.Array:
+        ratio = log_copula_ratio(family, *draw, family.tau_to_theta(jnp.tanh(t)), sides)
+        return jnp.sum(jnp.where(both, ratio, 0.0))
+
+    def log_prior(t: jax.Array) -> jax.Array:
+        log_density = prior.log_prob(jnp.tanh(t)[:, None])
+        # d tau / d t = 1 / cosh(t)^2; but the top is that of tau's own density.
+        return log_density if uniform is None else log_density - 2.0 * jnp.log(jnp.cosh(t))
+
+    most = MAX_T[jnp.finfo(obs.z.dtype).bits]
+    low, high = np.clip(np.arctanh(np.clip(family.tau_range, -0.99999, 0.99999)), -most, most).tolist()
+    left, right = take(points, np.s_[:, i]), take(points, np.s_[:, j])
+    return jnp.tanh(
+        draw_from_curves(uniform, log_likelihood, (left, right), log_prior, (low, high), both.size)
+    )
 
 
 def _draw_upstream(

@@ -23,6 +23,7 @@ import numpyro
 from cascade_bayes._trees import take
 from cascade_bayes.distributions import mixed
 from cascade_bayes.inference.methods import LaneDraws
+from cascade_bayes.inference.nuts import Draws
 from cascade_bayes.inference.target import Data, Lanes, Target
 from cascade_bayes.model.cascade import (
     MarginSpec,
@@ -36,8 +37,6 @@ from cascade_bayes.model.correctness import log_bernoulli, own_logit
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout, Calibration
 from cascade_bayes.model.priors import Priors
-
-Draws = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)

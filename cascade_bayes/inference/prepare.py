@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import platform
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -188,9 +189,7 @@ class Arrays:
         """Return the modules of the posterior."""
         return make_modules(self.obs, self.atom_locs, self.kind, self.one.data.models)
 
-    def posterior(
-        self, sampled: Sampled, key: jax.Array, request: Request, provenance: Mapping[str, Any]
-    ) -> Posterior:
+    def posterior(self, sampled: Sampled, key: jax.Array, request: Request, seconds: float) -> Posterior:
         """Draw what is drawn given the modules, and return the posterior of the table's own model.
 
         Parameters
@@ -201,8 +200,8 @@ class Arrays:
             PRNG key.
         request
             What was asked for.
-        provenance
-            What else is to be kept of how the fit came about.
+        seconds
+            What the fit has taken so far.
 
         Raises
         ------
@@ -214,13 +213,15 @@ class Arrays:
         DataWarning
             If a slope is negative with a probability above one half.
         """
+        began = time.perf_counter()
         one, spec = self.one, self.one.spec
         samples, stats = kept(sampled, spec.structure)
+        samples = dict(samples)
         if spec.structure == "modular":
             centres = find_centres(one.obs, spec.layout, spec.pairs)
             spec = replace(spec, centres=centres)
             padded = centres._replace(at_atoms=np.pad(centres.at_atoms, self._more))
-            samples = samples | sample_pairs(
+            samples |= sample_pairs(
                 key, samples, self.obs, self.atom_locs, self.kind, padded, at_mode=request.method == "map"
             )
         own = ~np.isnan(np.asarray(self.atom_locs))[np.nonzero(self.kind.spec().layout.has_atom)]
@@ -245,7 +246,7 @@ class Arrays:
                 "method": request.method,
                 "seed": request.seed,
                 **request.settings(),
-                **provenance,
+                "fit_seconds": seconds + time.perf_counter() - began,
                 "versions": versions(),
                 **_chosen(one),
                 **_told(sampled.report),
