@@ -2,7 +2,7 @@
 
 >>> import cascade_bayes as cb
 >>> sorted(cb.__all__)[:4]
-['CascadeData', 'ConfidenceMap', 'DataWarning', 'Frontier']
+['CascadeData', 'CheckResult', 'ConfidenceMap', 'DataWarning']
 
 Names are imported when first used, so that importing the package is quick and asks for no more than the
 part of it that is needed. Switch on 64-bit arithmetic, ``jax.config.update("jax_enable_x64", True)``,
@@ -21,17 +21,26 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.policy import Evaluation, Policy
     from cascade_bayes.errors import DataWarning, InfeasibleError, InputError
     from cascade_bayes.inference.batch import FailedFit, fit_batch
+    from cascade_bayes.inference.checks import CheckResult, check
     from cascade_bayes.inference.fit import fit
     from cascade_bayes.inference.posterior import Posterior
     from cascade_bayes.inference.prior import PriorDraws, sample_prior
     from cascade_bayes.model.priors import Priors
     from cascade_bayes.model.simulate import Cascade, simulate
-    from cascade_bayes.plots import plot_frontier, plot_prior, plot_thresholds
+    from cascade_bayes.plots import (
+        plot_calibration,
+        plot_frontier,
+        plot_margins,
+        plot_prior,
+        plot_replicates,
+        plot_thresholds,
+    )
     from cascade_bayes.transforms import ConfidenceMap
 
 _HOME = {
     "Cascade": "model.simulate",
     "CascadeData": "data",
+    "CheckResult": "inference.checks",
     "ConfidenceMap": "transforms",
     "DataWarning": "errors",
     "Evaluation": "decision.policy",
@@ -43,13 +52,17 @@ _HOME = {
     "Posterior": "inference.posterior",
     "PriorDraws": "inference.prior",
     "Priors": "model.priors",
+    "check": "inference.checks",
     "check_fittable": "data",
     "error_cost_frontier": "decision.frontier",
     "fit": "inference.fit",
     "fit_batch": "inference.batch",
     "load_policies": "decision.frontier",
+    "plot_calibration": "plots",
     "plot_frontier": "plots",
+    "plot_margins": "plots",
     "plot_prior": "plots",
+    "plot_replicates": "plots",
     "plot_thresholds": "plots",
     "read_table": "data",
     "sample_prior": "inference.prior",
@@ -59,6 +72,7 @@ _HOME = {
 __all__ = [
     "Cascade",
     "CascadeData",
+    "CheckResult",
     "ConfidenceMap",
     "DataWarning",
     "Evaluation",
@@ -70,13 +84,17 @@ __all__ = [
     "Posterior",
     "PriorDraws",
     "Priors",
+    "check",
     "check_fittable",
     "error_cost_frontier",
     "fit",
     "fit_batch",
     "load_policies",
+    "plot_calibration",
     "plot_frontier",
+    "plot_margins",
     "plot_prior",
+    "plot_replicates",
     "plot_thresholds",
     "read_table",
     "sample_prior",

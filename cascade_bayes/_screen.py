@@ -8,6 +8,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.inference.checks import CheckResult
 
 
 def _number(value: float) -> str:
@@ -75,5 +76,27 @@ def evaluation_table(rows: list[dict[str, Any]]) -> Table:
             _band(row["expected_error"], row["expected_error_q05"], row["expected_error_q95"]),
             f"{_number(row['realised_cost'])} ± {_number(row['realised_cost_se'])}",
             _band(row["expected_cost"], row["expected_cost_q05"], row["expected_cost_q95"]),
+        )
+    return table
+
+
+def check_table(result: CheckResult) -> Table:
+    """Return what was asked of a fit, one check a row."""
+    from cascade_bayes.inference.checks import ABOUT
+
+    table = Table(title="Checks of the fit", title_justify="left")
+    for name in ("check", "asks whether", "passed", "smallest p"):
+        table.add_column(name)
+    for name, about in ABOUT.items():
+        findings = result.of(name)
+        asked = [f for f in findings if f.passed is not None]
+        p_values = [f.p_value for f in asked if f.p_value is not None]
+        failed = any(not f.passed for f in asked)
+        table.add_row(
+            name,
+            about,
+            f"{sum(bool(f.passed) for f in asked)} of {len(asked)}",
+            _number(min(p_values)) if p_values else "",
+            style="bold red" if failed else None,
         )
     return table

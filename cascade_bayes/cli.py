@@ -1,6 +1,7 @@
-"""The command line: ``cascade-bayes demo | fit | tune | evaluate``.
+"""The command line: ``cascade-bayes demo | fit | check | tune | evaluate``.
 
-Exit codes: 0 done; 2 bad usage or input; 3 the fit did not converge; 4 no policy meets the request.
+Exit codes: 0 done; 2 bad usage or input; 3 the fit did not converge or failed a check; 4 no policy meets the
+request.
 With ``--json`` standard output holds one JSON object and nothing else; all talk goes to standard error.
 """
 
@@ -14,16 +15,24 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from cascade_bayes._files import encode
-from cascade_bayes._screen import evaluation_table, frontier_table, policy_table
+from cascade_bayes._screen import check_table, evaluation_table, frontier_table, policy_table
 from cascade_bayes.errors import InfeasibleError, InputError
 
-EXIT_INPUT, EXIT_NOT_CONVERGED, EXIT_INFEASIBLE = 2, 3, 4
+if TYPE_CHECKING:
+    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.inference.checks import CheckResult
+    from cascade_bayes.inference.posterior import Posterior
+
+CHAINS_SHOWN = ("slope", "intercept", "tau")
+"""Parameters whose chains `check` draws."""
+
+EXIT_INPUT, EXIT_FAILED, EXIT_INFEASIBLE = 2, 3, 4
 
 app = typer.Typer(
     name="cascade-bayes",
@@ -33,7 +42,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Exit codes: 0 done, 2 bad usage or input, 3 the fit did not converge, 4 infeasible request.",
+    epilog="Exit codes: 0 done, 2 bad usage or input, 3 the fit did not converge or failed a check, "
+    "4 infeasible request.",
 )
 
 # No markup: parameters are named like `slope[small]`, and models as users please.
@@ -198,7 +208,53 @@ def fit(
     if not verdict.converged:
         if as_json:
             say.print(verdict.sentence())
-        raise typer.Exit(EXIT_NOT_CONVERGED)
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def check(
+    posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="File written by `fit`.")],
+    policy_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            help="Policy whose deferred queries to look at; else those below the median before.",
+            metavar="FILE",
+        ),
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder to write pictures to; made if need be.", metavar="FOLDER")
+    ] = None,
+    level: Annotated[
+        float, typer.Option(help="Probability with which a right model may fail any of the tests.")
+    ] = 0.01,
+    draws: Annotated[int, typer.Option(help="Posterior draws at which the tests are made.", min=2)] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Ask whether a fit's draws, its model and its predictions can be trusted."""
+    if pictures is not None and pictures.exists() and not pictures.is_dir():
+        raise InputError(f"--pictures {pictures} is a file; name a folder.")
+    _start_jax()
+    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.inference.checks import check as check_posterior
+    from cascade_bayes.inference.posterior import Posterior
+
+    policy = None if policy_file is None else Policy.load(policy_file)
+    posterior = Posterior.load(posterior_file)
+    result = check_posterior(posterior, policy, level=level, num_draws=draws, seed=seed)
+    written = [] if pictures is None else _draw_checks(pictures, posterior, policy, result)
+    if as_json:
+        _print_json({**result.to_dict(), "pictures": [str(path) for path in written]})
+    else:
+        out.print(check_table(result))
+        for finding in result.failures:
+            _print_marked("Failed:", "bold red", f"{finding.check}, {finding.subject}: {finding.sentence}")
+        out.print(result.sentence() if result.passed else f"{len(result.failures)} questions failed.")
+        if written:
+            out.print(f"Wrote {len(written)} pictures to {pictures}.")
+    if not result.passed:
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()
@@ -327,7 +383,7 @@ def demo(
     else:
         out.print(result.screen())
     if not result.converged:
-        raise typer.Exit(EXIT_NOT_CONVERGED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 # Helpers
@@ -344,6 +400,28 @@ def _start_jax(num_chains: int = 1) -> None:
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # the devices of a process that computes are what they are
             jax.config.update("jax_num_cpu_devices", largest_divisor(num_chains, cores))
+
+
+def _draw_checks(
+    folder: Path, posterior: Posterior, policy: Policy | None, result: CheckResult
+) -> list[Path]:
+    """Write the pictures of a check, and return their paths."""
+    from cascade_bayes import plots
+    from cascade_bayes.inference import _arviz
+
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {
+        "margins": plots.plot_margins(posterior)[0].figure,
+        "calibration": plots.plot_calibration(posterior, policy)[0].figure,
+        "deferred": plots.plot_calibration(posterior, policy, deferred=True)[0].figure,
+        "replicates": plots.plot_replicates(result)[0].figure,
+        "chains": _arviz.plot_chains(
+            posterior.to_arviz(), [n for n in CHAINS_SHOWN if n in posterior.samples]
+        ),
+    }
+    for name, figure in drawn.items():
+        plots.save_figure(figure, folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in drawn]
 
 
 def _split(models: str | None) -> list[str] | None:

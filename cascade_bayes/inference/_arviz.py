@@ -139,3 +139,16 @@ def smooth_weights(log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def summary(tree: Any) -> Any:
     """Return ``az.summary`` of the posterior group, a pandas frame."""
     return _arviz().summary(tree)
+
+
+def plot_chains(tree: Any, var_names: list[str]) -> Any:
+    """Return a figure of ``az.plot_rank``: ranks of every chain's draws among those of all chains.
+
+    Source: Vehtari et al., Bayesian Analysis 16 (2021), section 4.
+    """
+    az = _arviz()
+    if _is_tree_interface(az):
+        return az.plot_rank(tree, var_names=var_names, backend="matplotlib").get_viz("figure")
+    figure = az.plot_rank(tree, var_names=var_names).ravel()[0].figure
+    figure.set_layout_engine("constrained")  # else titles lie on one another
+    return figure

@@ -10,6 +10,10 @@ import numpy as np
 MAX_R_HAT = 1.01
 MIN_ESS_BULK = 400.0
 MAX_K_HAT = 0.7
+MIN_E_BFMI = 0.3
+MAX_SATURATED = 0.01
+"""Share of transitions that may take the longest trajectory the sampler allows: they cost time, and are no
+error of themselves."""
 
 
 class Convergence(NamedTuple):

@@ -23,7 +23,7 @@ import numpyro
 from cascade_bayes._trees import take
 from cascade_bayes.distributions import mixed
 from cascade_bayes.inference.methods import LaneDraws
-from cascade_bayes.inference.nuts import Draws
+from cascade_bayes.inference.nuts import MAX_NUM_STEPS, Draws
 from cascade_bayes.inference.target import Data, Lanes, Target
 from cascade_bayes.model.cascade import (
     MarginSpec,
@@ -102,7 +102,7 @@ def collect(modules: Sequence[Module], found: Sequence[LaneDraws], table: int = 
     for module, own in zip(modules, parts, strict=True):
         samples |= module.to_sites(take(own.sites, np.s_[:, :, start:]))
         stats.append(take(own.stats, np.s_[:, :, start:]))
-        for name, values in own.report.items():
+        for name, values in (own.report | trajectories(stats[-1])).items():
             report.setdefault(name, {}).update(zip(module.names, values.tolist(), strict=True))
     if not stats[0]:
         return Sampled(samples, {}, report)
@@ -118,6 +118,37 @@ def collect(modules: Sequence[Module], found: Sequence[LaneDraws], table: int = 
         "potential_energy": over_lanes("potential_energy").sum(axis=0),
     }
     return Sampled(samples, joined, report)
+
+
+def trajectories(stats: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    r"""Return what NUTS's trajectories say of every lane; nothing where there are fewer than two.
+
+    Of every transition, before any are thinned out: with :math:`E_t` the energies of a chain, its Bayesian
+    fraction of missing information is :math:`\sum_t (E_t - E_{t-1})^2 / \sum_t (E_t - \bar E)^2`.
+
+    Source: Betancourt, "Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", arXiv
+    1604.00695 (2016).
+
+    Parameters
+    ----------
+    stats
+        ``(num_lanes, num_chains, num_samples)``.
+
+    Returns
+    -------
+    dict of np.ndarray
+        ``e_bfmi``, the smallest of a lane's chains, and ``saturated``, the share of its transitions that took
+        the longest trajectory the sampler allows, ``(num_lanes,)``.
+    """
+    if not stats or stats["energy"].shape[2] < 2:
+        return {}
+    energy = stats["energy"]
+    spread = np.sum((energy - energy.mean(axis=2, keepdims=True)) ** 2, axis=2)
+    spread = np.maximum(spread, np.finfo(float).tiny)  # a chain that does not move has none: as bad as can be
+    return {
+        "e_bfmi": np.min(np.sum(np.diff(energy, axis=2) ** 2, axis=2) / spread, axis=1),
+        "saturated": np.mean(stats["num_steps"] >= MAX_NUM_STEPS, axis=(1, 2)),
+    }
 
 
 class MarginData(NamedTuple):

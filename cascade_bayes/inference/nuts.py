@@ -37,6 +37,10 @@ START_SPREAD = 1.5
 STRETCH = 50
 """Transitions between two looks at the clock."""
 
+MAX_TREE_DEPTH = 10
+MAX_NUM_STEPS = 2**MAX_TREE_DEPTH - 1
+"""Leapfrog steps of the longest trajectory."""
+
 Draws = dict[str, np.ndarray]
 
 
@@ -83,6 +87,7 @@ def _kernel(
         start,
         tuning.num_warmup,
         target_accept_prob=tuning.target_accept_prob,
+        max_tree_depth=MAX_TREE_DEPTH,
         model_args=lane,
         rng_key=key,
     )

@@ -277,8 +277,7 @@ def _told(report: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return what is kept of a sampler's report."""
     if "k_hat" in report:
         return {"approximation": dict(report)}
-    halved = {name: count for name, count in report.get("halved_steps", {}).items() if count}
-    return {"halved_steps": halved} if halved else {}
+    return {"sampler": dict(report)} if report else {}
 
 
 def check_method(method: str, guide: str) -> None:

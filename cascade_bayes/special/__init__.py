@@ -4,6 +4,7 @@ from cascade_bayes.special._betainc import betainc, betaincc, logit_betainc
 from cascade_bayes.special._betaincinv import betainccinv, betaincinv, logit_betaincinv
 from cascade_bayes.special._elementary import betaln, log1mexp
 from cascade_bayes.special._normal import normal_cdf, normal_quantile
+from cascade_bayes.special._root import find_root
 from cascade_bayes.special._student import student_cdf, student_log_density, student_quantile
 from cascade_bayes.special._unit import (
     UnitPoint,
@@ -20,6 +21,7 @@ __all__ = [
     "betainccinv",
     "betaincinv",
     "betaln",
+    "find_root",
     "log1mexp",
     "log_difference",
     "logit_betainc",

@@ -1,4 +1,4 @@
-"""Pictures: the error-cost frontier, the posterior of the thresholds, and what the priors say."""
+"""The error-cost frontier, and the posterior of the thresholds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cascade_bayes.plots._common import BLUE, GREY, ORANGE, axes_of
+
 if TYPE_CHECKING:
     from cascade_bayes.decision.frontier import Frontier
     from cascade_bayes.decision.policy import Policy
-    from cascade_bayes.inference.prior import PriorDraws
-
-# Okabe & Ito's palette, told apart by readers with any colour vision.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7f7f7f"
 
 
 def plot_frontier(
@@ -35,7 +33,7 @@ def plot_frontier(
     matplotlib.axes.Axes
         Cost in US dollars per thousand queries, error in percent.
     """
-    ax = _axes(ax, (6.4, 4.4))
+    ax = axes_of(ax, (6.4, 4.4))
     cost = 1e3 * frontier.cost.mean(axis=1)
     low, mean, high = (100 * x for x in _band(frontier.error))
     order = np.argsort(cost)
@@ -122,72 +120,6 @@ def describe_threshold(value: float) -> str:
     if value == np.inf:
         return "inf (always defer)"
     return f"{value:.4g}"
-
-
-def plot_prior(prior: PriorDraws, num_lines: int = 40) -> Any:
-    """Draw what the priors say of a cascade: margins, calibration curves and accuracies.
-
-    Parameters
-    ----------
-    prior
-        From `sample_prior`.
-    num_lines
-        Draws shown as lines.
-
-    Returns
-    -------
-    numpy.ndarray of matplotlib.axes.Axes
-        One row a model. Left, densities of the standardised score, in which a uniform one is flat, with the
-        share that is exactly certain left out; middle, how often the model is right at a score; right, its
-        accuracy.
-    """
-    import matplotlib.pyplot as plt
-
-    score = np.linspace(0.01, 0.99, 197)
-    count = len(prior.models)
-    _, axes = plt.subplots(count, 3, figsize=(9.6, 2.1 * count), squeeze=False, layout="constrained")
-    density, curves, accuracy = prior.densities(score), prior.curves(score), prior.accuracies()
-    shown = slice(None, min(num_lines, prior.num_draws))
-    for i, name in enumerate(prior.models):
-        for ax, lines in ((axes[i, 0], density), (axes[i, 1], curves)):
-            ax.plot(score, lines[shown, i].T, color=BLUE, lw=0.6, alpha=0.35)
-            ax.plot(score, np.median(lines[:, i], axis=0), color=ORANGE, lw=1.8)
-            ax.set_xlim(0, 1)
-        axes[i, 0].set_ylim(0, 1.2 * np.quantile(density[shown, i].max(axis=1), 0.9))
-        axes[i, 1].set_ylim(0, 1)
-        axes[i, 2].hist(accuracy[:, i], bins=np.linspace(0, 1, 26), color=BLUE, alpha=0.6)
-        axes[i, 2].axvline(float(np.median(accuracy[:, i])), color=ORANGE, lw=1.8)
-        axes[i, 2].set_xlim(0, 1)
-        axes[i, 2].set_yticks([])
-        axes[i, 0].set_ylabel(name)
-    for ax, title in zip(axes[0], ("density of the score", "rate of being right", "accuracy"), strict=True):
-        ax.set_title(title)
-    for ax, label in zip(axes[-1], ("standardised score", "standardised score", "share right"), strict=True):
-        ax.set_xlabel(label)
-    for ax in axes.ravel():
-        ax.spines[["top", "right"]].set_visible(False)
-    return axes
-
-
-def save_figure(figure: Any, path: Any) -> None:
-    """Write a figure as PNG, whole or not at all, and close it."""
-    from pathlib import Path
-
-    import matplotlib.pyplot as plt
-
-    from cascade_bayes._files import replacing
-
-    with replacing(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
-    plt.close(figure)
-
-
-def _axes(ax: Any, size: tuple[float, float]) -> Any:
-    if ax is not None:
-        return ax
-    import matplotlib.pyplot as plt
-
-    return plt.subplots(figsize=size, layout="constrained")[1]
 
 
 def _band(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

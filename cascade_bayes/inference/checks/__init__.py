@@ -1,0 +1,96 @@
+"""Checks of a fit: whether its draws, its model and its predictions can be trusted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import jax
+import numpy as np
+
+from cascade_bayes.errors import InputError
+from cascade_bayes.inference.checks.calibration import check_calibration, labels_of_members
+from cascade_bayes.inference.checks.goodness import check_margins, check_pairs
+from cascade_bayes.inference.checks.replicates import check_replicates
+from cascade_bayes.inference.checks.result import ABOUT, CheckResult, Finding
+from cascade_bayes.inference.checks.sampling import check_sampling
+
+if TYPE_CHECKING:
+    from cascade_bayes.inference.posterior import Posterior
+
+__all__ = ["ABOUT", "CheckResult", "Finding", "check"]
+
+
+class ThresholdPolicy(Protocol):
+    """A cascade and its thresholds, as a `cascade_bayes.Policy` has them."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names in cascade order."""
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """On the raw scale, one fewer."""
+
+
+def check(
+    posterior: Posterior,
+    policy: ThresholdPolicy | None = None,
+    *,
+    level: float = 0.01,
+    num_draws: int = 200,
+    seed: int = 0,
+) -> CheckResult:
+    """Ask of a fit whether its draws, its model and its predictions can be trusted.
+
+    The questions are those of `ABOUT`: the sampler's diagnostics; fit of every margin and every copula,
+    atoms or not; the Markov assumption; calibration by model, and among deferred queries; posterior
+    predictive replicates. A right model fails any of the tests with a probability of at most ``level``.
+
+    Parameters
+    ----------
+    posterior
+        The fit.
+    policy
+        Whose deferred queries are looked at; None for those below the median of the model before.
+    level
+        Family-wise level of all tests together.
+    num_draws
+        Posterior draws at which the tests are made.
+    seed
+        Of what is random about values at atoms and about replicates.
+
+    Returns
+    -------
+    CheckResult
+        With a verdict in words, a row a question, and all figures.
+
+    Raises
+    ------
+    InputError
+        If the level does not lie between 0 and 1, there are fewer than two draws, or the policy has a model
+        that the fit has not.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"level must lie between 0 and 1; got {level!r}.")
+    if num_draws < 2:
+        raise InputError(f"num_draws must be at least 2; got {num_draws}.")
+    models = posterior.models if policy is None else tuple(policy.models)
+    unknown = [name for name in models if name not in posterior.models]
+    if unknown:
+        raise InputError(
+            f"the policy has model {unknown[0]!r}, which the posterior has not; it has "
+            f"{', '.join(posterior.models)}. Check a policy against the fit that it was tuned on."
+        )
+    key_margins, key_pairs, key_replicates = jax.random.split(jax.random.key(seed), 3)
+    members = [posterior.models.index(name) for name in models]
+    labels = labels_of_members(
+        posterior, members, None if policy is None else policy.thresholds.tolist(), num_draws
+    )
+    findings = [
+        *check_sampling(posterior),
+        *check_margins(key_margins, posterior, num_draws),
+        *check_pairs(key_pairs, posterior, num_draws),
+        *check_calibration(models, labels, seed),
+        *check_replicates(key_replicates, posterior, num_draws),
+    ]
+    return CheckResult.judge(findings, level)

@@ -1,0 +1,117 @@
+"""Posterior predictive checks: whether the table looks like tables that the fitted model makes.
+
+Each draw of the posterior simulates the table anew, labels and confidences missing where they are missing
+in it. A figure of the table is compared with the same figure of the replicates by its distance from their
+mean in standard deviations, with the tails of Student's t: few replicates have no quantile as far out as a
+test of many figures together needs. As the model has seen the figures, such a test fails less often than
+its level says.
+
+Source: Gelman, Meng & Stern, "Posterior predictive assessment of model fitness via realized discrepancies",
+Statistica Sinica 6 (1996).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import jax
+import numpy as np
+from scipy import stats
+
+from cascade_bayes.copulas import Copula
+from cascade_bayes.inference.checks.result import Finding, not_asked
+from cascade_bayes.inference.checks.statistics import MIN_COUNT
+from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.model.params import CascadeParams
+from cascade_bayes.model.simulate import simulate_scores
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def replicate(
+    keys: jax.Array, params: CascadeParams, copulas: tuple[Copula, ...], num_queries: int
+) -> tuple[jax.Array, jax.Array]:
+    """Simulate a table from every draw: standardised logits and labels, ``(num_draws, num_models, n)``."""
+    return jax.lax.map(lambda one: simulate_scores(one[0], one[1], copulas, num_queries), (keys, params))
+
+
+def check_replicates(key: jax.Array, posterior: Posterior, num_draws: int) -> Iterator[Finding]:
+    """Compare margins, dependence and accuracy of the table with those of replicates."""
+    data, models = posterior.data, range(posterior.data.num_models)
+    chain = posterior.sub_cascade(models, num_draws)
+    keys = jax.random.split(key, len(chain.params.intercept))
+    made = replicate(keys, chain.params, chain.copulas, data.num_queries)
+    z, correct = (np.asarray(x).swapaxes(1, 2) for x in made)
+    asked = data.observed[data.observed.any(axis=1)]
+    whole = asked.mean(axis=0) == 1.0
+    own = data.logit_score()
+    for i in models:
+        rows = data.observed[:, i]
+        if posterior.spec.structure == "chain" and not whole[i]:
+            yield not_asked("replicates", data.models[i], "it was asked some of the queries only")
+            continue
+        for name, figure in _figures_of_margin(posterior, i):
+            yield _compare(f"{data.models[i]}, {name}", figure, own[rows, i], z[:, rows, i])
+        labelled = data.labelled[:, i]
+        if labelled.sum() >= MIN_COUNT:
+            yield _compare(
+                f"{data.models[i]}, accuracy", np.mean, data.correct[labelled, i], correct[:, labelled, i]
+            )
+    for pair in itertools.combinations(models, 2):
+        both = data.observed[:, pair].all(axis=1)
+        subject = f"{' and '.join(data.models[i] for i in pair)}, Kendall's tau"
+        if both.sum() < MIN_COUNT or (posterior.spec.structure == "chain" and not whole[list(pair)].all()):
+            yield not_asked("replicates", subject, "the two were asked too few of the queries, or some only")
+            continue
+        yield _compare(subject, _kendall, own[both][:, pair], z[:, both][:, :, pair])
+
+
+Figure = Callable[[np.ndarray], float]
+
+
+def _figures_of_margin(posterior: Posterior, model: int) -> Iterator[tuple[str, Figure]]:
+    layout = posterior.spec.layout
+    locs = layout.locs[model][layout.has_atom[model]]
+    for loc, raw in zip(locs, layout.raw[model][layout.has_atom[model]], strict=True):
+        yield f"share at {raw:.4g}", partial(_share, loc=loc)
+    if layout.continuous[model]:
+        yield "median between atoms", partial(_quantile, atoms=locs, level=0.5)
+        yield "interquartile range between atoms", partial(_interquartile_range, atoms=locs)
+
+
+def _share(z: np.ndarray, loc: float) -> float:
+    return float(np.mean(z == loc))
+
+
+def _quantile(z: np.ndarray, atoms: np.ndarray, level: float) -> float:
+    between = z[~np.isin(z, atoms)]
+    return float(np.quantile(between, level)) if between.size else float("nan")
+
+
+def _interquartile_range(z: np.ndarray, atoms: np.ndarray) -> float:
+    return _quantile(z, atoms, 0.75) - _quantile(z, atoms, 0.25)
+
+
+def _kendall(pair: np.ndarray) -> float:
+    return float(stats.kendalltau(pair[:, 0], pair[:, 1], method="asymptotic").statistic)
+
+
+def _compare(subject: str, figure: Figure, table: np.ndarray, replicates: np.ndarray) -> Finding:
+    observed = figure(table)
+    made = np.asarray([figure(one) for one in replicates])
+    made = made[np.isfinite(made)]
+    if not np.isfinite(observed) or len(made) < 2:
+        return not_asked("replicates", subject, "it has no value in this table")
+    mean, spread = made.mean(), made.std(ddof=1)
+    low, high = np.quantile(made, [0.05, 0.95])
+    distance = (observed - mean) / spread if spread else 0.0 if observed == mean else np.inf
+    p_value = 2.0 * stats.t.sf(abs(distance) / np.sqrt(1.0 + 1.0 / len(made)), len(made) - 1)
+    return Finding(
+        "replicates",
+        subject,
+        True,
+        f"{observed:.3f}, in replicates {mean:.3f} ({low:.3f} to {high:.3f})",
+        {"observed": observed, "mean": float(mean), "q05": float(low), "q95": float(high)},
+        float(p_value),
+    )
