@@ -79,9 +79,7 @@ class _Form(NamedTuple):
 
 
 def _form(dims: str, long_name: str, units: str | None = None) -> _Form:
-    return _Form(
-        tuple(dims.split()), {"long_name": long_name} | ({} if units is None else {"units": units})
-    )
+    return _Form(tuple(dims.split()), {"long_name": long_name} | ({} if units is None else {"units": units}))
 
 
 _FORMS = {
@@ -157,9 +155,7 @@ def computed_groups(posterior: Posterior, num_replicates: int, seed: int) -> dic
         return {name: values.reshape(*lead, *values.shape[1:]) for name, values in found._asdict().items()}
 
     num_chains, num_samples = next(iter(posterior.samples.values())).shape[:2]
-    density = log_likelihoods(
-        posterior.params(), observations(data, spec.layout), copulas, spec.layout.kinds
-    )
+    density = log_likelihoods(posterior.params(), observations(data, spec.layout), copulas, spec.layout.kinds)
     density_by_chain = np.asarray(density).reshape(num_chains, num_samples, -1)
     kept = evenly_spaced(num_samples, min(max(num_replicates // num_chains, 1), num_samples))
     of_posterior = posterior.params(num_chains * len(kept))
