@@ -173,10 +173,10 @@ def quantile_of_point(target: UnitPoint, params: MarginParams, num_steps: int = 
     # A step this small leaves an error of its square.
     small = jnp.sqrt(jnp.finfo(wanted.dtype).eps)
 
-    def busy(state: tuple[jax.Array, ...]) -> jax.Array:
+    def busy(state: tuple[Any, ...]) -> jax.Array:
         return (state[0] < num_steps) & ~jnp.all(state[-1])
 
-    def advance(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def advance(state: tuple[Any, ...]) -> tuple[Any, ...]:
         count, z, low, high, last, done = state
         here = tail(point(z, params).upper)
         reached = jnp.where(upper_half, here <= wanted, here >= wanted)

@@ -44,10 +44,8 @@ def make_tree(groups: Mapping[str, xarray.Dataset], attrs: Mapping[str, Any]) ->
     import xarray
 
     az = _arviz()
-    if _is_tree_interface(az):
-        tree = xarray.DataTree.from_dict(dict(groups))
-    else:
-        tree = az.InferenceData(**groups)
+    trees = _is_tree_interface(az)
+    tree = xarray.DataTree.from_dict(dict(groups)) if trees else az.InferenceData(**groups)
     tree["posterior"].attrs.update(attrs)
     return tree
 

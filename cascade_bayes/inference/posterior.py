@@ -181,8 +181,8 @@ class Posterior:
         """Return the fit as ArviZ's container: InferenceData (ArviZ 0.x) or DataTree (1.x).
 
         Its groups, with their variables, dimensions, coordinates and units, are those of
-        `cascade_bayes.inference.tree`, which also says what leave-one-out means for a modular fit. A container
-        saved by ArviZ's own ``to_netcdf`` can be read by `load`.
+        `cascade_bayes.inference.tree`, which also says what leave-one-out means for a modular fit. `load`
+        reads what ArviZ's own ``to_netcdf`` saved of it, too.
 
         Parameters
         ----------

@@ -1,8 +1,8 @@
 r"""What draws of a cascade say of a table: the density of each of its queries, and tables like it.
 
 The density of a query is the joint one of its confidences, as standardised logits, and its labels
-(`cascade_bayes.model.likelihood`), under the cascade of all models in order. A replicate is a table drawn from
-the same cascade (`cascade_bayes.model.simulate`), with the observed table's gaps.
+(`cascade_bayes.model.likelihood`), under the cascade of all models in order. A replicate is a table drawn
+from the same cascade (`cascade_bayes.model.simulate`), with the observed table's gaps.
 
 Either is one compiled program over all draws, a batch of them at a time, divided among devices.
 """

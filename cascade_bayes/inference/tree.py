@@ -1,42 +1,43 @@
 r"""A posterior in ArviZ's groups: what a file holds of it, and what is computed for ArviZ's functions.
 
-========================  ============================================================  ==================
-group                     variables                                                     dimensions
-========================  ============================================================  ==================
-``posterior``             the sites of `cascade_bayes.model.cascade`                    chain, draw, ...
-``sample_stats``          statistics of NUTS, by ArviZ's names; of no other method      chain, draw
-``observed_data``         ``confidence`` as in the table, ``correct``                   query, model
-``constant_data``         ``call_cost``, ``cost``, ``latency_ms``, atoms, centres       model, ...
-``log_likelihood``        ``confidence_and_correct``: their joint density, by query     chain, draw, query
-``posterior_predictive``  ``confidence``, ``correct`` of tables like the observed one   chain, draw, ...
-``prior``                 the sites, drawn from their priors                            chain, draw, ...
-``prior_predictive``      as ``posterior_predictive``                                   chain, draw, ...
-========================  ============================================================  ==================
+========================  ==========================================================  ==================
+group                     variables                                                   dimensions
+========================  ==========================================================  ==================
+``posterior``             the sites of `cascade_bayes.model.cascade`                  chain, draw, ...
+``sample_stats``          statistics of NUTS, by ArviZ's names; of no other method    chain, draw
+``observed_data``         ``confidence`` as in the table, ``correct``                 query, model
+``constant_data``         ``call_cost``, ``cost``, ``latency_ms``, atoms, centres     model, ...
+``log_likelihood``        ``confidence_and_correct``: their joint density, by query   chain, draw, query
+``posterior_predictive``  ``confidence``, ``correct`` of tables like the observed    chain, draw, ...
+``prior``                 the sites, drawn from their priors                          chain, draw, ...
+``prior_predictive``      as ``posterior_predictive``                                 chain, draw, ...
+========================  ==========================================================  ==================
 
-The first four are what a file holds. Variables have a ``long_name`` and, where there is one, ``units``; models,
-pairs of models (``deferral``), pairs whose copula has a parameter (``pair``), atoms and queries go by name.
+The first four are what a file holds. Variables have a ``long_name`` and, where there is one, ``units``;
+models, pairs of models (``deferral``), pairs whose copula has a parameter (``pair``), atoms and queries go by
+name.
 
 **Missing values.** A confidence or a label that the table lacks is NaN, in the replicates as in the observed
 table, so that plots compare like with like; ``correct`` is of integers if the table is fully labelled, which
-ArviZ then shows as counts and not as a smooth density. A replicate lacks the same cells, whatever it has in the
-others: in the log of a running cascade, where a model was asked because of what those before it said, its
-replicated confidences are those of all queries, the observed ones not. Densities of confidences smooth atoms over,
-and leave out infinite values: look at ``kind="cumulative"`` (ArviZ 0.x) or ``kind="ecdf"`` (1.x) too.
+ArviZ then shows as counts and not as a smooth density. A replicate lacks the same cells, whatever it has in
+the others: in the log of a running cascade, where a model was asked because of what those before it said, its
+replicated confidences are those of all queries, the observed ones not. Densities of confidences smooth atoms
+over, and leave out infinite values: look at ``kind="cumulative"`` (ArviZ 0.x) or ``kind="ecdf"`` (1.x) too.
 
-**The log likelihood** of a query is the joint density of its confidences and labels under the cascade of all models
-in order, a chain of neighbours; confidences count as standardised logits, and an atom by its mass. Hence
-``az.compare`` compares fits to one table with the same map of confidences and the same atoms. Of a modular fit it is
-not what draws were conditioned on. Given margins and calibration :math:`\phi`, a draw of
-:math:`\tau` has the density :math:`p(\tau) L(\tau, \phi) / Z(\phi)` (a cut posterior: Plummer, Statistics and
-Computing 25, 2015). Leaving a query out changes :math:`Z(\phi)` too, so that the importance ratios
+**The log likelihood** of a query is the joint density of its confidences and labels under the cascade of all
+models in order, a chain of neighbours; confidences count as standardised logits, and an atom by its mass.
+Hence ``az.compare`` compares fits to one table with the same map of confidences and the same atoms. Of a
+modular fit it is not what the draws were conditioned on: given margins and calibration :math:`\phi`, a draw
+of :math:`\tau` has the density :math:`p(\tau) L(\tau, \phi) / Z(\phi)` (a cut posterior: Plummer, Statistics
+and Computing 25, 2015). Leaving a query out changes :math:`Z(\phi)` too, so that the importance ratios
 :math:`1/p` of leave-one-out are approximate there: they treat the draws as those of a joint posterior.
 
 ArviZ's ``plot_loo_pit`` needs a likelihood for each observed value by itself, and has no meaning here.
 
-**Predictive draws.** The prior of a modular fit is that of all pairs, and its cascades have the posterior's own
-centres (`cascade_bayes.model.centres`), which come from the table's confidences; the layout of atoms and the map of
-confidences come from the table as well. The coordinate ``draw`` of ``posterior_predictive`` says which draws of the
-posterior were kept.
+**Predictive draws.** The prior of a modular fit is that of all pairs, and its cascades have the posterior's
+own centres (`cascade_bayes.model.centres`), which come from the table's confidences; the layout of atoms and
+the map of confidences come from the table as well. The coordinate ``draw`` of ``posterior_predictive`` says which
+draws of the posterior were kept.
 """
 
 from __future__ import annotations
@@ -213,7 +214,7 @@ def _coords(spec: ModelSpec, models: Sequence[str]) -> dict[str, list[Any]]:
 def _draws(
     posterior: Posterior, variables: Mapping[str, np.ndarray], draw: np.ndarray | None = None
 ) -> xarray.Dataset:
-    """Return a group of draws, ``(num_chains, num_draws, ...)``; ``draw`` numbers them, in place of 0, 1, ..."""
+    """Return a group of draws, ``(num_chains, num_draws, ...)``, numbered by ``draw`` or else from 0."""
     num_chains, num_draws = next(iter(variables.values())).shape[:2]
     numbers = np.arange(num_draws) if draw is None else draw
     return _dataset(posterior, variables, {"chain": np.arange(num_chains), "draw": numbers})
