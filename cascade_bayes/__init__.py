@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cascade_bayes.model.simulate import Cascade, simulate
     from cascade_bayes.plots import (
         plot_calibration,
+        plot_chains,
         plot_frontier,
         plot_margins,
         plot_prior,
@@ -59,6 +60,7 @@ _HOME = {
     "fit_batch": "inference.batch",
     "load_policies": "decision.frontier",
     "plot_calibration": "plots",
+    "plot_chains": "plots",
     "plot_frontier": "plots",
     "plot_margins": "plots",
     "plot_prior": "plots",
@@ -91,6 +93,7 @@ __all__ = [
     "fit_batch",
     "load_policies",
     "plot_calibration",
+    "plot_chains",
     "plot_frontier",
     "plot_margins",
     "plot_prior",

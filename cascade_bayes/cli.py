@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from cascade_bayes.inference.checks import CheckResult
     from cascade_bayes.inference.posterior import Posterior
 
-CHAINS_SHOWN = ("slope", "intercept", "tau")
-"""Parameters whose chains `check` draws."""
-
 EXIT_INPUT, EXIT_FAILED, EXIT_INFEASIBLE = 2, 3, 4
 
 app = typer.Typer(
@@ -407,18 +404,16 @@ def _draw_checks(
 ) -> list[Path]:
     """Write the pictures of a check, and return their paths."""
     from cascade_bayes import plots
-    from cascade_bayes.inference import _arviz
 
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {
         "margins": plots.plot_margins(posterior)[0].figure,
         "calibration": plots.plot_calibration(posterior, policy)[0].figure,
-        "deferred": plots.plot_calibration(posterior, policy, deferred=True)[0].figure,
         "replicates": plots.plot_replicates(result)[0].figure,
-        "chains": _arviz.plot_chains(
-            posterior.to_arviz(), [n for n in CHAINS_SHOWN if n in posterior.samples]
-        ),
+        "chains": plots.plot_chains(posterior),
     }
+    if policy is None or len(policy.models) > 1:
+        drawn["deferred"] = plots.plot_calibration(posterior, policy, deferred=True)[0].figure
     for name, figure in drawn.items():
         plots.save_figure(figure, folder / f"{name}.png")
     return [folder / f"{name}.png" for name in drawn]

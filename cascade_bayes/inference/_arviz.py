@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-Groups = Mapping[str, Mapping[str, np.ndarray]]
+if TYPE_CHECKING:
+    import xarray
 
 
 def _arviz() -> Any:
@@ -30,29 +31,21 @@ def _is_tree_interface(az: Any) -> bool:
     return int(az.__version__.split(".")[0]) >= 1
 
 
-def make_tree(
-    groups: Groups,
-    coords: Mapping[str, Any],
-    dims: Mapping[str, list[str]],
-    attrs: Mapping[str, Any],
-) -> Any:
+def make_tree(groups: Mapping[str, xarray.Dataset], attrs: Mapping[str, Any]) -> Any:
     """Return ``groups`` as ArviZ's container, with ``attrs`` on the posterior group.
 
     Parameters
     ----------
     groups
-        ArviZ group name -> variable -> array; draws have leading axes (chain, draw).
-    coords, dims
-        Coordinate values by dimension, dimension names by variable.
+        By ArviZ's names.
     attrs
         JSON-able attributes.
     """
+    import xarray
+
     az = _arviz()
-    data = {name: dict(variables) for name, variables in groups.items() if variables}
-    if _is_tree_interface(az):
-        tree = az.from_dict(data, coords=dict(coords), dims=dict(dims))
-    else:
-        tree = az.from_dict(**data, coords=dict(coords), dims=dict(dims))
+    trees = _is_tree_interface(az)
+    tree = xarray.DataTree.from_dict(dict(groups)) if trees else az.InferenceData(**groups)
     tree["posterior"].attrs.update(attrs)
     return tree
 
@@ -89,11 +82,11 @@ def rhat_and_ess(samples: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.nd
     Source: Vehtari et al., "Rank-normalization, folding, and localization", Bayesian Analysis 16 (2021).
     """
     az = _arviz()
-    tree = make_tree({"posterior": samples}, {}, {}, {})
+    draws = az.convert_to_dataset(dict(samples))
     results = {
-        "r_hat": az.rhat(tree),
-        "ess_bulk": az.ess(tree, method="bulk"),
-        "ess_tail": az.ess(tree, method="tail"),
+        "r_hat": az.rhat(draws),
+        "ess_bulk": az.ess(draws, method="bulk"),
+        "ess_tail": az.ess(draws, method="tail"),
     }
     return {
         statistic: {name: np.asarray(result[name].values) for name in samples}
@@ -141,14 +134,15 @@ def summary(tree: Any) -> Any:
     return _arviz().summary(tree)
 
 
-def plot_chains(tree: Any, var_names: list[str]) -> Any:
+def plot_chains(draws: xarray.Dataset, var_names: list[str]) -> Any:
     """Return a figure of ``az.plot_rank``: ranks of every chain's draws among those of all chains.
 
     Source: Vehtari et al., Bayesian Analysis 16 (2021), section 4.
     """
     az = _arviz()
     if _is_tree_interface(az):
+        tree = make_tree({"posterior": draws}, {})
         return az.plot_rank(tree, var_names=var_names, backend="matplotlib").get_viz("figure")
-    figure = az.plot_rank(tree, var_names=var_names).ravel()[0].figure
+    figure = az.plot_rank(draws, var_names=var_names).ravel()[0].figure
     figure.set_layout_engine("constrained")  # else titles lie on one another
     return figure

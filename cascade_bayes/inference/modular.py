@@ -31,7 +31,7 @@ import numpy as np
 from jax.scipy import stats
 from numpyro import distributions as dist
 
-from cascade_bayes._trees import take
+from cascade_bayes._trees import evenly_spaced, take
 from cascade_bayes.copulas import Copula, Kind, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.curves import draw_from_curves
@@ -61,7 +61,7 @@ def thin(samples: Draws, stats: Draws) -> tuple[Draws, Draws]:
     """
     num_chains, num_samples = next(iter(samples.values())).shape[:2]
     keep = min(num_samples, max(MAX_DRAWS // num_chains, 1))
-    at = ((np.arange(keep) + 0.5) * num_samples / keep).astype(int)
+    at = evenly_spaced(num_samples, keep)
     kept = {k: v[:, at] for k, v in stats.items()}
     if "diverging" in stats:
         first = (np.arange(keep) * num_samples / keep).astype(int)

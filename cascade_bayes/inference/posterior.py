@@ -15,20 +15,27 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._files import replacing
+from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import Copula, get_copula
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.convergence import Point, Verdict, assess, judge_approximation
+from cascade_bayes.inference.tree import (
+    NUM_REPLICATES,
+    OWN_STATISTICS,
+    computed_groups,
+    site_labels,
+    stored_groups,
+)
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites
 from cascade_bayes.model.centres import Centres
-from cascade_bayes.model.margins import get_margin
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import Cascade
 from cascade_bayes.transforms import ConfidenceMap
 
 SCHEMA = "cascade_bayes.posterior"
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 
 class SubCascade(NamedTuple):
@@ -103,8 +110,7 @@ class Posterior:
     def _params(self, num_draws: int | None, members: Sequence[int] | None) -> CascadeParams:
         total = self.num_draws
         count = total if num_draws is None else min(num_draws, total)
-        # Centres of equal stretches: evenly spaced, and never the same end of every chain.
-        index = ((np.arange(count) + 0.5) * total / count).astype(int)
+        index = evenly_spaced(total, count)
         flat = {k: jnp.asarray(v.reshape((total, *v.shape[2:]))[index]) for k, v in self.samples.items()}
         return jax.vmap(lambda s: params_from_sites(s, self.spec, members))(flat)
 
@@ -161,102 +167,54 @@ class Posterior:
         if "approximation" in self.provenance:
             report = self.provenance["approximation"]
             return judge_approximation(report["k_hat"], report["ess"], report.get("settled", {}))
-        return assess(self.samples, self.sample_stats, self._labels())
+        return assess(self.samples, self.sample_stats, site_labels(self.spec, self.models, self.samples))
 
     def summary(self) -> Any:
         """Return ArviZ's summary of every parameter, a pandas frame."""
         from cascade_bayes.inference import _arviz
 
-        return _arviz.summary(self.to_arviz())
-
-    def _dims(self) -> dict[str, list[str]]:
-        known = {
-            "mixing_split": ["model", "split"],
-            get_margin(self.spec.margin).site: ["model", "component"],
-            "atom_logit": ["atom"],
-            "tau": ["pair"],
-            "intercept": ["model"],
-            "slope": ["model"],
-            "upstream": ["deferral"],
-            "atom_effect": ["atom"],
-        }
-        return {name: known[name] for name in self.samples}
-
-    def _coords(self) -> dict[str, list[Any]]:
-        models = list(self.models)
-        atoms = []
-        for i, slot in zip(self.spec.layout.model_index, self.spec.layout.slot_index, strict=True):
-            atoms.append(f"{models[i]}@{self.spec.layout.raw[i, slot]:.6g}")
-        deferrals = [f"{models[a]} > {models[b]}" for a, b in self.spec.pairs]
-        return {
-            "model": models,
-            "deferral": deferrals,
-            "pair": [
-                pair for pair, family in zip(deferrals, self.spec.copulas, strict=True) if family.has_theta
-            ],
-            "component": list(range(self.spec.priors.num_components)),
-            "split": list(range(self.spec.priors.num_components - 1)),
-            "atom": atoms,
-        }
-
-    def _labels(self) -> dict[str, list[str]]:
-        coords, dims = self._coords(), self._dims()
-        labels = {}
-        for name in self.samples:
-            parts = [""]
-            for dim in dims[name]:
-                parts = [f"{p}, {value}" if p else str(value) for p in parts for value in coords[dim]]
-            labels[name] = [f"{name}[{part}]" for part in parts]
-        return labels
+        return _arviz.summary(self._stored())
 
     # Persistence
 
-    def to_arviz(self) -> Any:
-        """Return the fit as ArviZ's container: InferenceData (ArviZ 0.x) or DataTree (1.x)."""
+    def to_arviz(self, *, num_replicates: int = NUM_REPLICATES, seed: int = 0) -> Any:
+        """Return the fit as ArviZ's container: InferenceData (ArviZ 0.x) or DataTree (1.x).
+
+        Its groups, with their variables, dimensions, coordinates and units, are those of
+        `cascade_bayes.inference.tree`, which also says what leave-one-out means for a modular fit. `load`
+        reads what ArviZ's own ``to_netcdf`` saved of it, too.
+
+        Parameters
+        ----------
+        num_replicates
+            Tables to simulate from the posterior, and draws, with a table each, of the prior. Those of the
+            posterior are from draws evenly spaced in every chain, at least one a chain.
+        seed
+            Of the simulation and the prior draws; the same seed gives the same container.
+
+        Raises
+        ------
+        InputError
+            If ``num_replicates`` is below 1.
+
+        Examples
+        --------
+        >>> tree = posterior.to_arviz()  # doctest: +SKIP
+        >>> az.loo(tree)  # doctest: +SKIP
+        >>> az.plot_forest(tree, var_names=["tau"])  # doctest: +SKIP
+        """
         from cascade_bayes.inference import _arviz
 
-        data = self.data
-        observed: dict[str, np.ndarray] = {
-            "confidence": data.confidence,
-            "correct": data.correct.astype(np.int8),
-            "labelled": data.labelled.astype(np.int8),
-            "cost": data.cost,
-        }
-        if data.latency_ms is not None:
-            observed["latency_ms"] = data.latency_ms
-        table_dims = {name: ["query", "model"] for name in observed}
-        constants = {
-            "call_cost": data.call_cost,
-            "atom_locs": self.spec.layout.locs,
-            "atom_raw": self.spec.layout.raw,
-            "has_continuous": self.spec.layout.continuous.astype(np.int8),
-        }
-        if self.spec.centres is not None:
-            constants["upstream_line"] = self.spec.centres.line
-            constants["upstream_at_atoms"] = self.spec.centres.at_atoms
-        groups: dict[str, dict[str, np.ndarray]] = {
-            "posterior": dict(self.samples),
-            "sample_stats": dict(self.sample_stats),
-            "observed_data": observed,
-            "constant_data": constants,
-        }
-        coords = {
-            **self._coords(),
-            "query": list(data.query_ids),
-            "slot": list(range(self.spec.layout.locs.shape[1])),
-            "line": ["intercept", "slope"],
-        }
-        used = (
-            self._dims()
-            | table_dims
-            | {"call_cost": ["model"], "atom_locs": ["model", "slot"], "atom_raw": ["model", "slot"]}
-            | {"has_continuous": ["model"], "upstream_line": ["deferral", "line"]}
-            | {"upstream_at_atoms": ["deferral", "slot"]}
-        )
-        needed = {dim for names in used.values() for dim in names}
-        return _arviz.make_tree(
-            groups, {k: v for k, v in coords.items() if k in needed}, used, self._attributes()
-        )
+        if num_replicates < 1:
+            raise InputError(f"num_replicates must be at least 1; got {num_replicates}.")
+        groups = stored_groups(self) | computed_groups(self, num_replicates, seed)
+        return _arviz.make_tree(groups, self._attributes())
+
+    def _stored(self) -> Any:
+        """Return the part of `to_arviz` that a file holds; the rest can be computed again."""
+        from cascade_bayes.inference import _arviz
+
+        return _arviz.make_tree(stored_groups(self), self._attributes())
 
     def _attributes(self) -> dict[str, Any]:
         record = {
@@ -277,7 +235,7 @@ class Posterior:
         return {"cascade_bayes": json.dumps(record)}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to one NetCDF file.
+        """Write all that `load` needs to one NetCDF file, and nothing that can be computed from it.
 
         The file is written under a temporary name beside ``path`` and moved there when complete, so
         that whatever was at ``path`` stays whole until then.
@@ -285,11 +243,11 @@ class Posterior:
         from cascade_bayes.inference import _arviz
 
         with replacing(Path(path)) as temporary:
-            _arviz.write_netcdf(self.to_arviz(), temporary)
+            _arviz.write_netcdf(self._stored(), temporary)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Posterior:
-        """Read a file that `save` wrote.
+        """Read a file that `save` wrote, or ArviZ from the container of `to_arviz`.
 
         Raises
         ------
@@ -338,17 +296,20 @@ class Posterior:
             models=tuple(record["models"]),
             query_ids=np.asarray(tree["observed_data"]["query"].values).astype(str),
             confidence=observed["confidence"],
-            correct=observed["correct"].astype(bool),
-            labelled=observed["labelled"].astype(bool),
-            cost=observed["cost"],
-            latency_ms=observed.get("latency_ms"),
+            correct=observed["correct"] == 1,
+            labelled=~np.isnan(observed["correct"]),
+            cost=constants["cost"],
+            latency_ms=constants.get("latency_ms"),
             call_cost=constants["call_cost"],
             kind=confidence_map.kind,
             confidence_map=confidence_map,
         )
         return cls(
             samples=_arviz.variables(tree, "posterior"),
-            sample_stats=_arviz.variables(tree, "sample_stats"),
+            sample_stats={
+                OWN_STATISTICS.get(name, name): values
+                for name, values in _arviz.variables(tree, "sample_stats").items()
+            },
             data=data,
             spec=ModelSpec(
                 layout=AtomLayout(

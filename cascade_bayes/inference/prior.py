@@ -16,7 +16,7 @@ from scipy.special import expit
 
 from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.errors import InputError
-from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites
+from cascade_bayes.model.cascade import ModelSpec, Sites, params_from_sites, sample_sites
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.params import AtomLayout, CascadeParams
@@ -174,9 +174,26 @@ def sample_prior(
     layout = AtomLayout(certain, np.ones((count, 1)), np.ones(count, dtype=bool))
     spec = ModelSpec(layout, get_copulas(copula, count - 1), priors or Priors(), margin=margin)
 
-    def one(key: jax.Array) -> CascadeParams:
-        with handlers.seed(rng_seed=key):
-            return params_from_sites(sample_sites(spec), spec)
+    _, params = draw_sites(jax.random.key(seed), spec, num_draws)
+    return PriorDraws(params, spec, models)
 
-    keys = jax.random.split(jax.random.key(seed), num_draws)
-    return PriorDraws(jax.jit(jax.vmap(one))(keys), spec, models)
+
+def draw_sites(key: jax.Array, spec: ModelSpec, num_draws: int) -> tuple[Sites, CascadeParams]:
+    """Draw every site of a model from its prior, and the cascade of all models that each draw stands for.
+
+    Parameters
+    ----------
+    key
+        PRNG key.
+    spec
+        The model. A modular one must have its centres, which are data, if its cascades are to be right.
+    num_draws
+        How many; all arrays have a leading axis of this length.
+    """
+
+    def one(key: jax.Array) -> tuple[Sites, CascadeParams]:
+        with handlers.seed(rng_seed=key):
+            sites = sample_sites(spec)
+        return sites, params_from_sites(sites, spec)
+
+    return jax.jit(jax.vmap(one))(jax.random.split(key, num_draws))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -44,26 +45,33 @@ def simulate_scores(
     """
     keys = jax.random.split(key, 2 * params.num_models + 1)
     dtype = params.intercept.dtype
-    # From logistic variates: both tails of the uniform keep their digits.
-    u = unit_point_from_logit(jax.random.logistic(keys[0], (num_queries,), dtype=dtype))
-    rows = []
-    for i in range(params.num_models):
-        margin = params.margin(i)
+    families = tuple(dict.fromkeys(copulas))
+
+    def next_point(family: Copula) -> Callable[[UnitPoint, UnitPoint, jax.Array], UnitPoint]:
+        return lambda start, q, theta: inverse_h_v_given_u(family, start, q, theta)
+
+    # One program for all models, however many: most of the time goes to compiling it.
+    branches = [lambda start, q, theta: q, *map(next_point, families)]
+    which = jnp.array([1 + families.index(family) for family in copulas] + [0])
+    theta = jnp.concatenate([params.theta, jnp.zeros(1, dtype=dtype)])
+
+    def one_model(u: UnitPoint, xs: tuple[Any, ...]) -> tuple[UnitPoint, jax.Array]:
+        margin, branch, theta, key_inside, key_next = xs
         z = mixed.quantile_of_point(u, margin)
-        rows.append(z)
-        if i + 1 == params.num_models:
-            break
         at = mixed.point(z, margin)
         lower, upper = at.lower.value, at.upper.value
-        inside = lower + (upper - lower) * jax.random.uniform(keys[2 * i + 1], (num_queries,), dtype=dtype)
+        inside = lower + (upper - lower) * jax.random.uniform(key_inside, (num_queries,), dtype=dtype)
         inside = jnp.clip(inside, jnp.finfo(dtype).tiny, 1 - jnp.finfo(dtype).epsneg)
         start = UnitPoint(
             jnp.where(at.is_atom, jnp.log(inside), u.log_u),
             jnp.where(at.is_atom, jnp.log1p(-inside), u.log_1mu),
         )
-        q = jax.random.uniform(keys[2 * i + 2], (num_queries,), dtype=dtype, minval=jnp.finfo(dtype).tiny)
-        u = inverse_h_v_given_u(copulas[i], start, unit_point(q), params.theta[i])
-    z = jnp.stack(rows)
+        q = jax.random.uniform(key_next, (num_queries,), dtype=dtype, minval=jnp.finfo(dtype).tiny)
+        return jax.lax.switch(branch, branches, start, unit_point(q), theta), z
+
+    # From logistic variates: both tails of the uniform keep their digits.
+    u = unit_point_from_logit(jax.random.logistic(keys[0], (num_queries,), dtype=dtype))
+    _, z = jax.lax.scan(one_model, u, (params.margins, which, theta, keys[1::2], keys[2::2]))
     correct = jax.random.bernoulli(keys[-1], jax.nn.sigmoid(correctness_logit(z, params)))
     return z, correct
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -136,6 +137,28 @@ def plot_replicates(result: CheckResult) -> Any:
         ax.invert_yaxis()
         ax.set_xlabel(what)
     return axes[0]
+
+
+def plot_chains(posterior: Posterior, var_names: Sequence[str] = ("slope", "tau")) -> Any:
+    """Draw how the chains share the ranks of their draws: evenly, if all are draws of one distribution.
+
+    Parameters
+    ----------
+    posterior
+        The fit.
+    var_names
+        Sites; those that the fit has not are left out.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        That of ArviZ's ``plot_rank``.
+    """
+    from cascade_bayes.inference import _arviz
+    from cascade_bayes.inference.tree import stored_groups
+
+    names = [name for name in var_names if name in posterior.samples]
+    return _arviz.plot_chains(stored_groups(posterior)["posterior"], names)
 
 
 def _row(count: int, width: float) -> Any:

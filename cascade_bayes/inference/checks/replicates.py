@@ -20,28 +20,17 @@ import jax
 import numpy as np
 from scipy import stats
 
-from cascade_bayes.copulas import Copula
 from cascade_bayes.inference.checks.result import Finding, not_asked
 from cascade_bayes.inference.checks.statistics import MIN_COUNT
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.model.params import CascadeParams
-from cascade_bayes.model.simulate import simulate_scores
-
-
-@partial(jax.jit, static_argnums=(2, 3))
-def replicate(
-    keys: jax.Array, params: CascadeParams, copulas: tuple[Copula, ...], num_queries: int
-) -> tuple[jax.Array, jax.Array]:
-    """Simulate a table from every draw: standardised logits and labels, ``(num_draws, num_models, n)``."""
-    return jax.lax.map(lambda one: simulate_scores(one[0], one[1], copulas, num_queries), (keys, params))
+from cascade_bayes.inference.predictive import simulate_draws
 
 
 def check_replicates(key: jax.Array, posterior: Posterior, num_draws: int) -> Iterator[Finding]:
     """Compare margins, dependence and accuracy of the table with those of replicates."""
     data, models = posterior.data, range(posterior.data.num_models)
     chain = posterior.sub_cascade(models, num_draws)
-    keys = jax.random.split(key, len(chain.params.intercept))
-    made = replicate(keys, chain.params, chain.copulas, data.num_queries)
+    made = simulate_draws(key, chain.params, chain.copulas, data.num_queries)
     z, correct = (np.asarray(x).swapaxes(1, 2) for x in made)
     asked = data.observed[data.observed.any(axis=1)]
     whole = asked.mean(axis=0) == 1.0

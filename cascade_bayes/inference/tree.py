@@ -1,0 +1,245 @@
+r"""A posterior in ArviZ's groups: what a file holds of it, and what is computed for ArviZ's functions.
+
+========================  ==========================================================  ==================
+group                     variables                                                   dimensions
+========================  ==========================================================  ==================
+``posterior``             the sites of `cascade_bayes.model.cascade`                  chain, draw, ...
+``sample_stats``          statistics of NUTS, by ArviZ's names; of no other method    chain, draw
+``observed_data``         ``confidence`` as in the table, ``correct``                 query, model
+``constant_data``         ``call_cost``, ``cost``, ``latency_ms``, atoms, centres     model, ...
+``log_likelihood``        ``confidence_and_correct``: their joint density, by query   chain, draw, query
+``posterior_predictive``  ``confidence``, ``correct`` of tables like the observed    chain, draw, ...
+``prior``                 the sites, drawn from their priors                          chain, draw, ...
+``prior_predictive``      as ``posterior_predictive``                                 chain, draw, ...
+========================  ==========================================================  ==================
+
+The first four are what a file holds. Variables have a ``long_name`` and, where there is one, ``units``;
+models, pairs of models (``deferral``), pairs whose copula has a parameter (``pair``), atoms and queries go by
+name.
+
+**Missing values.** A confidence or a label that the table lacks is NaN, in the replicates as in the observed
+table, so that plots compare like with like; ``correct`` is of integers if the table is fully labelled, which
+ArviZ then shows as counts and not as a smooth density. A replicate lacks the same cells, whatever it has in
+the others: in the log of a running cascade, where a model was asked because of what those before it said, its
+replicated confidences are those of all queries, the observed ones not. Densities of confidences smooth atoms
+over, and leave out infinite values: look at ``kind="cumulative"`` (ArviZ 0.x) or ``kind="ecdf"`` (1.x) too.
+
+**The log likelihood** of a query is the joint density of its confidences and labels under the cascade of all
+models in order, a chain of neighbours; confidences count as standardised logits, and an atom by its mass.
+Hence ``az.compare`` compares fits to one table with the same map of confidences and the same atoms. Of a
+modular fit it is not what the draws were conditioned on: given margins and calibration :math:`\phi`, a draw
+of :math:`\tau` has the density :math:`p(\tau) L(\tau, \phi) / Z(\phi)` (a cut posterior: Plummer, Statistics
+and Computing 25, 2015). Leaving a query out changes :math:`Z(\phi)` too, so that the importance ratios
+:math:`1/p` of leave-one-out are approximate there: they treat the draws as those of a joint posterior.
+
+ArviZ's ``plot_loo_pit`` needs a likelihood for each observed value by itself, and has no meaning here.
+
+**Predictive draws.** The prior of a modular fit is that of all pairs, and its cascades have the posterior's
+own centres (`cascade_bayes.model.centres`), which come from the table's confidences; the layout of atoms
+and the map of confidences come from the table as well. The coordinate ``draw`` of ``posterior_predictive``
+says which draws of the posterior were kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from cascade_bayes._trees import evenly_spaced
+from cascade_bayes.inference.predictive import labels_with_gaps, log_likelihoods, replicate
+from cascade_bayes.inference.prior import draw_sites
+from cascade_bayes.model.cascade import ModelSpec
+from cascade_bayes.model.observations import observations
+from cascade_bayes.transforms import KINDS
+
+if TYPE_CHECKING:
+    import xarray
+
+    from cascade_bayes.inference.posterior import Posterior
+
+NUM_REPLICATES = 100
+"""Tables simulated from the posterior, and from the prior: as many curves as a plot can show."""
+
+ARVIZ_STATISTICS = {"accept_prob": "acceptance_rate", "num_steps": "n_steps"}
+"""Names of sampler statistics in ArviZ's schema, where they differ from NumPyro's."""
+
+OWN_STATISTICS = {arviz: own for own, arviz in ARVIZ_STATISTICS.items()}
+
+DOLLARS = "US dollars per call"
+LOGITS = "standardised logit"
+
+
+class _Form(NamedTuple):
+    """Dimensions of a variable, without those of draws, and its attributes."""
+
+    dims: tuple[str, ...]
+    attributes: Mapping[str, str]
+
+
+def _form(dims: str, long_name: str, units: str | None = None) -> _Form:
+    return _Form(tuple(dims.split()), {"long_name": long_name} | ({} if units is None else {"units": units}))
+
+
+_FORMS = {
+    "mixing_split": _form("model split", "log odds of halving a margin's components"),
+    "normal_scale": _form("model component", "standard deviation of a margin's component", LOGITS),
+    "concentration": _form("model component", "concentration of a margin's component"),
+    "atom_logit": _form("atom", "log odds of an atom against the continuum"),
+    "tau": _form("pair", "Kendall's tau"),
+    "intercept": _form("model", "log odds of being right at the middle of the scale"),
+    "slope": _form("model", "slope of the log odds of being right", f"1 / {LOGITS}"),
+    "upstream": _form("deferral", "effect of the previous model's confidence", f"1 / {LOGITS}"),
+    "atom_effect": _form("atom", "effect of an atom on the log odds of being right"),
+    "confidence": _form("query model", "confidence, as in the table"),
+    "correct": _form("query model", "whether the answer was right: 1 or 0"),
+    "confidence_and_correct": _form("query", "log density of a query's confidences and labels", "nats"),
+    "cost": _form("query model", "cost of a call", DOLLARS),
+    "latency_ms": _form("query model", "latency of a call", "ms"),
+    "call_cost": _form("model", "mean cost of a call", DOLLARS),
+    "atom_locs": _form("model slot", "location of an atom", LOGITS),
+    "atom_raw": _form("model slot", "location of an atom, as in the table"),
+    "has_continuous": _form("model", "whether confidences have a continuous part"),
+    "upstream_line": _form("deferral line", "line from a confidence to that of the model before it"),
+    "upstream_at_atoms": _form("deferral slot", "what an atom adds to that line"),
+}
+
+
+def stored_groups(posterior: Posterior) -> dict[str, xarray.Dataset]:
+    """Return the groups that a file holds, from which the posterior can be read back."""
+    data, spec = posterior.data, posterior.spec
+    constants = {
+        "call_cost": data.call_cost,
+        "cost": data.cost,
+        "atom_locs": spec.layout.locs,
+        "atom_raw": spec.layout.raw,
+        "has_continuous": spec.layout.continuous.astype(np.int8),
+    }
+    if data.latency_ms is not None:
+        constants["latency_ms"] = data.latency_ms
+    if spec.centres is not None:
+        constants["upstream_line"] = spec.centres.line
+        constants["upstream_at_atoms"] = spec.centres.at_atoms
+    observed = {"confidence": data.confidence, "correct": labels_with_gaps(data.correct, data.labelled)}
+    groups = {
+        "posterior": _draws(posterior, posterior.samples),
+        "observed_data": _dataset(posterior, observed),
+        "constant_data": _dataset(posterior, constants),
+    }
+    if posterior.sample_stats:
+        stats = {ARVIZ_STATISTICS.get(k, k): v for k, v in posterior.sample_stats.items()}
+        groups["sample_stats"] = _draws(posterior, stats)
+    return groups
+
+
+def computed_groups(posterior: Posterior, num_replicates: int, seed: int) -> dict[str, xarray.Dataset]:
+    """Return the groups that follow from those of `stored_groups`.
+
+    Parameters
+    ----------
+    posterior
+        Draws and table.
+    num_replicates
+        Draws of the predictive groups and of the prior; of the posterior as many of them as share out evenly
+        among its chains, at least one a chain.
+    seed
+        The same seed gives the same groups.
+    """
+    data, spec = posterior.data, posterior.spec
+    copulas = spec.copulas_of(range(spec.num_models))
+    key_prior, key_prior_tables, key_tables = jax.random.split(jax.random.key(seed), 3)
+
+    def tables(key: jax.Array, params: Any, lead: tuple[int, int]) -> dict[str, np.ndarray]:
+        found = replicate(key, params, copulas, spec.layout, data)
+        return {name: values.reshape(*lead, *values.shape[1:]) for name, values in found._asdict().items()}
+
+    num_chains, num_samples = next(iter(posterior.samples.values())).shape[:2]
+    density = log_likelihoods(posterior.params(), observations(data, spec.layout), copulas, spec.layout.kinds)
+    density_by_chain = np.asarray(density).reshape(num_chains, num_samples, -1)
+    kept = evenly_spaced(num_samples, min(max(num_replicates // num_chains, 1), num_samples))
+    of_posterior = posterior.params(num_chains * len(kept))
+    prior_sites, of_prior = draw_sites(key_prior, spec, num_replicates)
+    return {
+        "log_likelihood": _draws(posterior, {"confidence_and_correct": density_by_chain}),
+        "posterior_predictive": _draws(
+            posterior, tables(key_tables, of_posterior, (num_chains, len(kept))), kept
+        ),
+        "prior": _draws(posterior, {name: np.asarray(value)[None] for name, value in prior_sites.items()}),
+        "prior_predictive": _draws(posterior, tables(key_prior_tables, of_prior, (1, num_replicates))),
+    }
+
+
+def site_labels(spec: ModelSpec, models: Sequence[str], sites: Iterable[str]) -> dict[str, list[str]]:
+    """Return a name for each entry of some sites, such as ``slope[large]``.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    models
+        Names in cascade order.
+    sites
+        Names of the sites.
+    """
+    coords = _coords(spec, models)
+    labels = {}
+    for name in sites:
+        parts = [""]
+        for dim in _FORMS[name].dims:
+            parts = [f"{part}, {value}" if part else str(value) for part in parts for value in coords[dim]]
+        labels[name] = [f"{name}[{part}]" for part in parts]
+    return labels
+
+
+def _coords(spec: ModelSpec, models: Sequence[str]) -> dict[str, list[Any]]:
+    atoms = [
+        f"{models[i]}@{spec.layout.raw[i, slot]:.6g}"
+        for i, slot in zip(spec.layout.model_index, spec.layout.slot_index, strict=True)
+    ]
+    deferrals = [f"{models[a]} > {models[b]}" for a, b in spec.pairs]
+    return {
+        "model": list(models),
+        "deferral": deferrals,
+        "pair": [pair for pair, family in zip(deferrals, spec.copulas, strict=True) if family.has_theta],
+        "component": list(range(spec.priors.num_components)),
+        "split": list(range(spec.priors.num_components - 1)),
+        "atom": atoms,
+        "slot": list(range(spec.layout.locs.shape[1])),
+        "line": ["intercept", "slope"],
+    }
+
+
+def _draws(
+    posterior: Posterior, variables: Mapping[str, np.ndarray], draw: np.ndarray | None = None
+) -> xarray.Dataset:
+    """Return a group of draws, ``(num_chains, num_draws, ...)``, numbered by ``draw`` or else from 0."""
+    num_chains, num_draws = next(iter(variables.values())).shape[:2]
+    numbers = np.arange(num_draws) if draw is None else draw
+    return _dataset(posterior, variables, {"chain": np.arange(num_chains), "draw": numbers})
+
+
+def _dataset(
+    posterior: Posterior,
+    variables: Mapping[str, np.ndarray],
+    samples: Mapping[str, np.ndarray] | None = None,
+) -> xarray.Dataset:
+    import xarray
+
+    data = posterior.data
+    samples = {} if samples is None else samples
+    coords = {**_coords(posterior.spec, data.models), "query": data.query_ids}
+    of_confidence = {"kind": data.kind, "range": KINDS[data.kind]}
+    found = {}
+    for name, values in variables.items():
+        form = _FORMS.get(name, _Form((), {}))  # sampler statistics have draws alone
+        attributes = {**form.attributes, **(of_confidence if name in ("confidence", "atom_raw") else {})}
+        found[name] = ((*samples, *form.dims), values, attributes)
+    used = {dim for dims, _, _ in found.values() for dim in dims}
+    return xarray.Dataset(
+        found,
+        coords={**samples, **{dim: values for dim, values in coords.items() if dim in used}},
+        # As ArviZ's own converters have it; its plots of priors beside posteriors read it.
+        attrs={"sample_dims": list(samples)},
+    )
