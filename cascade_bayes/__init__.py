@@ -2,7 +2,7 @@
 
 >>> import cascade_bayes as cb
 >>> sorted(cb.__all__)[:4]
-['CascadeData', 'ConfidenceMap', 'DataWarning', 'Frontier']
+['CalibrationRanks', 'CascadeData', 'ConfidenceMap', 'DataWarning']
 
 Names are imported when first used, so that importing the package is quick and asks for no more than the
 part of it that is needed. Switch on 64-bit arithmetic, ``jax.config.update("jax_enable_x64", True)``,
@@ -20,16 +20,19 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
     from cascade_bayes.decision.policy import Evaluation, Policy
     from cascade_bayes.errors import DataWarning, InfeasibleError, InputError
+    from cascade_bayes.evaluation.calibration import simulation_based_calibration
+    from cascade_bayes.evaluation.ranks import CalibrationRanks
     from cascade_bayes.inference.batch import FailedFit, fit_batch
     from cascade_bayes.inference.fit import fit
     from cascade_bayes.inference.posterior import Posterior
     from cascade_bayes.inference.prior import PriorDraws, sample_prior
     from cascade_bayes.model.priors import Priors
     from cascade_bayes.model.simulate import Cascade, simulate
-    from cascade_bayes.plots import plot_frontier, plot_prior, plot_thresholds
+    from cascade_bayes.plots import plot_frontier, plot_prior, plot_ranks, plot_thresholds
     from cascade_bayes.transforms import ConfidenceMap
 
 _HOME = {
+    "CalibrationRanks": "evaluation.ranks",
     "Cascade": "model.simulate",
     "CascadeData": "data",
     "ConfidenceMap": "transforms",
@@ -50,13 +53,16 @@ _HOME = {
     "load_policies": "decision.frontier",
     "plot_frontier": "plots",
     "plot_prior": "plots",
+    "plot_ranks": "plots",
     "plot_thresholds": "plots",
     "read_table": "data",
     "sample_prior": "inference.prior",
     "simulate": "model.simulate",
+    "simulation_based_calibration": "evaluation.calibration",
 }
 
 __all__ = [
+    "CalibrationRanks",
     "Cascade",
     "CascadeData",
     "ConfidenceMap",
@@ -77,10 +83,12 @@ __all__ = [
     "load_policies",
     "plot_frontier",
     "plot_prior",
+    "plot_ranks",
     "plot_thresholds",
     "read_table",
     "sample_prior",
     "simulate",
+    "simulation_based_calibration",
 ]
 
 try:
