@@ -291,29 +291,35 @@ def test_bad_requests() -> None:
 
 
 QUICK: dict[str, Any] = {
-    "num_models": 2,
-    "num_queries": 15,
-    "num_draws": 9,
-    "copula": "independence",
+    "num_queries": 30,
+    "num_draws": 5,
+    "num_samples": 50,
     "priors": Priors(num_components=2),
     "progress": False,
 }
 
 
 def test_replications_are_ranked() -> None:
-    found = simulation_based_calibration(5, "laplace", seed=0, num_samples=50, batch_size=3, **QUICK)
+    def calibrate(seed: int) -> CalibrationRanks:
+        return simulation_based_calibration(
+            5, "laplace", seed=seed, structure="modular", batch_size=3, **QUICK
+        )
+
+    found = calibrate(0)
     assert found.num_replications == 5
-    assert found.exact == set(found.ranks)
-    assert not any("tau" in name for name in found.ranks)
     for name, ranks in found.ranks.items():
         assert ranks.shape == (5,), name
         assert ranks.min() >= 0, name
-        assert ranks.max() <= 9, name
-    assert len({tuple(ranks) for ranks in found.ranks.values()}) > 10
-    assert found.effective_draws.shape == (5,)
-    again = simulation_based_calibration(5, "laplace", seed=0, num_samples=50, batch_size=3, **QUICK)
+        assert ranks.max() <= 5, name
+    assert len({tuple(ranks) for ranks in found.ranks.values()}) > 15
+    assert {"mixing_split[m3, 0]", "normal_scale[m1, 1]", "atom_logit[m2]"} <= found.exact
+    assert not {"tau[m1 > m2]", "slope[m1]", "error", "threshold[m2]"} & found.exact
+    assert found.effective_draws.shape == found.suspect.shape == (5,)
+    again = calibrate(0)
     for name, ranks in found.ranks.items():
         np.testing.assert_array_equal(again.ranks[name], ranks, err_msg=name)
+    other = calibrate(1)
+    assert any(np.any(other.ranks[name] != ranks) for name, ranks in found.ranks.items())
 
 
 # The library's own posteriors
@@ -346,7 +352,7 @@ def test_a_fit_with_other_priors_is_not_calibrated(monkeypatch: pytest.MonkeyPat
         return original(replace(self, fitted=replace(self.fitted, priors=wrong)), truth)
 
     monkeypatch.setattr(Design, "prepare", prepare)
-    options = QUICK | {"num_queries": 50, "num_draws": 19}
-    found = simulation_based_calibration(100, "laplace", seed=0, **options)
+    options = QUICK | {"num_queries": 100, "num_draws": 19, "num_samples": 200, "upstream": False}
+    found = simulation_based_calibration(100, "laplace", seed=0, structure="modular", **options)
     assert not found.calibrated
     assert {"slope[m1]", "slope[m2]"} <= {test.quantity for test in found.failures()}

@@ -234,7 +234,7 @@ def make_design(
     # Pairs that are no neighbours are not asked for; without a parameter they take no time.
     neighbours = dict(zip(simulated.pairs, simulated.copulas, strict=True))
     copulas = tuple(neighbours.get(pair, get_copula("independence")) for pair in fitted.pairs)
-    grid_draws = draw_truths(jax.random.split(key, NUM_GRID_DRAWS), simulated, 1).params
+    _, grid_draws = _draw_cascades(jax.random.split(key, NUM_GRID_DRAWS), simulated)
     return Design(
         simulated=simulated,
         fitted=replace(fitted, copulas=copulas),
@@ -248,13 +248,22 @@ def make_design(
 
 def draw_truths(keys: jax.Array, spec: ModelSpec, num_queries: int) -> Truth:
     """Return cascades drawn from the priors, with a table of each, one a key."""
+    both = jax.vmap(lambda key: jax.random.split(key))(keys)
+    sites, params = _draw_cascades(both[:, 0], spec)
 
-    def one(key: jax.Array) -> Truth:
-        key_sites, key_table = jax.random.split(key)
-        with handlers.seed(rng_seed=key_sites):
+    def one(key: jax.Array, params: CascadeParams) -> tuple[jax.Array, jax.Array]:
+        return simulate_scores(key, params, spec.copulas, num_queries)
+
+    return Truth(sites, params, *jax.jit(jax.vmap(one))(both[:, 1], params))
+
+
+def _draw_cascades(keys: jax.Array, spec: ModelSpec) -> tuple[dict[str, jax.Array], CascadeParams]:
+    """Return cascades drawn from the priors, one a key, as sites and as parameters."""
+
+    def one(key: jax.Array) -> tuple[dict[str, jax.Array], CascadeParams]:
+        with handlers.seed(rng_seed=key):
             sites = sample_sites(spec)
-        params = params_from_sites(sites, spec)
-        return Truth(sites, params, *simulate_scores(key_table, params, spec.copulas, num_queries))
+        return sites, params_from_sites(sites, spec)
 
     return jax.jit(jax.vmap(one))(keys)
 
