@@ -2,7 +2,7 @@
 
 >>> import cascade_bayes as cb
 >>> sorted(cb.__all__)[:4]
-['CascadeData', 'CheckResult', 'ConfidenceMap', 'DataWarning']
+['CalibrationRanks', 'CascadeData', 'CheckResult', 'ConfidenceMap']
 
 Names are imported when first used, so that importing the package is quick and asks for no more than the
 part of it that is needed. Switch on 64-bit arithmetic, ``jax.config.update("jax_enable_x64", True)``,
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
     from cascade_bayes.decision.policy import Evaluation, Policy
     from cascade_bayes.errors import DataWarning, InfeasibleError, InputError
+    from cascade_bayes.sbc.calibration import simulation_based_calibration
+    from cascade_bayes.sbc.ranks import CalibrationRanks
     from cascade_bayes.inference.batch import FailedFit, fit_batch
     from cascade_bayes.inference.checks import CheckResult, check
     from cascade_bayes.inference.fit import fit
@@ -33,12 +35,14 @@ if TYPE_CHECKING:
         plot_frontier,
         plot_margins,
         plot_prior,
+        plot_ranks,
         plot_replicates,
         plot_thresholds,
     )
     from cascade_bayes.transforms import ConfidenceMap
 
 _HOME = {
+    "CalibrationRanks": "sbc.ranks",
     "Cascade": "model.simulate",
     "CascadeData": "data",
     "CheckResult": "inference.checks",
@@ -64,14 +68,17 @@ _HOME = {
     "plot_frontier": "plots",
     "plot_margins": "plots",
     "plot_prior": "plots",
+    "plot_ranks": "plots",
     "plot_replicates": "plots",
     "plot_thresholds": "plots",
     "read_table": "data",
     "sample_prior": "inference.prior",
     "simulate": "model.simulate",
+    "simulation_based_calibration": "sbc.calibration",
 }
 
 __all__ = [
+    "CalibrationRanks",
     "Cascade",
     "CascadeData",
     "CheckResult",
@@ -97,11 +104,13 @@ __all__ = [
     "plot_frontier",
     "plot_margins",
     "plot_prior",
+    "plot_ranks",
     "plot_replicates",
     "plot_thresholds",
     "read_table",
     "sample_prior",
     "simulate",
+    "simulation_based_calibration",
 ]
 
 try:

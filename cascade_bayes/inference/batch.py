@@ -13,7 +13,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +27,7 @@ from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.fit import warn_about_32_bits
 from cascade_bayes.inference.methods import LaneDraws, draw
-from cascade_bayes.inference.modules import collect, side_by_side
+from cascade_bayes.inference.modules import Sampled, collect, side_by_side
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import Arrays, Prepared, Request, is_mixed, prepare, versions
 from cascade_bayes.model.cascade import ModelKind
@@ -116,18 +116,44 @@ def fit_batch(
 
     with tqdm(total=len(tables), disable=not progress, desc="fit_batch", unit="table") as bar:
         bar.update(len(results))
-        for chunk in _chunks(prepared, batch_size):
-            if all(place in results for place in chunk.places):
-                continue
-            for place, result in _fit_chunk(chunk, prepared, request):
-                if place not in results:
-                    results[place] = result
-                    store.write(place, result)
-                    bar.update()
+        for place, result in fit_prepared(prepared, request, batch_size, done=tuple(results)):
+            results[place] = result
+            store.write(place, result)
+            bar.update()
     for place, result in sorted(results.items()):
         if isinstance(result, FailedFit):
             warnings.warn(f"table {place} could not be fitted: {result.reason}", DataWarning, stacklevel=2)
     return [results[place] for place in range(len(tables))]
+
+
+def fit_prepared(
+    prepared: Mapping[int, Prepared],
+    request: Request,
+    batch_size: int,
+    *,
+    done: Collection[int] = (),
+    enough: Callable[[Sampled], bool] | None = None,
+) -> Iterator[tuple[int, Posterior | FailedFit]]:
+    """Sample tables side by side, and yield the results one by one.
+
+    Parameters
+    ----------
+    prepared
+        The tables, by their place in the list.
+    request
+        What is asked for.
+    batch_size
+        How many alike tables are sampled side by side, at most.
+    done
+        Places of which there is a result already.
+    enough
+        Whether the draws of one table suffice, so that NUTS needs no further round; `is_mixed` if None.
+    """
+    for chunk in _chunks(prepared, batch_size):
+        if not all(place in done for place in chunk.places):
+            for place, result in _fit_chunk(chunk, prepared, request, enough):
+                if place not in done:
+                    yield place, result
 
 
 @contextmanager
@@ -180,7 +206,10 @@ def _chunks(prepared: Mapping[int, Prepared], batch_size: int) -> Iterator[_Chun
 
 
 def _fit_chunk(
-    chunk: _Chunk, prepared: Mapping[int, Prepared], request: Request
+    chunk: _Chunk,
+    prepared: Mapping[int, Prepared],
+    request: Request,
+    enough: Callable[[Sampled], bool] | None,
 ) -> Iterator[tuple[int, Posterior | FailedFit]]:
     """Sample a chunk, and yield the results one by one."""
     began = time.perf_counter()
@@ -191,10 +220,13 @@ def _fit_chunk(
     key_modules, key_pairs = jax.random.split(key)
     structure = chunk.kind.structure
 
-    def enough(found: list[LaneDraws]) -> bool:
-        return all(is_mixed(collect(own, found, table), structure) for table, own in enumerate(modules))
+    def suffices(sampled: Sampled) -> bool:
+        return is_mixed(sampled, structure) if enough is None else enough(sampled)
 
-    found = draw(key_modules, side_by_side(filled), request.method, request.options(structure), enough)
+    def all_suffice(found: list[LaneDraws]) -> bool:
+        return all(suffices(collect(own, found, table)) for table, own in enumerate(modules))
+
+    found = draw(key_modules, side_by_side(filled), request.method, request.options(structure), all_suffice)
     share = (time.perf_counter() - began) / len(chunk.places)
     keys = jax.random.split(key_pairs, chunk.size)
     for table, (place, own) in enumerate(zip(chunk.places, modules, strict=True)):

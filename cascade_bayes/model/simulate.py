@@ -147,13 +147,18 @@ def simulate(source: Cascade | DrawsOfCascades, num_queries: int, seed: int) -> 
     z, correct = jax.jit(simulate_scores, static_argnums=(2, 3))(
         jax.random.key(seed), source.params, source.copulas, num_queries
     )
-    shape = (num_queries, len(source.models))
+    return make_table(source, np.asarray(z), np.asarray(correct))
+
+
+def make_table(source: Cascade, z: np.ndarray, correct: np.ndarray) -> CascadeData:
+    """Return scores and labels of a cascade, ``(num_models, num_queries)`` each, as a complete table."""
+    shape = z.shape[::-1]
     call_cost = np.asarray(source.call_cost, dtype=float)
     return CascadeData(
         models=source.models,
-        query_ids=np.arange(num_queries).astype(str),
+        query_ids=np.arange(shape[0]).astype(str),
         confidence=source.confidence_map.from_logit(np.asarray(z, dtype=float).T),
-        correct=np.asarray(correct).T,
+        correct=correct.T,
         labelled=np.ones(shape, dtype=bool),
         cost=np.broadcast_to(call_cost, shape).copy(),
         latency_ms=None,

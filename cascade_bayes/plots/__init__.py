@@ -4,6 +4,7 @@ from cascade_bayes.plots._common import save_figure
 from cascade_bayes.plots.checks import plot_calibration, plot_chains, plot_margins, plot_replicates
 from cascade_bayes.plots.decision import describe_threshold, plot_frontier, plot_thresholds
 from cascade_bayes.plots.prior import plot_prior
+from cascade_bayes.plots.ranks import plot_ranks
 
 __all__ = [
     "describe_threshold",
@@ -12,6 +13,7 @@ __all__ = [
     "plot_frontier",
     "plot_margins",
     "plot_prior",
+    "plot_ranks",
     "plot_replicates",
     "plot_thresholds",
     "save_figure",

@@ -120,10 +120,18 @@ def combine(p_values: np.ndarray) -> float:
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Return p-values ``(m,)`` adjusted for their number, so that one below a level is one too many.
+    """Return p-values adjusted for how many there are, ``(num_tests,)``.
 
-    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
-    Statistics 6 (1979).
+    Rejecting those below a level rejects any true hypothesis with at most that probability, however the tests
+    depend on each other.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics
+    6 (1979).
+
+    Examples
+    --------
+    >>> holm(np.array([0.01, 0.5, 0.02])).round(3).tolist()
+    [0.03, 0.5, 0.04]
     """
     order = np.argsort(p_values)
     steps = p_values[order] * np.arange(len(p_values), 0, -1)

@@ -1,0 +1,1 @@
+"""Simulation-based calibration: fits and decisions of tables whose cascade is known."""
