@@ -190,10 +190,15 @@ def draw_sites(key: jax.Array, spec: ModelSpec, num_draws: int) -> tuple[Sites, 
     num_draws
         How many; all arrays have a leading axis of this length.
     """
+    return _draw_sites(jax.random.split(key, num_draws), spec)
 
+
+@partial(jax.jit, static_argnums=1)
+def _draw_sites(keys: jax.Array, spec: ModelSpec) -> tuple[Sites, CascadeParams]:
     def one(key: jax.Array) -> tuple[Sites, CascadeParams]:
         with handlers.seed(rng_seed=key):
             sites = sample_sites(spec)
         return sites, params_from_sites(sites, spec)
 
-    return jax.jit(jax.vmap(one))(jax.random.split(key, num_draws))
+    # One after another: side by side they take no less time, and the program twice as long to compile.
+    return jax.lax.map(one, keys)

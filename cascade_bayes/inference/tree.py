@@ -36,8 +36,8 @@ ArviZ's ``plot_loo_pit`` needs a likelihood for each observed value by itself, a
 
 **Predictive draws.** The prior of a modular fit is that of all pairs, and its cascades have the posterior's
 own centres (`cascade_bayes.model.centres`), which come from the table's confidences; the layout of atoms and
-the map of confidences come from the table as well. The coordinate ``draw`` of ``posterior_predictive`` says which
-draws of the posterior were kept.
+the map of confidences come from the table as well. The coordinate ``draw`` of ``posterior_predictive`` says
+which draws of the posterior were kept.
 """
 
 from __future__ import annotations
