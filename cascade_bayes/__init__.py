@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
     from cascade_bayes.decision.policy import Evaluation, Policy
     from cascade_bayes.errors import DataWarning, InfeasibleError, InputError
-    from cascade_bayes.sbc.calibration import simulation_based_calibration
-    from cascade_bayes.sbc.ranks import CalibrationRanks
     from cascade_bayes.inference.batch import FailedFit, fit_batch
     from cascade_bayes.inference.checks import CheckResult, check
     from cascade_bayes.inference.fit import fit
@@ -39,6 +37,8 @@ if TYPE_CHECKING:
         plot_replicates,
         plot_thresholds,
     )
+    from cascade_bayes.sbc.calibration import simulation_based_calibration
+    from cascade_bayes.sbc.ranks import CalibrationRanks
     from cascade_bayes.transforms import ConfidenceMap
 
 _HOME = {

@@ -73,6 +73,16 @@ def gappy(small_frame: pd.DataFrame) -> CascadeData:
     return read_table(frame[np.arange(len(frame)) % 5 != 1])
 
 
+@pytest.fixture(scope="module")
+def gappy_posterior(gappy: CascadeData) -> Posterior:
+    return from_prior(gappy, "chain")
+
+
+@pytest.fixture(scope="module")
+def gappy_tree(gappy_posterior: Posterior) -> Any:
+    return gappy_posterior.to_arviz(num_replicates=6)
+
+
 def direct(posterior: Posterior, chain: int, draw: int) -> Array:
     """The density of each query under one draw, by the likelihood itself."""
     spec = posterior.spec
@@ -124,13 +134,11 @@ class TestLogLikelihood:
                 found[chain, draw], direct(small_posterior, chain, draw), rtol=1e-10, atol=1e-12
             )
 
-    @pytest.mark.parametrize("structure", ["modular", "chain"])
-    def test_where_rows_and_labels_are_absent(self, gappy: CascadeData, structure: Structure) -> None:
-        posterior = from_prior(gappy, structure)
-        found = posterior.to_arviz(num_replicates=2)["log_likelihood"]["confidence_and_correct"].values
+    def test_where_rows_and_labels_are_absent(self, gappy_tree: Any, gappy_posterior: Posterior) -> None:
+        found = gappy_tree["log_likelihood"]["confidence_and_correct"].values
         assert found.shape == (2, 3, 40)
         assert np.isfinite(found).all()
-        np.testing.assert_allclose(found[1, 2], direct(posterior, 1, 2), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(found[1, 2], direct(gappy_posterior, 1, 2), rtol=1e-10, atol=1e-12)
 
     def test_of_a_chain_and_its_prior_make_the_energy_of_the_sampler(self, small_data: CascadeData) -> None:
         """The sampler's own record of its potential energy, in its own coordinates, is the other side."""
@@ -193,8 +201,8 @@ class TestReplicates:
             np.testing.assert_array_equal(values, again[group]["confidence"].values)
             assert not np.array_equal(values, other[group]["confidence"].values)
 
-    def test_what_the_table_lacks_is_no_value(self, gappy: CascadeData) -> None:
-        tree = from_prior(gappy, "chain").to_arviz(num_replicates=4)
+    def test_what_the_table_lacks_is_no_value(self, gappy: CascadeData, gappy_tree: Any) -> None:
+        tree = gappy_tree
         for group in ("observed_data", "posterior_predictive", "prior_predictive"):
             confidence, correct = (tree[group][name].values for name in ("confidence", "correct"))
             np.testing.assert_array_equal(
@@ -243,8 +251,8 @@ class TestArviZ:
 
     @pytest.mark.parametrize("name", ["confidence", "correct"])
     @pytest.mark.parametrize("lacking", [False, True])
-    def test_plots_of_tables(self, az: Any, tree: Any, gappy: CascadeData, name: str, lacking: bool) -> None:
-        one = from_prior(gappy, "chain").to_arviz(num_replicates=60) if lacking else tree
+    def test_plots_of_tables(self, az: Any, tree: Any, gappy_tree: Any, name: str, lacking: bool) -> None:
+        one = gappy_tree if lacking else tree
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # binary outcomes, few replicates
             for group in ("posterior", "prior"):
@@ -259,8 +267,8 @@ class TestArviZ:
 def test_methods_without_chains_have_a_tree(method: str, small_data: CascadeData) -> None:
     data = small_data.select(small_data.models[:2])
     post = fit(data, method, seed=0, priors=Priors(num_components=2), num_samples=8, progress=False)
-    tree = post.to_arviz(num_replicates=4)
     num_draws = post.samples["slope"].shape[1]
+    tree = post.to_arviz(num_replicates=min(4, num_draws))
     assert tree["log_likelihood"]["confidence_and_correct"].shape == (1, num_draws, 120)
     assert tree["posterior_predictive"]["correct"].shape == (1, min(4, num_draws), 120, 2)
     with pytest.raises(KeyError):

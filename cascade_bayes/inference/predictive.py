@@ -4,7 +4,7 @@ The density of a query is the joint one of its confidences, as standardised logi
 (`cascade_bayes.model.likelihood`), under the cascade of all models in order. A replicate is a table drawn
 from the same cascade (`cascade_bayes.model.simulate`), with the observed table's gaps.
 
-Either is one compiled program over all draws, a batch of them at a time, divided among devices.
+Either is one compiled program over all draws, divided among devices.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.simulate import simulate_scores
 
 BATCH = 1 << 14
-"""Confidences that are worked on side by side, at most; at least those of one draw."""
+"""Confidences whose density is computed side by side, at most; at least those of one draw."""
 
 
 @partial(jax.jit, static_argnums=(2, 3))
@@ -124,14 +124,14 @@ def labels_with_gaps(correct: np.ndarray, labelled: np.ndarray) -> np.ndarray:
 
 @partial(jax.jit, static_argnums=(2, 3))
 def simulate_draws(
-    key: jax.Array, params: CascadeParams, copulas: tuple[Copula, ...], num_queries: int
+    keys: jax.Array, params: CascadeParams, copulas: tuple[Copula, ...], num_queries: int
 ) -> tuple[jax.Array, jax.Array]:
     """Return standardised logits and labels of one table a draw, ``(num_draws, num_models, num_queries)``.
 
     Parameters
     ----------
-    key
-        PRNG key.
+    keys
+        PRNG keys, one a draw.
     params
         Draws, every field with a leading axis.
     copulas
@@ -139,13 +139,11 @@ def simulate_draws(
     num_queries
         Rows of each table.
     """
-    num_draws, num_models = params.intercept.shape
 
     def of_draws(keys: jax.Array, params: CascadeParams) -> tuple[jax.Array, jax.Array]:
+        # One after another: a batch of draws would go on until the slowest quantile of them all is found.
         return jax.lax.map(
-            lambda draw: simulate_scores(draw[0], draw[1], copulas, num_queries),
-            (keys, params),
-            batch_size=largest_divisor(len(keys), BATCH // (num_queries * num_models)),
+            lambda draw: simulate_scores(draw[0], draw[1], copulas, num_queries), (keys, params)
         )
 
-    return divide(of_draws, num_draws, (0, 0), 0)(jax.random.split(key, num_draws), params)
+    return divide(of_draws, len(keys), (0, 0), 0)(keys, params)

@@ -160,7 +160,7 @@ def computed_groups(posterior: Posterior, num_replicates: int, seed: int) -> dic
     density_by_chain = np.asarray(density).reshape(num_chains, num_samples, -1)
     kept = evenly_spaced(num_samples, min(max(num_replicates // num_chains, 1), num_samples))
     of_posterior = posterior.params(num_chains * len(kept))
-    prior_sites, of_prior = draw_sites(key_prior, spec, num_replicates)
+    prior_sites, of_prior = draw_sites(jax.random.split(key_prior, num_replicates), spec)
     return {
         "log_likelihood": _draws(posterior, {"confidence_and_correct": density_by_chain}),
         "posterior_predictive": _draws(

@@ -31,15 +31,15 @@ from numpyro.diagnostics import effective_sample_size
 from scipy import stats
 
 from cascade_bayes.errors import DataWarning, InputError
-from cascade_bayes.sbc.ranks import CalibrationRanks
-from cascade_bayes.sbc.replications import draw_truths, make_design
-from cascade_bayes.sbc.uniformity import rank_with_ties
 from cascade_bayes.inference.batch import FailedFit, fit_prepared
 from cascade_bayes.inference.fit import warn_about_32_bits
 from cascade_bayes.inference.modules import Sampled
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import Request
 from cascade_bayes.model.cascade import Structure
+from cascade_bayes.sbc.ranks import CalibrationRanks
+from cascade_bayes.sbc.replications import draw_truths, make_design
+from cascade_bayes.sbc.uniformity import rank_with_ties
 
 ERROR_PRICE = 0.01
 """US dollars. With the costs of calls that are simulated, the best thresholds are finite for some cascades

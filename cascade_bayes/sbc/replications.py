@@ -14,21 +14,22 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpyro import handlers
 
+from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import Copula, get_copula, get_copulas
 from cascade_bayes.decision.chain import chain_tables, forward
 from cascade_bayes.decision.grid import Grid, cells_for, make_grid
 from cascade_bayes.decision.optimise import default_starts, optimise
 from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.predictive import log_likelihoods, simulate_draws
 from cascade_bayes.inference.prepare import Prepared, Request
-from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites
-from cascade_bayes.model.likelihood import log_likelihood
+from cascade_bayes.inference.prior import draw_sites
+from cascade_bayes.model.cascade import ModelSpec
 from cascade_bayes.model.margins import get_margin
 from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
-from cascade_bayes.model.simulate import Cascade, make_table, simulate_scores
+from cascade_bayes.model.simulate import Cascade, make_table
 from cascade_bayes.transforms import ConfidenceMap
 
 FIRST_COST, COST_RATIO = 1e-4, 4.0
@@ -116,7 +117,7 @@ class Design:
             How many draws, evenly spaced over all chains.
         """
         total = posterior.num_draws
-        index = ((np.arange(num_draws) + 0.5) * total / num_draws).astype(int)
+        index = evenly_spaced(total, num_draws)
         flat = {k: v.reshape((total, *v.shape[2:]))[index] for k, v in posterior.samples.items()}
         thinned = replace(posterior, samples={k: v[None] for k, v in flat.items()})
         chain = thinned.sub_cascade(range(len(self.models)))
@@ -162,9 +163,11 @@ class Design:
         if self.fitted.structure == "chain":
             # A cut posterior is no posterior of all parameters together, and so of no function of the table.
             spec = self.simulated
-            found["log_likelihood"] = _log_likelihoods(
-                params, truth.z, truth.correct, spec.copulas, spec.layout.kinds
-            )
+            every = jnp.ones(truth.z.shape, dtype=bool)
+            obs = Observations(truth.z, every, truth.correct, every)
+            spec = self.simulated
+            by_query = log_likelihoods(params, obs, spec.copulas, spec.layout.kinds)
+            found["log_likelihood"] = jnp.sum(by_query, axis=1)
         return {k: np.asarray(v) for k, v in found.items()}
 
     def _deferrals(self) -> list[str]:
@@ -234,7 +237,7 @@ def make_design(
     # Pairs that are no neighbours are not asked for; without a parameter they take no time.
     neighbours = dict(zip(simulated.pairs, simulated.copulas, strict=True))
     copulas = tuple(neighbours.get(pair, get_copula("independence")) for pair in fitted.pairs)
-    _, grid_draws = draw_sites(key, simulated, NUM_GRID_DRAWS)
+    _, grid_draws = draw_sites(jax.random.split(key, NUM_GRID_DRAWS), simulated)
     return Design(
         simulated=simulated,
         fitted=replace(fitted, copulas=copulas),
@@ -249,12 +252,8 @@ def make_design(
 def draw_truths(keys: jax.Array, spec: ModelSpec, num_queries: int) -> Truth:
     """Return cascades drawn from the priors, with a table of each, one a key."""
     both = jax.vmap(lambda key: jax.random.split(key))(keys)
-    sites, params = _draw_cascades(both[:, 0], spec)
-
-    def one(key: jax.Array, params: CascadeParams) -> tuple[jax.Array, jax.Array]:
-        return simulate_scores(key, params, spec.copulas, num_queries)
-
-    return Truth(sites, params, *jax.jit(jax.vmap(one))(both[:, 1], params))
+    sites, params = draw_sites(both[:, 0], spec)
+    return Truth(sites, params, *simulate_draws(both[:, 1], params, spec.copulas, num_queries))
 
 
 def margin_sites(spec: ModelSpec) -> tuple[str, ...]:

@@ -30,7 +30,8 @@ def check_replicates(key: jax.Array, posterior: Posterior, num_draws: int) -> It
     """Compare margins, dependence and accuracy of the table with those of replicates."""
     data, models = posterior.data, range(posterior.data.num_models)
     chain = posterior.sub_cascade(models, num_draws)
-    made = simulate_draws(key, chain.params, chain.copulas, data.num_queries)
+    keys = jax.random.split(key, len(chain.params.intercept))
+    made = simulate_draws(keys, chain.params, chain.copulas, data.num_queries)
     z, correct = (np.asarray(x).swapaxes(1, 2) for x in made)
     asked = data.observed[data.observed.any(axis=1)]
     whole = asked.mean(axis=0) == 1.0

@@ -125,8 +125,8 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     Rejecting those below a level rejects any true hypothesis with at most that probability, however the tests
     depend on each other.
 
-    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics
-    6 (1979).
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+    Statistics 6 (1979).
 
     Examples
     --------
