@@ -99,9 +99,24 @@ def test_score_test_has_its_level_and_sees_a_wrong_slope() -> None:
 def test_p_values_together() -> None:
     assert combine(np.array([0.1, 0.3])) == pytest.approx(0.4)
     assert combine(np.array([0.9])) == 1.0
-    # Holm's own scheme: 0.01 * 4, 0.02 * 3, then what was larger before stays.
-    np.testing.assert_allclose(holm(np.array([0.04, 0.01, 0.03, 0.02])), [0.06, 0.04, 0.06, 0.06])
     assert holm(np.array([])).size == 0
+
+
+def test_holm() -> None:
+    """Against the definition: the smallest level at which the step-down rule rejects."""
+    p = np.random.default_rng(3).uniform(size=9) ** 3
+    adjusted = holm(p)
+
+    def rejected(level: float) -> np.ndarray:
+        found = np.zeros(9, dtype=bool)
+        for step, place in enumerate(np.argsort(p)):
+            if p[place] > level / (9 - step):
+                break
+            found[place] = True
+        return found
+
+    for level in np.linspace(0.001, 0.999, 400):
+        np.testing.assert_array_equal(adjusted <= level, rejected(level))
 
 
 def test_energies_of_a_chain_that_does_not_explore() -> None:
