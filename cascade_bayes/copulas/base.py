@@ -208,12 +208,13 @@ def inverse_h_v_given_u(copula: Copula, u: UnitPoint, probability: UnitPoint, th
         The conditional quantile, by which ``(u, v)`` is sampled from ``C``.
     """
     shape = jnp.broadcast_shapes(u.log_u.shape, probability.log_u.shape, jnp.shape(theta))
-    logit = probability.log_u - probability.log_1mu
+    logit = jnp.broadcast_to(probability.log_u - probability.log_1mu, shape)
 
-    def beyond(x: jax.Array) -> jax.Array:
-        h = copula.h_v_given_u(u, unit_point_from_logit(x), theta)
-        return h.log_u - h.log_1mu - logit
+    def beyond(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        v = unit_point_from_logit(x)
+        h = copula.h_v_given_u(u, v, theta)
+        log_slope = copula.log_density(u, v, theta) + v.log_u + v.log_1mu - h.log_u - h.log_1mu
+        return h.log_u - h.log_1mu - logit, jnp.exp(log_slope)
 
     # Under independence the conditional probability is the point itself.
-    guess = jnp.broadcast_to(jnp.nan_to_num(logit), shape)
-    return unit_point_from_logit(find_root(beyond, -745.0, 745.0, guess))
+    return unit_point_from_logit(find_root(beyond, -745.0, 745.0, jnp.clip(logit, -745.0, 745.0)))

@@ -161,12 +161,14 @@ def quantile_of_point(target: UnitPoint, params: MarginParams) -> jax.Array:
     in_atom, loc = _atom_at(target, params)
     logit = target.log_u - target.log_1mu
 
-    def beyond(z: jax.Array) -> jax.Array:
+    def beyond(z: jax.Array) -> tuple[jax.Array, jax.Array]:
         here = point(z, params).upper
-        return jnp.where(in_atom, 0.0, here.log_u - here.log_1mu - logit)
+        slope = jnp.exp(log_density(z, params) - here.log_u - here.log_1mu)
+        return here.log_u - here.log_1mu - logit, slope
 
     # Standardised logits are close to logistic: a logit of theirs is a first guess of the quantile.
-    z = find_root(beyond, -745.0, 745.0, jnp.nan_to_num(logit))
+    sought = ~in_atom & jnp.isfinite(logit)
+    z = find_root(beyond, -745.0, 745.0, jnp.where(sought, logit, jnp.nan))
     z = jnp.where(jnp.isneginf(target.log_u), -jnp.inf, jnp.where(jnp.isneginf(target.log_1mu), jnp.inf, z))
     z = jnp.where(jnp.isnan(target.log_u), jnp.nan, z)
     return jnp.where(in_atom, loc, z)
