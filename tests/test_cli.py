@@ -73,11 +73,12 @@ def table(small_frame: pd.DataFrame, tmp_path: Path) -> Path:
 def test_help_lists_the_commands_and_exit_codes(run: Run) -> None:
     shown = run("--help")
     assert shown.code == 0
-    for word in ("demo", "fit", "tune", "evaluate", "Exit codes"):
+    for word in ("demo", "fit", "check", "tune", "evaluate", "Exit codes"):
         assert word in shown.out
     for command, flags in {
         "fit": ["--confidence", "--models", "--prices", "--seed", "--num-samples", "--json"],
         "tune": ["--error-price", "--budget", "--target-error", "--frontier", "--models", "--json"],
+        "check": ["--policy", "--pictures", "--level", "--json"],
         "evaluate": ["--prices", "--json"],
         "demo": ["--output", "--json"],
     }.items():
@@ -113,6 +114,40 @@ def test_fit_too_short_to_converge_exits_3_and_keeps_the_fit(run: Run, table: Pa
     assert record["output"] == str(saved)
     assert "did not converge" in shown.err
     assert Posterior.load(saved).digest() == record["fit_digest"]
+
+
+def test_check_that_fails_exits_3(run: Run, files: Path, tmp_path: Path) -> None:
+    """The fixture's chains are too short; its table is one that its model fits."""
+    pictures = tmp_path / "pictures"
+    policy = files / "policy.json"
+    arguments = ("check", files / "posterior.nc", "--policy", policy, "--draws", 20)
+    shown = run(*arguments, "--pictures", pictures, "--json")
+    assert shown.code == 3
+    record = shown.json()
+    assert record["passed"] is False
+    passed = {name: found["passed"] for name, found in record["checks"].items()}
+    assert [name for name, well in passed.items() if not well] == ["sampling"]
+    assert sorted(path.name for path in pictures.iterdir()) == sorted(
+        f"{name}.png" for name in ("margins", "calibration", "deferred", "replicates", "chains")
+    )
+    assert all(Path(path).stat().st_size > 1000 for path in record["pictures"])
+    printed = run(*arguments)
+    assert printed.code == 3
+    assert "questions failed" in printed.out
+    assert "Failed: sampling, R-hat" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "clue"),
+    [
+        (("--level", 2), "level must lie between 0 and 1; got 2.0"),
+        (("--policy", "nowhere.json"), "nowhere.json"),
+    ],
+)
+def test_check_refuses(flags: tuple, clue: str, run: Run, files: Path) -> None:
+    shown = run("check", files / "posterior.nc", *flags)
+    assert shown.code == 2
+    assert clue in re.sub(r"\s+", " ", shown.err)
 
 
 def test_log_that_contradicts_its_policy_exits_2(run: Run, table: Path, files: Path, tmp_path: Path) -> None:
