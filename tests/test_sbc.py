@@ -245,8 +245,11 @@ def test_truth_and_draws_are_compared_like_with_like(structure: Structure) -> No
     for name, rows in values.items():
         assert rows.shape == (6,)
         np.testing.assert_allclose(rows, rows[0], rtol=1e-9, atol=1e-9, err_msg=name)
-    np.testing.assert_allclose(values["slope[m2]"][0], truth.sites["slope"][1])
-    np.testing.assert_allclose(values["tau[m2 > m3]"][0], truth.sites["tau"][1])
+    for name in ("intercept", "slope", "atom_effect", "atom_logit"):
+        np.testing.assert_allclose(values[f"{name}[m2]"][0], truth.sites[name][1], err_msg=name)
+    for name in ("tau", "upstream"):
+        np.testing.assert_allclose(values[f"{name}[m2 > m3]"][0], truth.sites[name][1], err_msg=name)
+    np.testing.assert_allclose(values["normal_scale[m3, 1]"][0], truth.sites["normal_scale"][2, 1])
     reach = np.array([1.0, values["reach_prob[m2]"][0], values["reach_prob[m3]"][0]])
     np.testing.assert_allclose(values["cost"][0], reach @ design.call_cost)
     assert design.is_exact("mixing_split[m1, 0]")
