@@ -175,17 +175,21 @@ def quantile_of_point(target: UnitPoint, params: MarginParams) -> jax.Array:
 
 
 def _atom_at(target: UnitPoint, params: MarginParams) -> tuple[jax.Array, jax.Array]:
-    """Return whether points are in an atom's stretch of probability, and the atom's location."""
+    """Return whether points are in an atom's stretch of probability, and the atom's location.
+
+    The stretch is ``[F(a-), F(a)]`` without 0: below an atom the distribution function is smaller than at its
+    left limit. Where one atom's stretch begins at another's end, the end is the earlier one's.
+    """
     if params.atom_locs.shape[-1] == 0:
         none = jnp.zeros(target.log_u.shape, dtype=bool)
         return none, jnp.zeros_like(target.log_u)
     at = point(params.atom_locs, params)
     log_u, log_1mu = (tail[..., None] for tail in target)
     upper_half = log_1mu < log_u  # the smaller tails are compared, so that both ends are exact
-    above = jnp.where(upper_half, at.lower.log_1mu > log_1mu, at.lower.log_u < log_u)
+    above = jnp.where(upper_half, at.lower.log_1mu >= log_1mu, at.lower.log_u <= log_u)
     below = jnp.where(upper_half, at.upper.log_1mu <= log_1mu, at.upper.log_u >= log_u)
-    inside = at.is_atom & above & below
-    loc = jnp.max(jnp.where(inside, params.atom_locs, -jnp.inf), axis=-1)
+    inside = at.is_atom & above & below & jnp.isfinite(log_u)
+    loc = jnp.min(jnp.where(inside, params.atom_locs, jnp.inf), axis=-1)
     return jnp.any(inside, axis=-1), loc
 
 
