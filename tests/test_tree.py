@@ -58,7 +58,7 @@ def from_prior(data: CascadeData, structure: Structure) -> Posterior:
     obs = observations(data, layout)
     if structure == "modular":
         spec = replace(spec, centres=find_centres(obs, layout, spec.pairs))
-    sites, _ = draw_sites(jax.random.key(5), spec, 6)
+    sites, _ = draw_sites(jax.random.split(jax.random.key(5), 6), spec)
     samples = {name: np.asarray(value).reshape(2, -1, *value.shape[1:]) for name, value in sites.items()}
     return Posterior(samples, {}, data, spec)
 

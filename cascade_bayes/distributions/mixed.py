@@ -158,7 +158,7 @@ def quantile_of_point(target: UnitPoint, params: MarginParams) -> jax.Array:
 
     and 0 at an atom, whose location counts as fixed, at infinity, and where the density is 0.
     """
-    in_atom, loc = _atom_at(target, params)
+    in_atom, loc, low, high = _among_atoms(target, params)
     logit = target.log_u - target.log_1mu
 
     def beyond(z: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -168,29 +168,34 @@ def quantile_of_point(target: UnitPoint, params: MarginParams) -> jax.Array:
 
     # Standardised logits are close to logistic: a logit of theirs is a first guess of the quantile.
     sought = ~in_atom & jnp.isfinite(logit)
-    z = find_root(beyond, -745.0, 745.0, jnp.where(sought, logit, jnp.nan))
+    z = find_root(beyond, low, high, jnp.where(sought, logit, jnp.nan))
     z = jnp.where(jnp.isneginf(target.log_u), -jnp.inf, jnp.where(jnp.isneginf(target.log_1mu), jnp.inf, z))
     z = jnp.where(jnp.isnan(target.log_u), jnp.nan, z)
     return jnp.where(in_atom, loc, z)
 
 
-def _atom_at(target: UnitPoint, params: MarginParams) -> tuple[jax.Array, jax.Array]:
-    """Return whether points are in an atom's stretch of probability, and the atom's location.
+def _among_atoms(
+    target: UnitPoint, params: MarginParams
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Return whether points are in an atom's stretch of probability, which, and between which atoms they lie.
 
     The stretch is ``[F(a-), F(a)]`` without 0: below an atom the distribution function is smaller than at its
-    left limit. Where one atom's stretch begins at another's end, the end is the earlier one's.
+    left limit. Where one atom's stretch begins at another's end, the end is the earlier one's. Outside, the
+    quantile lies between the atoms next to it, or the ends of the range that a 64-bit probability can hold.
     """
+    end = jnp.full(target.log_u.shape, 745.0, dtype=target.log_u.dtype)
     if params.atom_locs.shape[-1] == 0:
-        none = jnp.zeros(target.log_u.shape, dtype=bool)
-        return none, jnp.zeros_like(target.log_u)
-    at = point(params.atom_locs, params)
+        return jnp.zeros(end.shape, dtype=bool), end, -end, end
+    at, locs = point(params.atom_locs, params), params.atom_locs
     log_u, log_1mu = (tail[..., None] for tail in target)
     upper_half = log_1mu < log_u  # the smaller tails are compared, so that both ends are exact
     above = jnp.where(upper_half, at.lower.log_1mu >= log_1mu, at.lower.log_u <= log_u)
     below = jnp.where(upper_half, at.upper.log_1mu <= log_1mu, at.upper.log_u >= log_u)
     inside = at.is_atom & above & below & jnp.isfinite(log_u)
-    loc = jnp.min(jnp.where(inside, params.atom_locs, jnp.inf), axis=-1)
-    return jnp.any(inside, axis=-1), loc
+    loc = jnp.min(jnp.where(inside, locs, jnp.inf), axis=-1)
+    low = jnp.max(jnp.where(at.is_atom & ~below, jnp.maximum(locs, -745.0), -745.0), axis=-1)
+    high = jnp.min(jnp.where(at.is_atom & ~above, jnp.minimum(locs, 745.0), 745.0), axis=-1)
+    return jnp.any(inside, axis=-1), loc, low, high
 
 
 @quantile_of_point.defjvp

@@ -93,9 +93,9 @@ def replicate(
     data
         The observed table: its number of queries, its map of confidences and its gaps.
     """
-    z, correct = (
-        np.moveaxis(np.asarray(x), 1, 2) for x in simulate_draws(key, params, copulas, data.num_queries)
-    )
+    keys = jax.random.split(key, len(params.intercept))
+    drawn = simulate_draws(keys, params, copulas, data.num_queries)
+    z, correct = (np.moveaxis(np.asarray(x), 1, 2) for x in drawn)
     confidence = data.confidence_map.from_logit(z.astype(float))
     for i, slot in zip(layout.model_index, layout.slot_index, strict=True):
         # Drawn values carry the location in the draws' own precision.

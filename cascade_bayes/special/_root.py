@@ -13,7 +13,10 @@ MAX_STEPS = 150
 
 
 def find_root(
-    function: Callable[[jax.Array], tuple[jax.Array, jax.Array]], low: float, high: float, guess: jax.Array
+    function: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    low: jax.Array | float,
+    high: jax.Array | float,
+    guess: jax.Array,
 ) -> jax.Array:
     """Return where an increasing function crosses 0, to rounding, elementwise.
 
@@ -28,7 +31,7 @@ def find_root(
     function
         The function and its slope, elementwise; the function may be infinite, and jump.
     low, high
-        Between them the root is sought; it is one of them where the function does not change its sign.
+        Finite ends of where the root is sought; one of them where the function keeps its sign.
     guess
         Where the root may be, of the function's shape; no root is sought where it is NaN.
     """
@@ -52,6 +55,6 @@ def find_root(
         return count + 1, x, low, high, last, done | new
 
     start = jnp.clip(guess, low, high)
-    ends = jnp.full_like(guess, low), jnp.full_like(guess, high)
-    state = (jnp.zeros((), dtype=int), start, *ends, 2 * (ends[1] - ends[0]), jnp.isnan(guess))
+    low, high = (jnp.broadcast_to(jnp.asarray(end, dtype=guess.dtype), guess.shape) for end in (low, high))
+    state = (jnp.zeros((), dtype=int), start, low, high, 2 * (high - low), jnp.isnan(guess))
     return jax.lax.while_loop(busy, turn, state)[1]
