@@ -58,6 +58,7 @@ def test_modes_are_those_of_single_fits(tables: list[CascadeData], structure: St
     assert found[1].spec.layout.counts.tolist() == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_an_interrupted_batch_goes_on(
     tables: list[CascadeData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -287,6 +287,7 @@ def test_deferred_queries_are_those_of_a_policy(small_posterior: Posterior) -> N
     assert len(found.of("copulas")) == 3  # the model's fit does not depend on the policy
 
 
+@pytest.mark.slow
 def test_what_a_log_of_a_running_cascade_cannot_be_asked(small_data: Any) -> None:
     """A margin seen on hard queries only is not tested; the pair still is."""
     two = small_data.select(small_data.models[:2])
@@ -306,6 +307,20 @@ def test_what_a_log_of_a_running_cascade_cannot_be_asked(small_data: Any) -> Non
     assert [f.passed is None for f in found.of("margins")] == [False, True]
     assert [f.passed is None for f in found.of("copulas")] == [False]
     assert [f.passed for f in found.of("sampling")] == [None]  # a single point
+    assert [f.subject for f in found.of("replicates")] == ["tables"]
+
+
+def test_accuracy_of_answers_that_someone_chose_to_label_is_not_replicated(
+    small_posterior: Posterior,
+) -> None:
+    """They may be the hard ones: only their calibration, given the confidences, can be asked."""
+    data = small_posterior.data
+    hard = data.confidence < np.median(data.confidence, axis=0)
+    some = replace(small_posterior, data=replace(data, labelled=hard, correct=data.correct & hard))
+    found = check(some, num_draws=20)
+    asked = {f.subject: f.passed is not None for f in found.of("replicates")}
+    assert [asked[f"{model}, accuracy"] for model in data.models] == [False] * 3
+    assert {(f.passed, f.figures["num_queries"]) for f in found.of("calibration")} == {(True, 60)}
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ def test_module_and_script_are_one_program() -> None:
     assert "Traceback" not in shown.stderr
 
 
+@pytest.mark.slow
 def test_fit_too_short_to_converge_exits_3_and_keeps_the_fit(run: Run, table: Path, tmp_path: Path) -> None:
     saved = tmp_path / "p.nc"
     sizes = ("--chains", 2, "--num-warmup", 10, "--num-samples", 10)
@@ -486,13 +487,17 @@ def test_whole_job_with_missing_rows(tmp_path: Path) -> None:
     assert verdict["structure"] == "chain"
 
 
-@pytest.mark.slow
+REAL = [p.name.removesuffix("-train.parquet") for p in sorted(Path(DATA).glob("*-train.parquet"))]
+
+
 @pytest.mark.skipif(not DATA, reason="CASCADE_BAYES_DATA names no folder of real results")
 @pytest.mark.parametrize(
     "name",
-    [p.name[: -len("-train.parquet")] for p in sorted(Path(DATA).glob("*-train.parquet"))]
-    if DATA
-    else ["none"],
+    # Each takes minutes: two of them in every run of the slow tests.
+    [
+        pytest.param(name, marks=pytest.mark.long if i >= 2 else pytest.mark.slow)
+        for i, name in enumerate(REAL if DATA else ["none"])
+    ],
 )
 def test_whole_job_on_real_results(name: str, tmp_path: Path) -> None:
     train = Path(DATA) / f"{name}-train.parquet"

@@ -347,6 +347,7 @@ def test_second_slope_of_the_quantile(family: str) -> None:
     assert float(found) == pytest.approx(float(wanted), rel=1e-9)
 
 
+@pytest.mark.slow
 @margins_of("all")
 def test_single_precision_is_finite_and_close(name: str) -> None:
     double = margin(name)

@@ -99,6 +99,7 @@ def joint(model: Callable[..., None], *args: Any) -> Callable[[Array], Array]:
     return lambda sites: log_density(model, args, {}, sites)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("monotone", [False, True])
 def test_modules_add_up_to_the_joint_density(table: tuple[Observations, ModelSpec], monotone: bool) -> None:
     """Margins and calibration have the density of a chain of independent models, but for empty slots."""
@@ -268,6 +269,7 @@ def test_starting_away_from_the_posterior_is_forgotten(normals: tuple[Array, Arr
         np.testing.assert_allclose(np.cov(draws.T), normals[1][lane], atol=0.2)
 
 
+@pytest.mark.slow
 def test_chains_are_the_same_on_one_device_and_on_two(
     normals: tuple[Array, Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,6 +295,7 @@ def test_as_many_devices_as_can_share(number: int, most: int, wanted: int) -> No
     assert largest_divisor(number, most) == wanted
 
 
+@pytest.mark.slow
 def test_divergences_start_chains_over_with_half_the_step() -> None:
     """A funnel (Neal 2003) diverges, a normal distribution beside it does not."""
 
@@ -423,6 +426,7 @@ def test_a_bound_that_still_rises_is_said_so(normals: tuple[Array, Array]) -> No
     assert "still rising for b" in verdict.sentence()
 
 
+@pytest.mark.slow
 def test_few_steps_settle_nothing(normals: tuple[Array, Array]) -> None:
     data = lanes(normals)
     start = normal_approximation(NORMAL, data)
@@ -511,6 +515,7 @@ def test_map_is_the_top_of_every_module(small_data: CascadeData) -> None:
     assert np.all(np.isfinite(frontier.error))
 
 
+@pytest.mark.slow
 def test_laplace_and_its_file(small_data: CascadeData, tmp_path: Path) -> None:
     post = fit(small_data, "laplace", priors=FEW, **SMALL)
     assert {v.shape[:2] for v in post.samples.values()} == {(2, 200)}

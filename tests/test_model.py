@@ -208,6 +208,7 @@ def test_weights_far_from_even_keep_their_gradients() -> None:
     assert np.all(np.isfinite(jax.jacobian(lambda x: jnp.log(simplex_from_splits(x)))(x)))
 
 
+@pytest.mark.slow
 def test_prior_of_the_weights() -> None:
     """Drawn from the model, the share of the lower half of the components has the stated log odds."""
     spec = ModelSpec(LAYOUT, INDEPENDENCE, Priors(split_scale=0.7, split_df=4.0))
@@ -285,7 +286,7 @@ def test_unknown_margin() -> None:
         replace(SPEC, margin="gamma")
 
 
-@pytest.mark.parametrize("margin", ["beta", pytest.param("logit_normal", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("margin", [pytest.param("beta", marks=pytest.mark.slow), "logit_normal"])
 def test_gradients_of_the_likelihood(margin: str) -> None:
     spec = replace(SPEC, margin=margin)
 
@@ -524,6 +525,7 @@ def test_simulated_chain_over_atoms() -> None:
         assert within(share, wanted, N), (a, b, c)
 
 
+@pytest.mark.slow
 def test_each_pair_has_its_own_family_and_range_of_tau() -> None:
     copulas = get_copulas(["frank", "clayton_90"], 2)
     priors = Priors()

@@ -197,7 +197,8 @@ def test_effective_draws() -> None:
 
 
 def test_picture() -> None:
-    from cascade_bayes.plots import BLUE, ORANGE, plot_ranks
+    from cascade_bayes.plots import plot_ranks
+    from cascade_bayes.plots._common import BLUE, ORANGE
 
     found = toy(0.6)
     axes = plot_ranks(found)
@@ -219,6 +220,7 @@ def design_and_truth(structure: Structure, **options: Any) -> tuple[Design, Trut
     return design, jax.tree.map(lambda x: x[1], truths)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", ["chain", "modular"])
 def test_truth_and_draws_are_compared_like_with_like(structure: Structure) -> None:
     """A posterior all of whose draws are the truth, in the terms of its own structure."""
@@ -284,6 +286,7 @@ QUICK: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_replications_are_ranked() -> None:
     def calibrate(seed: int) -> CalibrationRanks:
         return simulation_based_calibration(

@@ -269,8 +269,9 @@ class TestArviZ:
 
 @pytest.mark.parametrize(
     ("method", "num_chains", "num_draws"),
-    [("map", 1, 1), pytest.param("laplace", 4, 8, marks=pytest.mark.slow)],
+    [("map", 1, 1), ("laplace", 4, 8)],
 )
+@pytest.mark.slow
 def test_methods_without_chains_have_a_tree(
     method: str, num_chains: int, num_draws: int, small_data: CascadeData
 ) -> None:

@@ -1,10 +1,10 @@
 """Posterior predictive checks: whether the table looks like tables that the fitted model makes.
 
-Each draw of the posterior simulates the table anew, labels and confidences missing where they are missing
-in it. A figure of the table is compared with the same figure of the replicates by its distance from their
-mean in standard deviations, with the tails of Student's t: few replicates have no quantile as far out as a
-test of many figures together needs. As the model has seen the figures, such a test fails less often than
-its level says.
+Each draw of the posterior simulates the table anew, confidences missing where they are missing in it. A
+figure of the table is compared with the same figure of the replicates by its distance from their mean in
+standard deviations, with the tails of Student's t: few replicates have no quantile as far out as a test of
+many figures together needs. As the model has seen the figures, such a test fails less often than its level
+says.
 
 Source: Gelman, Meng & Stern, "Posterior predictive assessment of model fitness via realized discrepancies",
 Statistica Sinica 6 (1996).
@@ -28,6 +28,9 @@ from cascade_bayes.inference.predictive import simulate_draws
 
 def check_replicates(key: jax.Array, posterior: Posterior, num_draws: int) -> Iterator[Finding]:
     """Compare margins, dependence and accuracy of the table with those of replicates."""
+    if posterior.num_draws < 2:
+        yield not_asked("replicates", "tables", "a single point makes tables of no spread")
+        return
     data, models = posterior.data, range(posterior.data.num_models)
     chain = posterior.sub_cascade(models, num_draws)
     keys = jax.random.split(key, len(chain.params.intercept))
@@ -43,10 +46,12 @@ def check_replicates(key: jax.Array, posterior: Posterior, num_draws: int) -> It
             continue
         for name, figure in _figures_of_margin(posterior, i):
             yield _compare(f"{data.models[i]}, {name}", figure, own[rows, i], z[:, rows, i])
-        labelled = data.labelled[:, i]
-        if labelled.sum() >= MIN_COUNT:
-            yield _compare(
-                f"{data.models[i]}, accuracy", np.mean, data.correct[labelled, i], correct[:, labelled, i]
+        subject = f"{data.models[i]}, accuracy"
+        if data.labelled[rows, i].all():
+            yield _compare(subject, np.mean, data.correct[rows, i], correct[:, rows, i])
+        else:
+            yield not_asked(
+                "replicates", subject, "some answers have no label, which need not be a random sample"
             )
     for pair in itertools.combinations(models, 2):
         both = data.observed[:, pair].all(axis=1)
