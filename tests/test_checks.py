@@ -370,6 +370,9 @@ def test_pictures(small_posterior: Posterior, result: CheckResult) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore::cascade_bayes.errors.DataWarning"
+)  # of labels all alike, negative slopes
 def test_right_models_seldom_fail() -> None:
     """Tables of the model itself, fitted: each test's p-values are no smaller than uniform ones."""
     prior = sample_prior(num_draws=60, seed=1)
