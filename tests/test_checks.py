@@ -369,7 +369,7 @@ def test_pictures(small_posterior: Posterior, result: CheckResult) -> None:
     plt.close("all")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings(
     "ignore::cascade_bayes.errors.DataWarning"
 )  # of labels all alike, negative slopes
