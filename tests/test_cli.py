@@ -487,17 +487,13 @@ def test_whole_job_with_missing_rows(tmp_path: Path) -> None:
     assert verdict["structure"] == "chain"
 
 
-REAL = [p.name.removesuffix("-train.parquet") for p in sorted(Path(DATA).glob("*-train.parquet"))]
-
-
+@pytest.mark.long
 @pytest.mark.skipif(not DATA, reason="CASCADE_BAYES_DATA names no folder of real results")
 @pytest.mark.parametrize(
     "name",
-    # Each takes minutes: two of them in every run of the slow tests.
-    [
-        pytest.param(name, marks=pytest.mark.long if i >= 2 else pytest.mark.slow)
-        for i, name in enumerate(REAL if DATA else ["none"])
-    ],
+    [p.name[: -len("-train.parquet")] for p in sorted(Path(DATA).glob("*-train.parquet"))]
+    if DATA
+    else ["none"],
 )
 def test_whole_job_on_real_results(name: str, tmp_path: Path) -> None:
     train = Path(DATA) / f"{name}-train.parquet"

@@ -330,7 +330,7 @@ def test_modular_posteriors_are_calibrated_where_they_are_exact() -> None:
     assert found.exact < set(found.ranks)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fit_with_other_priors_is_not_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same tables, fitted with a prior for slopes that is sure of the wrong value."""
     original = Design.prepare
