@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cascade_bayes.plots import (
         plot_calibration,
         plot_chains,
+        plot_checks,
         plot_frontier,
         plot_margins,
         plot_prior,
@@ -65,6 +66,7 @@ _HOME = {
     "load_policies": "decision.frontier",
     "plot_calibration": "plots",
     "plot_chains": "plots",
+    "plot_checks": "plots",
     "plot_frontier": "plots",
     "plot_margins": "plots",
     "plot_prior": "plots",
@@ -101,6 +103,7 @@ __all__ = [
     "load_policies",
     "plot_calibration",
     "plot_chains",
+    "plot_checks",
     "plot_frontier",
     "plot_margins",
     "plot_prior",

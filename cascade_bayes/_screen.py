@@ -95,7 +95,7 @@ def check_table(result: CheckResult) -> Table:
         table.add_row(
             name,
             about,
-            f"{sum(bool(f.passed) for f in asked)} of {len(asked)}",
+            f"{sum(bool(f.passed) for f in asked)} of {len(asked)}" if asked else "not asked",
             _number(min(p_values)) if p_values else "",
             style="bold red" if failed else None,
         )

@@ -245,8 +245,12 @@ def check(
         _print_json({**result.to_dict(), "pictures": [str(path) for path in written]})
     else:
         out.print(check_table(result))
-        for finding in result.failures:
-            _print_marked("Failed:", "bold red", f"{finding.check}, {finding.subject}: {finding.sentence}")
+        for word, style, findings in (
+            ("Not asked:", "bold yellow", result.not_asked),
+            ("Failed:", "bold red", result.failures),
+        ):
+            for found in findings:
+                _print_marked(word, style, f"{found.check}, {found.subject}: {found.sentence}")
         out.print(result.sentence() if result.passed else f"{len(result.failures)} questions failed.")
         if written:
             out.print(f"Wrote {len(written)} pictures to {pictures}.")
@@ -403,19 +407,12 @@ def _draw_checks(
     folder: Path, posterior: Posterior, policy: Policy | None, result: CheckResult
 ) -> list[Path]:
     """Write the pictures of a check, and return their paths."""
-    from cascade_bayes import plots
+    from cascade_bayes.plots import plot_checks, save_figure
 
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = {
-        "margins": plots.plot_margins(posterior)[0].figure,
-        "calibration": plots.plot_calibration(posterior, policy)[0].figure,
-        "replicates": plots.plot_replicates(result)[0].figure,
-        "chains": plots.plot_chains(posterior),
-    }
-    if policy is None or len(policy.models) > 1:
-        drawn["deferred"] = plots.plot_calibration(posterior, policy, deferred=True)[0].figure
+    drawn = plot_checks(posterior, result, policy)
     for name, figure in drawn.items():
-        plots.save_figure(figure, folder / f"{name}.png")
+        save_figure(figure, folder / f"{name}.png")
     return [folder / f"{name}.png" for name in drawn]
 
 

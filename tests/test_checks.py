@@ -20,6 +20,7 @@ from cascade_bayes.distributions.mixed import MarginParams
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.batch import fit_batch
 from cascade_bayes.inference.checks import ABOUT, CheckResult, check
+from cascade_bayes.inference.checks.goodness import partial_correlation
 from cascade_bayes.inference.checks.residuals import conditional_cdf, margin_residuals, pair_residuals
 from cascade_bayes.inference.checks.result import Finding
 from cascade_bayes.inference.checks.statistics import (
@@ -130,9 +131,21 @@ def test_energies_of_a_chain_that_does_not_explore() -> None:
     assert found["e_bfmi"][1] < 0.1
     np.testing.assert_allclose(found["saturated"], [12 / 1200, 0.0])
     assert trajectories({}) == {}
-    assert trajectories({k: v[:, :, :1] for k, v in stats.items()}) == {}
+    single = trajectories({k: v[:, :, :1] for k, v in stats.items()})
+    assert np.isnan([*single["e_bfmi"], *single["saturated"]]).all()
     still = trajectories({"energy": np.ones((1, 1, 5)), "num_steps": np.ones((1, 1, 5))})
     assert still["e_bfmi"][0] == 0.0
+
+
+def test_correlation_beyond_what_is_given() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=400)
+    rank = (scipy.stats.rankdata(x) - 0.5) / 400
+    nothing = np.ones((400, 1))
+    assert partial_correlation(x, nothing, rank[None]) == pytest.approx(1.0, abs=1e-4)
+    assert partial_correlation(x, nothing, 1 - rank[None]) == pytest.approx(-1.0, abs=1e-4)
+    assert partial_correlation(x, rank_polynomials(x, 4), rank[None]) == 0.0
+    assert partial_correlation(np.ones(400), nothing, rank[None]) == 0.0  # a single atom
 
 
 # Residuals
@@ -308,6 +321,7 @@ def test_what_a_log_of_a_running_cascade_cannot_be_asked(small_data: Any) -> Non
     assert [f.passed is None for f in found.of("copulas")] == [False]
     assert [f.passed for f in found.of("sampling")] == [None]  # a single point
     assert [f.subject for f in found.of("replicates")] == ["tables"]
+    assert {f.subject for f in found.not_asked} >= {"tables", two.models[1]}
 
 
 def test_accuracy_of_answers_that_someone_chose_to_label_is_not_replicated(

@@ -163,8 +163,11 @@ def quantile_of_point(target: UnitPoint, params: MarginParams) -> jax.Array:
 
     def beyond(z: jax.Array) -> tuple[jax.Array, jax.Array]:
         here = point(z, params).upper
-        slope = jnp.exp(log_density(z, params) - here.log_u - here.log_1mu)
-        return here.log_u - here.log_1mu - logit, slope
+        # Of the continuous part alone: at an atom `log_density` is a mass, and no slope.
+        log_slope = (
+            _log_continuous_prob(params) + params.continuous.log_density(z) - here.log_u - here.log_1mu
+        )
+        return here.log_u - here.log_1mu - logit, jnp.exp(log_slope)
 
     # Standardised logits are close to logistic: a logit of theirs is a first guess of the quantile.
     sought = ~in_atom & jnp.isfinite(logit)

@@ -121,7 +121,7 @@ def collect(modules: Sequence[Module], found: Sequence[LaneDraws], table: int = 
 
 
 def trajectories(stats: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    r"""Return what NUTS's trajectories say of every lane; nothing where there are fewer than two.
+    r"""Return what NUTS's trajectories say of every lane; nothing where there are none.
 
     Of every transition, before any are thinned out: with :math:`E_t` the energies of a chain, its Bayesian
     fraction of missing information is :math:`\sum_t (E_t - E_{t-1})^2 / \sum_t (E_t - \bar E)^2`.
@@ -138,11 +138,14 @@ def trajectories(stats: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     -------
     dict of np.ndarray
         ``e_bfmi``, the smallest of a lane's chains, and ``saturated``, the share of its transitions that took
-        the longest trajectory the sampler allows, ``(num_lanes,)``.
+        the longest trajectory the sampler allows, ``(num_lanes,)``; NaN of a single transition or none.
     """
-    if not stats or stats["energy"].shape[2] < 2:
+    if not stats:
         return {}
     energy = stats["energy"]
+    if energy.shape[2] < 2:
+        unknown = np.full(len(energy), np.nan)
+        return {"e_bfmi": unknown, "saturated": unknown}
     spread = np.sum((energy - energy.mean(axis=2, keepdims=True)) ** 2, axis=2)
     spread = np.maximum(spread, np.finfo(float).tiny)  # a chain that does not move has none: as bad as can be
     return {

@@ -1,7 +1,13 @@
 """Pictures, in matplotlib: each function returns the axes it drew on."""
 
 from cascade_bayes.plots._common import save_figure
-from cascade_bayes.plots.checks import plot_calibration, plot_chains, plot_margins, plot_replicates
+from cascade_bayes.plots.checks import (
+    plot_calibration,
+    plot_chains,
+    plot_checks,
+    plot_margins,
+    plot_replicates,
+)
 from cascade_bayes.plots.decision import describe_threshold, plot_frontier, plot_thresholds
 from cascade_bayes.plots.prior import plot_prior
 from cascade_bayes.plots.ranks import plot_ranks
@@ -10,6 +16,7 @@ __all__ = [
     "describe_threshold",
     "plot_calibration",
     "plot_chains",
+    "plot_checks",
     "plot_frontier",
     "plot_margins",
     "plot_prior",

@@ -17,6 +17,28 @@ NUM_GROUPS = 8
 """Of queries by confidence, on a calibration curve."""
 
 
+def plot_checks(
+    posterior: Posterior, result: CheckResult, policy: ThresholdPolicy | None = None
+) -> dict[str, Any]:
+    """Draw all that `check` looks at.
+
+    Returns
+    -------
+    dict of matplotlib.figure.Figure
+        ``margins``, ``calibration``, ``deferred`` if the cascade has more than one model, ``replicates`` and
+        ``chains``.
+    """
+    drawn = {
+        "margins": plot_margins(posterior)[0].figure,
+        "calibration": plot_calibration(posterior, policy)[0].figure,
+        "replicates": plot_replicates(result)[0].figure,
+        "chains": plot_chains(posterior),
+    }
+    if policy is None or len(policy.models) > 1:
+        drawn["deferred"] = plot_calibration(posterior, policy, deferred=True)[0].figure
+    return drawn
+
+
 def plot_calibration(
     posterior: Posterior,
     policy: ThresholdPolicy | None = None,
@@ -74,6 +96,9 @@ def plot_calibration(
 
 def plot_margins(posterior: Posterior, *, num_draws: int = 50, seed: int = 0) -> Any:
     """Draw how far each model's confidences are from the fitted distribution.
+
+    Of a model that was asked some of the queries, it is the distance of those: in the log of a running
+    cascade, where they are the hard ones, it is no misfit.
 
     Returns
     -------

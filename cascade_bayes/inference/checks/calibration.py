@@ -27,6 +27,7 @@ from cascade_bayes.inference.checks.statistics import (
 )
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.correctness import correctness_logit
+from cascade_bayes.model.params import CascadeParams
 
 DEGREE, DEFERRED_DEGREE = 2, 1
 
@@ -99,7 +100,8 @@ def labels_of_members(
 
 
 @jax.jit
-def _logits(params, z):  # type: ignore[no-untyped-def]
+def _logits(params: CascadeParams, z: jax.Array) -> jax.Array:
+    """Log odds of being right under every draw, ``(num_draws, num_models, num_queries)``."""
     return jax.lax.map(lambda draw: correctness_logit(z, draw), params)
 
 

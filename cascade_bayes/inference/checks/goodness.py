@@ -132,7 +132,13 @@ def kolmogorov(w: np.ndarray) -> float:
 
 
 def partial_correlation(x: np.ndarray, given: np.ndarray, w: np.ndarray) -> float:
-    """Return the correlation of uniform values ``(num_draws, n)`` with ranks of x beyond given columns."""
-    direction = orthonormal(rank_polynomials(x, 1)[:, 1:], given)
-    sign = np.sign(direction.T @ rank_polynomials(x, 1)[:, 1:])
-    return float(np.mean(legendre(w, 1)[..., 1] @ (direction * sign)) / np.sqrt(len(x)))
+    """Return the correlation of uniform values ``(num_draws, n)`` with ranks of x beyond given columns.
+
+    It is 0 where nothing of x is left beyond them.
+    """
+    rank = rank_polynomials(x, 1)[:, 1:]
+    direction = orthonormal(rank, given)
+    if not direction.shape[1]:
+        return 0.0
+    direction = direction * np.sign(direction.T @ rank)
+    return float(np.mean(legendre(w, 1)[..., 1] @ direction) / np.sqrt(len(x)))

@@ -71,7 +71,7 @@ def tested(
 
 def not_asked(check: str, subject: str, reason: str) -> Finding:
     """Return that a question could not be asked."""
-    return Finding(check, subject, None, f"not checked: {reason}")
+    return Finding(check, subject, None, reason)
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,11 @@ class CheckResult:
         """The findings that speak against the fit or the model."""
         return tuple(f for f in self.findings if f.passed is False)
 
+    @property
+    def not_asked(self) -> tuple[Finding, ...]:
+        """The questions that this table, or this fit, cannot answer; their sentences say why."""
+        return tuple(f for f in self.findings if f.passed is None)
+
     def of(self, check: str) -> tuple[Finding, ...]:
         """Return the findings of one check."""
         return tuple(f for f in self.findings if f.check == check)
@@ -115,7 +120,7 @@ class CheckResult:
         """Return the verdict in words."""
         asked = sum(f.passed is not None for f in self.findings)
         if self.passed:
-            return f"Nothing speaks against the fit: all of {asked} questions are passed."
+            return f"Nothing speaks against the fit: it passed all {asked} questions."
         reasons = "; ".join(f"{f.subject}: {f.sentence}" for f in self.failures)
         return f"{len(self.failures)} of {asked} questions failed. {reasons}."
 
@@ -139,4 +144,4 @@ class CheckResult:
         """Return one row a finding, a pandas frame."""
         import pandas as pd
 
-        return pd.DataFrame([{**f.to_dict(), "figures": dict(f.figures)} for f in self.findings])
+        return pd.DataFrame([f.to_dict() for f in self.findings])
