@@ -1,9 +1,11 @@
-"""Time the fit and the frontier, compilation and running apart.
+"""Time a fit, first and again, and the frontier of it, compilation and running apart.
 
 The table is the bundled example, or ``NAME-train.parquet`` of the folder in ``CASCADE_BAYES_DATA``. Run
-``python benchmarks/bench_fit.py [NAME] [--peer]``. With ``--peer`` the same posterior is also sampled by
-NumPyro's NUTS as it comes (dense mass matrix, start at the prior's median), with as many draws, and
-effective draws a second are compared in the one run; that takes many minutes.
+``python benchmarks/bench_fit.py [NAME] [--method nuts] [--structure modular] [--peer]``. The first fit
+compiles; the later ones, each with a seed of its own, find the programs in memory. With ``--peer`` the
+same posterior is also sampled by NumPyro's NUTS as it comes (dense mass matrix, start at the prior's
+median), with as many draws, and effective draws a second are compared in the one run; that takes many
+minutes.
 
 Compilation is what JAX reports of tracing, lowering and compiling; running is the rest of the wall time.
 """
@@ -28,7 +30,7 @@ from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.cascade import cascade_model
 from cascade_bayes.model.observations import observations
 
-NUM_RUNS = 5
+NUM_RUNS = 3
 NUM_PRICES = 41
 COMPILE_EVENTS = (
     "/jax/core/compile/jaxpr_trace_duration",
@@ -90,43 +92,58 @@ def main() -> None:
     parser.add_argument(
         "name", nargs="?", help="table of CASCADE_BAYES_DATA; the bundled example if left out"
     )
+    parser.add_argument("--method", default="nuts", help="of fit (default: %(default)s)")
+    parser.add_argument("--structure", choices=("modular", "chain"), help="default: as fit chooses")
+    parser.add_argument("--samples", type=int, help="draws of each of four chains (default: that of fit)")
+    parser.add_argument("--runs", type=int, default=NUM_RUNS, help="after the first (default: %(default)s)")
     parser.add_argument("--peer", action="store_true", help="also time NumPyro's NUTS as it comes")
     options = parser.parse_args()
+    cores = os.cpu_count() or 1
     jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_num_cpu_devices", cores)
     jax.monitoring.register_event_duration_secs_listener(_listen)
     data = table(options.name)
     print(
-        f"Python {platform.python_version()}, jax {jax.__version__}, {jax.devices()[0].device_kind}, ", end=""
+        f"Python {platform.python_version()}, jax {jax.__version__}, {jax.devices()[0].device_kind}, "
+        f"{cores} cores; {data.num_models} models, {data.num_queries} queries"
     )
-    print(f"{os.cpu_count()} cores; {data.num_models} models, {data.num_queries} queries")
 
-    posterior, compiling, running = timed(lambda: fit(data, seed=0, progress=False))
-    ess = smallest_ess(dict(posterior.samples))
-    steps = posterior.sample_stats["num_steps"].mean()
-    print(f"fit, cold:            compile {compiling:7.2f} s   run {running:7.2f} s")
+    how = {"num_samples": options.samples} if options.samples else {}
+
+    def fitted(seed: int) -> Posterior:
+        return fit(data, options.method, seed=seed, structure=options.structure, progress=False, **how)
+
+    def report(what: str, runs: list[tuple[Any, float, float]]) -> None:
+        compiling, running = (statistics.median(column) for column in list(zip(*runs, strict=True))[1:])
+        of = f" (medians of {len(runs)})" if len(runs) > 1 else ""
+        print(f"{what:20} compile {compiling:7.2f} s   run {running:7.2f} s{of}", flush=True)
+
+    cold = timed(lambda: fitted(0))
+    posterior = cold[0]
+    print(f"{options.method}, {posterior.spec.structure}, {posterior.num_draws} draws kept")
+    report("fit, cold:", [cold])
     print(f"    {posterior.convergence().sentence()}")
-    print(f"    {posterior.num_draws} draws kept, {steps:.1f} leapfrog steps each")
-    own_rate = ess / (compiling + running)
+    if options.runs:
+        again = [timed(lambda seed=seed: fitted(seed)) for seed in range(1, 1 + options.runs)]
+        report("fit, again:", again)
+        for found, *_ in again:
+            print(f"    {found.convergence().sentence()}")
 
     def sweep() -> Any:
         return error_cost_frontier(posterior, error_prices=NUM_PRICES)
 
-    frontier, compiling, running = timed(sweep)
-    print(f"frontier, cold:       compile {compiling:7.2f} s   run {running:7.2f} s")
-    warm = [timed(sweep) for _ in range(NUM_RUNS)]
-    medians = [statistics.median(column) for column in zip(*[w[1:] for w in warm], strict=True)]
-    print(
-        f"frontier, again:      compile {medians[0]:7.2f} s   run {medians[1]:7.2f} s (medians of {NUM_RUNS})"
-    )
-    print(f"    {len(frontier)} prices x {frontier.error.shape[1]} draws")
+    first = timed(sweep)
+    report("frontier, cold:", [first])
+    if options.runs:
+        report("frontier, again:", [timed(sweep) for _ in range(options.runs)])
+    print(f"    {len(first[0])} prices x {first[0].error.shape[1]} draws")
 
     if options.peer:
         samples, compiling, running = timed(lambda: plain_nuts(data, posterior))
         peer = smallest_ess(samples)
-        print(
-            f"plain NUTS, cold:     compile {compiling:7.2f} s   run {running:7.2f} s   least ESS {peer:.0f}"
-        )
-        ratio = own_rate / (peer / (compiling + running))
+        report("plain NUTS, cold:", [(samples, compiling, running)])
+        own = smallest_ess(dict(posterior.samples)) / sum(cold[1:])
+        ratio = own / (peer / (compiling + running))
         print(f"smallest bulk ESS a second, fit against plain NUTS: {ratio:.1f} times")
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cascade_bayes.data import CascadeData, check_fittable, read_table
     from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
     from cascade_bayes.decision.policy import Evaluation, Policy
+    from cascade_bayes.decision.predict import Predicted, predict
     from cascade_bayes.errors import DataWarning, InfeasibleError, InputError
     from cascade_bayes.inference.batch import FailedFit, fit_batch
     from cascade_bayes.inference.checks import CheckResult, check
@@ -56,6 +57,7 @@ _HOME = {
     "InputError": "errors",
     "Policy": "decision.policy",
     "Posterior": "inference.posterior",
+    "Predicted": "decision.predict",
     "PriorDraws": "inference.prior",
     "Priors": "model.priors",
     "check": "inference.checks",
@@ -73,6 +75,7 @@ _HOME = {
     "plot_ranks": "plots",
     "plot_replicates": "plots",
     "plot_thresholds": "plots",
+    "predict": "decision.predict",
     "read_table": "data",
     "sample_prior": "inference.prior",
     "simulate": "model.simulate",
@@ -93,6 +96,7 @@ __all__ = [
     "InputError",
     "Policy",
     "Posterior",
+    "Predicted",
     "PriorDraws",
     "Priors",
     "check",
@@ -110,6 +114,7 @@ __all__ = [
     "plot_ranks",
     "plot_replicates",
     "plot_thresholds",
+    "predict",
     "read_table",
     "sample_prior",
     "simulate",

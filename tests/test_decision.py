@@ -13,7 +13,8 @@ from jax.test_util import check_grads
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.decision.chain import ChainTables, chain_tables, forward, tables_for_draws
-from cascade_bayes.decision.frontier import Frontier, call_cost_draws, error_cost_frontier, load_policies
+from cascade_bayes.decision.costs import call_cost_draws
+from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
 from cascade_bayes.decision.policy import Policy, Prediction

@@ -535,3 +535,46 @@ def test_margin_of_atoms_alone(family: str) -> None:
     np.testing.assert_allclose(slope[:3], [4.0, 4.0, 2.0], rtol=1e-14)
     gradient = total_gradient(params, jnp.concatenate([z, z, jnp.ones(1)]))
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient))
+
+
+class TestTailsOfNormalMixture:
+    """Where components lie on one side, on both, and where one has no weight."""
+
+    log_probs = np.log([0.2, 0.5, 1e-40, 0.3])
+    x = np.array([-45.0, -3.0, -0.2, 0.0, 0.7, 6.0, 50.0])[None] + np.array([-20.0, 0.0, 1.0, 20.0])[:, None]
+
+    def tails(self, log_probs: Array, x: Array) -> Array:
+        z = jnp.zeros(x.shape[1:])
+        return jnp.stack(
+            jax.vmap(
+                lambda x, z: LogitNormalMixture(jax.nn.softmax(log_probs), -x, jnp.ones_like(x)).cdf(z),
+                (1, 0),
+            )(x, z)
+        )
+
+    def test_values_and_slopes_against_mpmath(self) -> None:
+        found = self.tails(self.log_probs, self.x)
+        of_probs, of_x = jax.jacrev(self.tails, argnums=(0, 1))(jnp.asarray(self.log_probs), self.x)
+        with mp.workdps(300):  # the larger tail is within 1e-200 of 1
+            weights = [mp.exp(mp.mpf(v)) for v in self.log_probs]
+            probs = [w / sum(weights) for w in weights]
+            for i, sign in ((0, 1), (1, -1)):
+                for j in range(self.x.shape[1]):
+                    x = [mp.mpf(v) for v in self.x[:, j]]
+                    parts = [p * mp.ncdf(sign * v) for p, v in zip(probs, x, strict=True)]
+                    density = [p * mp.npdf(v) for p, v in zip(probs, x, strict=True)]
+                    total = sum(parts)
+                    np.testing.assert_allclose(float(found[i, j]), float(mp.log(total)), rtol=1e-13)
+                    wanted = [float(part / total - p) for part, p in zip(parts, probs, strict=True)]
+                    np.testing.assert_allclose(of_probs[i, j], wanted, rtol=1e-11, atol=1e-14)
+                    wanted = [float(sign * d / total) for d in density]
+                    np.testing.assert_allclose(of_x[i, j, :, j], wanted, rtol=1e-11, atol=1e-290)
+
+    def test_second_derivatives(self) -> None:
+        inside = self.x[:, 1:-1]
+        weight = jnp.arange(1.0, 1.0 + inside.shape[1])
+
+        def total(log_probs: Array, x: Array) -> Array:
+            return jnp.sum(weight * self.tails(log_probs, x))
+
+        check_grads(total, (jnp.asarray(self.log_probs), inside), order=2, rtol=1e-5, atol=1e-5)

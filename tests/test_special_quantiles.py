@@ -24,6 +24,7 @@ from cascade_bayes.special import (
     log_difference,
     logit_betainc,
     logit_betaincinv,
+    mills_ratio,
     normal_cdf,
     normal_quantile,
     student_cdf,
@@ -114,6 +115,21 @@ class TestNormal:
         with mp.workdps(400):
             wanted = [float(mp.log(mp.ncdf(mp.mpf(v)))) for v in x]
         np.testing.assert_allclose(normal_cdf(jnp.asarray(x)).log_u, wanted, rtol=1e-13)
+
+    def test_mills_ratio_against_mpmath(self) -> None:
+        t = np.concatenate([np.linspace(0.0, 40.0, 161), np.geomspace(1e-9, 1e9, 37)])
+
+        def exact(t: float) -> float:
+            t = mp.mpf(t)
+            if t > 1e3:  # the first neglected term of the series is below 1e-40
+                return float(sum((-1) ** k * mp.fac2(2 * k - 1) / t ** (2 * k) for k in range(9)) / t)
+            return float(mp.sqrt(mp.pi / 2) * mp.erfc(t / mp.sqrt(2)) * mp.exp(t * t / 2))
+
+        with mp.workdps(40):
+            wanted = [exact(float(x)) for x in t]
+        np.testing.assert_allclose(mills_ratio(jnp.asarray(t)), wanted, rtol=1e-15)
+        single = mills_ratio(jnp.asarray(t, jnp.float32))
+        np.testing.assert_allclose(single, wanted, rtol=2e-6)
 
     def test_quantile_inverts_the_cdf_in_both_tails(self) -> None:
         log_p = -np.array([0.6932, 0.8, 3.0, 30.0, 500.0, 700.0, 706.0, 1e4, 1e8])

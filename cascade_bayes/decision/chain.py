@@ -82,11 +82,14 @@ class Outcome(NamedTuple):
         Expected US dollars per query, ``()``.
     reach_prob
         Probability that each model is called, ``(num_models,)``.
+    right_prob
+        Probability that each model answers, and rightly, ``(num_models,)``.
     """
 
     error: jax.Array
     cost: jax.Array
     reach_prob: jax.Array
+    right_prob: jax.Array
 
 
 def chain_tables(
@@ -247,17 +250,17 @@ def deferral(positions: jax.Array, is_atom: jax.Array) -> tuple[jax.Array, jax.A
 def run_chain(tables: ChainTables, call_cost: jax.Array, fraction: jax.Array, tilt: jax.Array) -> Outcome:
     """Run the forward pass of one draw with given deferred fractions (see `deferral`)."""
     mass, right = tables.mass, tables.mass * tables.correct
-    answered = jnp.zeros((), dtype=mass.dtype)
+    answered = []
     reach = [jnp.ones((), dtype=mass.dtype)]
     for i in range(fraction.shape[0]):
         deferred, tilted = mass * fraction[i], mass * tilt[i]
-        answered = answered + jnp.dot(right, 1.0 - fraction[i]) + jnp.dot(tilted, tables.correct_slope[i])
+        answered.append(jnp.dot(right, 1.0 - fraction[i]) + jnp.dot(tilted, tables.correct_slope[i]))
         reach.append(jnp.sum(deferred))
         mass = deferred @ tables.transition[i] - tilted @ tables.transition_slope[i]
         right = deferred @ tables.right[i] - tilted @ tables.right_slope[i]
-    answered = answered + jnp.sum(right)
-    reach_prob = jnp.stack(reach)
-    return Outcome(1.0 - answered, jnp.dot(reach_prob, call_cost), reach_prob)
+    answered.append(jnp.sum(right))
+    reach_prob, right_prob = jnp.stack(reach), jnp.stack(answered)
+    return Outcome(1.0 - jnp.sum(right_prob), jnp.dot(reach_prob, call_cost), reach_prob, right_prob)
 
 
 def forward(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, positions: jax.Array) -> Outcome:

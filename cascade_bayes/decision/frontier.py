@@ -14,8 +14,7 @@ import numpy as np
 
 from cascade_bayes._files import encode, read_record, write_json
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.chain import tables_for_draws
-from cascade_bayes.decision.grid import Grid, cells_for, make_grid
+from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.optimise import default_starts
 from cascade_bayes.decision.policy import Policy, Prediction
 from cascade_bayes.decision.sweep import PRICE_BATCH, price_range, sweep
@@ -319,20 +318,12 @@ def error_cost_frontier(
     InputError
         For models that are not in the posterior, or prices that are not positive.
     """
-    members = _members(posterior, models)
-    index = list(members)
-    chain = posterior.sub_cascade(members, num_draws)
-    num_cells = cells_for(chain.layout) if num_cells is None else num_cells
-    grid = make_grid(chain.params, chain.layout, num_cells)
-    tables = tables_for_draws(chain.params, grid, chain.copulas, chain.members)
-    asked = list(chain.members)
-    call_cost = call_cost_draws(posterior.data, tables.mass.shape[0])[:, index]
-    is_atom = jnp.asarray(grid.is_atom[asked])
-    num_thresholds = len(members) - 1
+    chain = discretise(posterior, models, num_draws, num_cells)
+    index = list(chain.members)
     if isinstance(error_prices, (int, np.integer)):
         if error_prices < 1:
             raise InputError(f"the number of error prices must be at least 1; got {error_prices}.")
-        prices = price_range(tables, posterior.data.call_cost[index], int(error_prices))
+        prices = price_range(chain.tables, posterior.data.call_cost[index], int(error_prices))
     else:
         prices = np.sort(np.asarray(error_prices, dtype=float))
     if prices.ndim != 1 or not prices.size or not np.all(np.isfinite(prices) & (prices > 0)):
@@ -343,20 +334,18 @@ def error_cost_frontier(
     # Whole batches: a remainder would be a second program to compile.
     extra = -prices.size % PRICE_BATCH if prices.size > PRICE_BATCH else 0
     swept = sweep(
-        tables,
-        jnp.asarray(call_cost, dtype=tables.mass.dtype),
-        is_atom,
-        jnp.asarray(np.pad(prices, (0, extra), mode="edge"), dtype=tables.mass.dtype),
-        default_starts(num_thresholds, grid.num_cells),
+        chain.tables,
+        chain.call_cost,
+        chain.is_atom,
+        jnp.asarray(np.pad(prices, (0, extra), mode="edge"), dtype=chain.call_cost.dtype),
+        default_starts(len(index) - 1, chain.grid.num_cells),
     )
     swept = jax.tree.map(lambda field: np.asarray(field)[: prices.size], swept)
-    kept = posterior.confidence_map.select(index)
-    sub_grid = Grid(grid.edges[asked], grid.is_atom[asked], grid.atom_raw[asked])
     return Frontier(
-        models=tuple(posterior.models[i] for i in members),
+        models=tuple(posterior.models[i] for i in index),
         error_prices=prices,
-        thresholds=sub_grid.thresholds(swept.positions, kept),
-        draw_thresholds=sub_grid.thresholds(swept.draw_positions, kept),
+        thresholds=chain.thresholds(swept.positions),
+        draw_thresholds=chain.thresholds(swept.draw_positions),
         error=swept.error,
         cost=swept.cost,
         reach_prob=swept.reach_prob,
@@ -367,38 +356,3 @@ def error_cost_frontier(
         },
         posterior=posterior,
     )
-
-
-def call_cost_draws(data: CascadeData, num_draws: int) -> np.ndarray:
-    r"""Return posterior draws of the mean cost of a call, ``(num_draws, num_models)``, US dollars.
-
-    The Bayesian bootstrap (Rubin, Annals of Statistics 9, 1981): means under weights
-    :math:`w \sim \mathrm{Dirichlet}(1, \dots, 1)` over the queries, one :math:`w` a draw for all models,
-    because a long query costs more with each of them. The draws are scaled so that their mean is
-    ``data.call_cost``. The same table gives the same draws.
-    """
-    weights = np.random.default_rng(0).standard_exponential((num_draws, data.num_queries))
-    seen = ~np.isnan(data.cost)
-    draws = (weights @ np.where(seen, data.cost, 0.0)) / (weights @ seen)
-    mean = draws.mean(axis=0)
-    return np.asarray(draws * np.where(mean > 0, data.call_cost / np.where(mean > 0, mean, 1.0), 1.0))
-
-
-def _members(posterior: Posterior, models: Sequence[str] | None) -> tuple[int, ...]:
-    if models is None:
-        return tuple(range(len(posterior.models)))
-    chosen = list(models)
-    unknown = [m for m in chosen if m not in posterior.models]
-    if unknown:
-        raise InputError(
-            f"model {unknown[0]!r} is not in the posterior; its models are {', '.join(posterior.models)}."
-        )
-    index = [posterior.models.index(m) for m in chosen]
-    if len(index) < 2:
-        raise InputError(f"a cascade needs at least two models; got {', '.join(chosen) or 'none'}.")
-    if index != sorted(set(index)):
-        raise InputError(
-            f"models must be distinct and in the order of the fit ({', '.join(posterior.models)}); got "
-            f"{', '.join(chosen)}. Fit again with --models to change the order."
-        )
-    return tuple(index)

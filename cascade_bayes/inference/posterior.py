@@ -114,6 +114,32 @@ class Posterior:
         flat = {k: jnp.asarray(v.reshape((total, *v.shape[2:]))[index]) for k, v in self.samples.items()}
         return jax.vmap(lambda s: params_from_sites(s, self.spec, members))(flat)
 
+    def members(self, models: Sequence[str] | None) -> tuple[int, ...]:
+        """Return the positions of the models of a cascade, all if None.
+
+        Raises
+        ------
+        InputError
+            For a model that is not in the fit, fewer than two, or another order than the fit's.
+        """
+        if models is None:
+            return tuple(range(len(self.models)))
+        chosen = list(models)
+        unknown = [m for m in chosen if m not in self.models]
+        if unknown:
+            raise InputError(
+                f"model {unknown[0]!r} is not in the posterior; its models are {', '.join(self.models)}."
+            )
+        index = [self.models.index(m) for m in chosen]
+        if len(index) < 2:
+            raise InputError(f"a cascade needs at least two models; got {', '.join(chosen) or 'none'}.")
+        if index != sorted(set(index)):
+            raise InputError(
+                f"models must be distinct and in the order of the fit ({', '.join(self.models)}); got "
+                f"{', '.join(chosen)}. Fit again with --models to change the order."
+            )
+        return tuple(index)
+
     def sub_cascade(self, members: Sequence[int], num_draws: int | None = None) -> SubCascade:
         """Return draws of the chain in which a cascade of some models runs.
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -118,6 +118,7 @@ class Target:
         """Return the sites that flat parameters ``(dim,)`` stand for."""
         return {k: self._transforms[k](v) for k, v in self._unravel(x).items()}
 
+    @partial(jax.jit, static_argnums=0)  # so that the model is traced once, not for every gradient of it
     def potential(self, x: jax.Array, data: Data) -> jax.Array:
         """Return the negative log density of flat parameters ``(dim,)`` given data, up to a constant."""
         unconstrained = self._unravel(x)

@@ -3,7 +3,7 @@
 from cascade_bayes.special._betainc import betainc, betaincc, logit_betainc
 from cascade_bayes.special._betaincinv import betainccinv, betaincinv, logit_betaincinv
 from cascade_bayes.special._elementary import betaln, log1mexp
-from cascade_bayes.special._normal import normal_cdf, normal_quantile
+from cascade_bayes.special._normal import mills_ratio, normal_cdf, normal_quantile
 from cascade_bayes.special._root import find_root
 from cascade_bayes.special._student import student_cdf, student_log_density, student_quantile
 from cascade_bayes.special._unit import (
@@ -26,6 +26,7 @@ __all__ = [
     "log_difference",
     "logit_betainc",
     "logit_betaincinv",
+    "mills_ratio",
     "normal_cdf",
     "normal_quantile",
     "student_cdf",

@@ -1,11 +1,13 @@
 r"""Standard normal distribution in both tails: its log CDF and its quantile from logs.
 
-In the far tail :math:`\Phi(x) = \varphi(x) R(-x)` with the Mills ratio's asymptotic series
+Both tails follow from Mills' ratio :math:`R(t) = \{1 - \Phi(t)\} / \varphi(t)`, :math:`t \ge 0`, which falls
+from :math:`\sqrt{\pi/2}` like :math:`1/t` and has no exponential in it. After Shepherd & Laframboise
+(Mathematics of Computation 36, 1981, 249-253), :math:`(1 + t) R(t)` is a polynomial of
+:math:`y = (t - 5)/(t + 5)` to rounding: one division and two dozen multiplications, the same for every
+argument, which processors and GPUs do several at a time.
 
-.. math:: R(t) \sim \frac1t \sum_k (-1)^k \frac{(2k-1)!!}{t^{2k}}
-
-(DLMF 7.12.1); where :math:`p` is too small for a float, the same series gives the quantile of
-:math:`\log p` by iteration.
+Where :math:`p` is too small for a float, the asymptotic series of :math:`R` (DLMF 7.12.1) gives the quantile
+of :math:`\log p` by iteration.
 """
 
 from __future__ import annotations
@@ -20,36 +22,73 @@ from cascade_bayes.special._unit import UnitPoint
 
 _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 
-# From |x| = 13 on, ten terms of the series leave less than 19!! / 13**20 = 4e-14 of its first.
-_FAR = -13.0
-_NUM_TERMS = 10
+# (1 + t) R(t) in powers of (t - 5)/(t + 5): the Chebyshev interpolant in 120 points, computed to 60 digits
+# and cut where a coefficient is below 1e-17. The tests compute R anew.
+_MILLS = (
+    1.1568486282918946,
+    -0.22948753825211315,
+    0.07778159886873554,
+    0.0250721793016388,
+    -0.0661776007789934,
+    0.0615050458401865,
+    -0.038026592187762366,
+    0.01634823128102938,
+    -0.004201290310663574,
+    1.9530638370790786e-05,
+    0.00045704381820007954,
+    -0.0001343742785571135,
+    -2.48054584472145e-05,
+    2.270961270923768e-05,
+    -1.7723438185601556e-07,
+    -3.277287633208865e-06,
+    3.2197131609042185e-07,
+    4.91996233147834e-07,
+    -6.738323465177047e-08,
+    -7.758520236786343e-08,
+    1.0082895646260188e-08,
+    1.1032071151574336e-08,
+    -1.0846925288860795e-09,
+    -9.564832934712551e-10,
+    6.288377855498677e-11,
+)
 
 # Where p underflows, x**2 exceeds 1390 (32-bit: 160); a start of -2 log p is 1 % (6 %) off.
 _NUM_PASSES = 6
 
 
+def mills_ratio(t: jax.Array) -> jax.Array:
+    r"""Return :math:`\{1 - \Phi(t)\} / \varphi(t)` for finite ``t >= 0``, any shape.
+
+    To a relative 4e-16 in 64-bit arithmetic.
+
+    Examples
+    --------
+    >>> float(mills_ratio(jnp.array(0.0)).round(4))  # sqrt(pi / 2)
+    1.2533
+    """
+    inverse = 1.0 / ((t + 1.0) * (t + 5.0))
+    y = (t - 5.0) * (t + 1.0) * inverse
+    total = jnp.full_like(t, _MILLS[-1])
+    for coefficient in _MILLS[-2::-1]:
+        total = total * y + coefficient
+    return total * (t + 5.0) * inverse
+
+
 @jax.custom_jvp
 def _log_lower_tail(x: jax.Array) -> jax.Array:
     """``log Phi(x)`` for ``x <= 0``."""
-    far = x < _FAR
-    near_tail = jax.scipy.special.log_ndtr(jnp.where(far, 0.0, x))
-    x_far = jnp.where(far & jnp.isfinite(x), x, _FAR)
-    inverse2 = 1.0 / (x_far * x_far)
-    series = jnp.ones_like(x_far)
-    for k in reversed(range(1, _NUM_TERMS + 1)):
-        series = 1.0 - (2 * k - 1) * inverse2 * series
-    far_tail = -0.5 * x_far * x_far - _HALF_LOG_TWO_PI - jnp.log(-x_far) + jnp.log(series)
-    return jnp.where(far, jnp.where(jnp.isinf(x), -jnp.inf, far_tail), near_tail)
+    finite = jnp.isfinite(x)
+    t = jnp.where(finite, -x, 0.0)
+    tail = jnp.log(mills_ratio(t)) - 0.5 * t * t - _HALF_LOG_TWO_PI
+    return jnp.where(finite, tail, jnp.where(jnp.isnan(x), jnp.nan, -jnp.inf))
 
 
 @_log_lower_tail.defjvp
 def _log_lower_tail_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
     (x,), (x_dot,) = primals, tangents
-    tail = _log_lower_tail(x)
     finite = jnp.isfinite(x)
-    x_safe = jnp.where(finite, x, 0.0)
-    slope = jnp.exp(-0.5 * x_safe * x_safe - _HALF_LOG_TWO_PI - jnp.where(finite, tail, 0.0))
-    return tail, jnp.where(finite, slope, 0.0) * x_dot
+    slope = 1.0 / mills_ratio(jnp.where(finite, -x, 0.0))
+    return _log_lower_tail(x), jnp.where(finite, slope, 0.0) * x_dot
 
 
 def normal_cdf(x: jax.Array) -> UnitPoint:

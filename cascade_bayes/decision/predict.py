@@ -1,0 +1,178 @@
+r"""What the posterior predicts of given thresholds: of all queries to come, or of so many of them.
+
+On each posterior draw the forward pass (`cascade_bayes.decision.chain`) gives the probability that a query
+stops at each model and is answered rightly there. Over all queries to come these are error and cost
+themselves, and their spread over draws is what the labels leave open. Of a table of *m* new queries the
+counts of a draw are multinomial, and each query pays what an observed one paid
+(`cascade_bayes.decision.costs`): the spread is then that of a posterior predictive distribution, which a
+realised error or cost is to be compared with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from cascade_bayes.decision.chain import ChainTables, Outcome, forward
+from cascade_bayes.decision.costs import paid_by_new_queries, query_weights
+from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.policy import Policy
+from cascade_bayes.errors import InputError
+from cascade_bayes.inference.posterior import Posterior
+
+DEFAULT_DRAWS = 1000
+"""Posterior draws of a prediction: enough for the quantiles of a 90 % band."""
+
+
+class Predicted(NamedTuple):
+    """Posterior draws of what given thresholds do; leading axes are those of the thresholds.
+
+    Attributes
+    ----------
+    error
+        Share of wrong answers, ``(..., num_draws)``.
+    cost
+        Mean US dollars per query, ``(..., num_draws)``.
+    reach_prob
+        Share of queries for which each model is called, ``(..., num_draws, num_models)``.
+    """
+
+    error: np.ndarray
+    cost: np.ndarray
+    reach_prob: np.ndarray
+
+    def interval(self, figure: str = "error", probability: float = 0.9) -> np.ndarray:
+        """Return the central interval of ``"error"``, ``"cost"`` or ``"reach_prob"``.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(2, ...)``, the lower and the upper ends; for ``reach_prob`` the last axis is of models.
+
+        Raises
+        ------
+        InputError
+            For another figure or a probability that is none.
+        """
+        if figure not in self._fields:
+            raise InputError(f"figure must be one of {', '.join(self._fields)}; got {figure!r}.")
+        if not 0 < probability < 1:
+            raise InputError(f"probability must lie between 0 and 1; got {probability!r}.")
+        tail = (1 - probability) / 2
+        axis = -2 if figure == "reach_prob" else -1
+        return np.quantile(getattr(self, figure), [tail, 1 - tail], axis=axis)
+
+
+def predict(
+    posterior: Posterior,
+    thresholds: Policy | Sequence[float] | np.ndarray,
+    *,
+    models: Sequence[str] | None = None,
+    num_queries: int | None = None,
+    num_draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> Predicted:
+    """Predict error, cost and reach of thresholds.
+
+    Parameters
+    ----------
+    posterior
+        The fit.
+    thresholds
+        A policy, or raw thresholds ``(num_models - 1,)``, or those of many policies,
+        ``(..., num_models - 1)``: a query is deferred iff its confidence is below; -inf never defers, inf
+        always does.
+    models
+        Models of the cascade, a subset in cascade order; those of the policy, or all, if None.
+    num_queries
+        Predict the shares among so many new queries, their sampling error included. If None, the
+        probabilities themselves: the limit of many queries.
+    num_draws
+        Posterior draws, evenly spaced.
+    seed
+        Seed of the new queries.
+
+    Returns
+    -------
+    Predicted
+        A draw of the predictive distribution from each posterior draw.
+
+    Raises
+    ------
+    InputError
+        For models that are not in the posterior, thresholds that are not one fewer than the models or not
+        numbers, or a number of queries below 1.
+
+    Examples
+    --------
+    Whether a realised error agrees with the fit: ``low, high = predict(posterior, policy,
+    num_queries=test.num_queries).interval("error")``.
+    """
+    if isinstance(thresholds, Policy):
+        models = thresholds.models if models is None else models
+        thresholds = thresholds.thresholds
+    num_models = len(posterior.members(models))
+    asked = np.asarray(thresholds, dtype=float)
+    if asked.ndim < 1 or asked.shape[-1] != num_models - 1:
+        raise InputError(
+            f"thresholds must be {num_models - 1} numbers, one fewer than the models; got "
+            f"shape {asked.shape}."
+        )
+    if np.isnan(asked).any():
+        raise InputError("thresholds must be numbers or infinite; got nan.")
+    if num_queries is not None and num_queries < 1:
+        raise InputError(f"num_queries must be at least 1; got {num_queries}.")
+
+    chain = discretise(posterior, models, num_draws)
+    positions = chain.positions(asked.reshape(-1, num_models - 1))
+    outcome = _outcomes(chain.tables, chain.call_cost, chain.is_atom, positions)
+    found = Predicted(
+        *(np.asarray(x, dtype=float) for x in (outcome.error, outcome.cost, outcome.reach_prob))
+    )
+    if num_queries is not None:
+        right = np.asarray(outcome.right_prob, dtype=float)
+        cost = posterior.data.cost[:, list(chain.members)]
+        found = _of_new_queries(np.random.default_rng(seed), found.reach_prob, right, cost, num_queries)
+    lead = asked.shape[:-1]
+    return Predicted(*(figure.reshape(*lead, *figure.shape[1:]) for figure in found))
+
+
+@jax.jit
+def _outcomes(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, positions: jax.Array) -> Outcome:
+    """Outcomes of policies ``(num_policies, num_models - 1)``: fields ``(num_policies, num_draws, ...)``."""
+    of_draws = jax.vmap(forward, in_axes=(0, 0, None, None))
+    return jax.lax.map(lambda one: of_draws(tables, call_cost, is_atom, one), positions)
+
+
+def _of_new_queries(
+    rng: np.random.Generator,
+    reach_prob: np.ndarray,
+    right_prob: np.ndarray,
+    cost: np.ndarray,
+    num_queries: int,
+) -> Predicted:
+    """Draw shares among new queries; probabilities are ``(num_policies, num_draws, num_models)``."""
+    num_policies, num_draws, num_models = reach_prob.shape
+    stop_prob = np.maximum(-np.diff(reach_prob, axis=-1, append=0.0), 0.0)
+    wrong_prob = np.maximum(stop_prob - right_prob, 0.0)
+    # A query's outcome: the model at which it stops, with a right answer or with a wrong one.
+    outcome_prob = np.concatenate([np.minimum(right_prob, stop_prob), wrong_prob], axis=-1)
+    outcome_prob /= outcome_prob.sum(axis=-1, keepdims=True)
+    counts = rng.multinomial(num_queries, outcome_prob)
+    stops = counts[..., :num_models] + counts[..., num_models:]
+    weights = query_weights(len(cost), num_draws)
+    total = np.empty((num_policies, num_draws))
+    queries = np.arange(num_queries)
+    for d in range(num_draws):
+        paid = paid_by_new_queries(rng, cost, weights[d], num_queries)
+        for p in range(num_policies):
+            total[p, d] = paid[queries, np.repeat(np.arange(num_models), stops[p, d])].sum()
+    reached = np.cumsum(stops[..., ::-1], axis=-1)[..., ::-1]
+    return Predicted(
+        error=counts[..., num_models:].sum(axis=-1) / num_queries,
+        cost=total / num_queries,
+        reach_prob=reached / num_queries,
+    )
