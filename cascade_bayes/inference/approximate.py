@@ -38,6 +38,7 @@ from numpyro.infer.autoguide import (
     AutoMultivariateNormal,
 )
 
+from cascade_bayes.inference.devices import divide_lanes, largest_divisor
 from cascade_bayes.inference.laplace import NormalApproximation
 from cascade_bayes.inference.target import Data, Target
 
@@ -70,6 +71,10 @@ MAX_ERROR = 0.5
 """Standard error of that rise, in nats, with which it can be judged."""
 
 
+BATCH = 8
+"""Proposals whose density is computed side by side, at most."""
+
+
 class Proposals(NamedTuple):
     """Draws of an approximation.
 
@@ -85,6 +90,11 @@ class Proposals(NamedTuple):
     log_ratio: jax.Array
 
 
+def _keys(key: jax.Array, approximation: NormalApproximation) -> jax.Array:
+    """One key a lane."""
+    return jax.random.split(key, approximation.mode.shape[0])
+
+
 @partial(jax.jit, static_argnums=(0, 4))
 def propose_laplace(
     target: Target, key: jax.Array, approximation: NormalApproximation, data: Data, num_draws: int
@@ -95,11 +105,15 @@ def propose_laplace(
         mode, root = approximation
         y = jax.random.normal(key, (num_draws, mode.size), dtype=mode.dtype)
         x = mode + y @ root.T
-        log_density = -jax.lax.map(lambda x: target.potential(x, lane), x)
+        log_density = _log_densities(target, x, lane)
         return Proposals(x, log_density + 0.5 * jnp.sum(y * y, axis=1))
 
-    keys = jax.random.split(key, approximation.mode.shape[0])
-    return jax.vmap(one)(keys, approximation, data)
+    return divide_lanes(one)(_keys(key, approximation), approximation, data)
+
+
+def _log_densities(target: Target, x: jax.Array, lane: Data) -> jax.Array:
+    """Of flat parameters ``(num_draws, dim)``."""
+    return -jax.lax.map(lambda x: target.potential(x, lane), x, batch_size=largest_divisor(len(x), BATCH))
 
 
 class SviFit(NamedTuple):
@@ -194,8 +208,7 @@ def _run_svi(
         state, loss = jax.lax.scan(step, state, length=num_steps)
         return svi.get_params(state), jnp.linalg.slogdet(_root(guide, approximation))[1] - loss
 
-    keys = jax.random.split(key, approximation.mode.shape[0])
-    return jax.vmap(one)(keys, approximation, data)
+    return divide_lanes(one)(_keys(key, approximation), approximation, data)
 
 
 def run_svi(
@@ -225,8 +238,9 @@ def run_svi(
     # The guide keeps what it finds in its first call, which must not be traced.
     with numpyro.handlers.block(), numpyro.handlers.seed(rng_seed=0):
         made(*jax.tree.map(lambda field: field[0], (approximation, data)))
-    params, bound = _run_svi(target, guide, num_steps, key, approximation, data)
-    return SviFit(params, np.asarray(bound))
+    found = _run_svi(target, guide, num_steps, key, approximation, data)
+    # Lanes that lie on several devices would make whatever uses them a program of all these devices.
+    return SviFit(*jax.tree.map(np.asarray, found))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 7))
@@ -247,11 +261,10 @@ def _propose_svi(
         posterior = posterior if posterior.event_shape else posterior.to_event(1)
         y = posterior.sample(key, (num_draws,))
         x = jax.vmap(lambda y: _place(guide, approximation, y))(y)
-        log_density = -jax.lax.map(lambda x: target.potential(x, lane), x)
+        log_density = _log_densities(target, x, lane)
         return Proposals(x, log_density - posterior.log_prob(y))
 
-    keys = jax.random.split(key, approximation.mode.shape[0])
-    return jax.vmap(one)(keys, params, approximation, data)
+    return jax.vmap(one)(_keys(key, approximation), params, approximation, data)
 
 
 def propose_svi(

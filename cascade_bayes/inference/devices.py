@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
@@ -47,3 +48,24 @@ def divide(
         out_specs=spec(out_axis),
         check_vma=False,
     )
+
+
+def divide_lanes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function mapped over the first axis of its arguments, divided among devices.
+
+    What is left over of an uneven division is filled up with copies of the last lane, which are dropped
+    again.
+    """
+
+    def mapped(*args: Any) -> Any:
+        num_lanes = len(jax.tree.leaves(args)[0])
+        extra = -num_lanes % min(num_lanes, jax.local_device_count())
+
+        def filled(x: jax.Array) -> jax.Array:
+            return jnp.concatenate([x, jnp.repeat(x[-1:], extra, axis=0)]) if extra else x
+
+        full = jax.tree.map(filled, args)
+        found = divide(jax.vmap(function), num_lanes + extra, [0] * len(args), 0)(*full)
+        return jax.tree.map(lambda x: x[:num_lanes], found)
+
+    return mapped
