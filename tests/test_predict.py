@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from cascade_bayes import predict
-from cascade_bayes.decision.costs import paid_by_new_queries, query_weights
+from cascade_bayes.decision.costs import Payments
 from cascade_bayes.decision.frontier import error_cost_frontier
 from cascade_bayes.decision.predict import Predicted
 from cascade_bayes.errors import InputError
-from cascade_bayes.evaluation import realise
+from cascade_bayes.evaluation import decide, realise
 from cascade_bayes.inference.predictive import replicate
 
 PRICE = 0.002
@@ -29,7 +29,7 @@ def test_of_all_queries_is_what_the_frontier_has(small_posterior) -> None:
 
 
 def test_of_new_queries_is_what_simulated_tables_realise(small_posterior) -> None:
-    """Tables drawn from the same draws, costs of observed queries, and the policy run over them."""
+    """Tables drawn from the same draws, in which each call costs what the observed ones do."""
     num_queries, num_draws = small_posterior.data.num_queries, small_posterior.num_draws
     thresholds = error_cost_frontier(small_posterior, error_prices=[PRICE], num_draws=20).thresholds[0]
     found = predict(small_posterior, thresholds, num_queries=num_queries, num_draws=num_draws, seed=1)
@@ -40,28 +40,25 @@ def test_of_new_queries_is_what_simulated_tables_realise(small_posterior) -> Non
         small_posterior.spec.layout,
         small_posterior.data,
     )
-    rng = np.random.default_rng(0)
-    weights = query_weights(num_queries, num_draws)
-    realised = []
-    for d in range(num_draws):
-        paid = paid_by_new_queries(rng, small_posterior.data.cost, weights[d], num_queries)
-        table = replace(
-            small_posterior.data,
-            confidence=tables.confidence[d],
-            correct=tables.correct[d].astype(bool),
-            cost=np.diff(paid, axis=1, prepend=0.0),
+    assert np.all(np.ptp(small_posterior.data.cost, axis=0) == 0)
+    realised = [
+        realise(
+            replace(
+                small_posterior.data, confidence=tables.confidence[d], correct=tables.correct[d].astype(bool)
+            ),
+            thresholds,
         )
-        realised.append(realise(table, thresholds))
-    for name, got in (
-        ("error", found.error),
-        ("cost", found.cost),
-        ("reach_prob", found.reach_prob[:, 1]),
+        for d in range(num_draws)
+    ]
+    for name, got, wanted in (
+        ("error", found.error, [r.error for r in realised]),
+        ("cost", found.cost, [r.cost for r in realised]),
+        ("reach_prob", found.reach_prob[:, 1], [r.reach_prob[1] for r in realised]),
     ):
-        wanted = np.array([getattr(r, name) if name != "reach_prob" else r.reach_prob[1] for r in realised])
-        se = np.sqrt((got.var() + wanted.var()) / num_draws)
-        assert abs(got.mean() - wanted.mean()) <= 4 * se, name
-        # The standard deviation of each is known to one part in sqrt(2 * 200), 5 %.
-        assert abs(np.log(got.std() / wanted.std())) <= 4 * np.sqrt(1 / num_draws), name
+        se = np.sqrt((got.var() + np.var(wanted)) / num_draws)
+        assert abs(got.mean() - np.mean(wanted)) <= 4 * se, name
+        # The log of a standard deviation is known to 1 / sqrt(2 n), of a ratio of two to 1 / sqrt(n).
+        assert abs(np.log(got.std() / np.std(wanted))) <= 4 / np.sqrt(num_draws), name
 
 
 def test_more_queries_leave_the_posterior_alone(small_posterior) -> None:
@@ -76,17 +73,68 @@ def test_more_queries_leave_the_posterior_alone(small_posterior) -> None:
     assert many.interval("reach_prob", 0.5).shape == (2, 3)
 
 
-def test_new_queries_pay_what_observed_ones_paid() -> None:
-    """Means and variances of sums under unequal weights; a missing cost is another query's."""
-    cost = np.array([[1.0, 10.0, 100.0], [2.0, 20.0, np.nan], [4.0, np.nan, np.nan]])
-    weights = np.array([0.5, 0.3, 0.2])
-    paid = paid_by_new_queries(np.random.default_rng(0), cost, weights, 200_000)
-    mean = np.array([0.5 * 1 + 0.3 * 2 + 0.2 * 4, (0.5 * 10 + 0.3 * 20) / 0.8, 100.0])
-    np.testing.assert_allclose(paid.mean(axis=0), np.cumsum(mean), rtol=5e-3)
-    # Of a whole row the costs go together.
-    together = paid[:, 1][np.isin(paid[:, 0], [1.0])]
-    assert set(together.tolist()) == {11.0}
-    assert set(paid[:, 2] - paid[:, 1]) == {100.0}
+class TestPayments:
+    """Three models; the queries that the first one defers cost twice as much with each."""
+
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(size=(400, 3))
+    long = 1.0 + (confidence[:, :1] < 0.5)
+    cost = long * np.array([1.0, 10.0, 100.0]) * rng.lognormal(0, 0.3, (400, 1))
+    thresholds = np.array([0.5, 0.5])
+    reach = np.array([[1.0, 0.5, 0.25]]).repeat(2000, axis=0)
+
+    def payments(self, cost: np.ndarray, num_draws: int = 2000) -> Payments:
+        return Payments(self.confidence, cost, self.thresholds, num_draws)
+
+    def by_hand(self) -> tuple[float, float]:
+        """Mean and its standard error, with the shares of stops known."""
+        stop = decide(self.confidence, self.thresholds)
+        paid = np.cumsum(self.cost, axis=1)[np.arange(400), stop]
+        parts = [paid[stop == s] for s in range(3)]
+        share = np.array([0.5, 0.25, 0.25])
+        means, errors = zip(*[(x.mean(), x.std() / np.sqrt(len(x))) for x in parts], strict=True)
+        return float(share @ means), float(np.sqrt(np.sum((share * errors) ** 2)))
+
+    def test_expected_follows_the_queries_that_stop_there(self) -> None:
+        draws = self.payments(self.cost).expected(self.reach)
+        mean, error = self.by_hand()
+        np.testing.assert_allclose(draws.mean(), mean, rtol=0.02)
+        np.testing.assert_allclose(draws.std(), error, rtol=0.15)
+        ignoring = float(np.array([1.0, 0.5, 0.25]) @ self.cost.mean(axis=0))
+        assert abs(ignoring / mean - 1) > 0.2
+
+    def test_draws_of_new_queries_have_that_mean(self) -> None:
+        payments, rng = self.payments(self.cost, 400), np.random.default_rng(1)
+        stops = np.array([1000, 500, 500])
+        drawn = np.array([payments.draw(rng, d, stops) for d in range(400)]) / 2000
+        expected = payments.expected(self.reach[:400])
+        noise = np.std(drawn - expected)
+        assert abs(np.mean(drawn - expected)) <= 4 * noise / np.sqrt(400)
+        # What a query pays varies about three times as much as what one that stops at the same model pays.
+        paid = np.cumsum(self.cost, axis=1)
+        stop = decide(self.confidence, self.thresholds)
+        within = [paid[stop == s, s].var() * n for s, n in enumerate(stops)]
+        np.testing.assert_allclose(noise, np.sqrt(np.sum(within)) / 2000, rtol=0.2)
+
+    def test_missing_calls_are_paid_as_others_were(self) -> None:
+        cost = np.tile([1.0, 10.0, 100.0], (400, 1))
+        cost[::3, 2], cost[1::3, 1:] = np.nan, np.nan
+        payments = self.payments(cost, 50)
+        np.testing.assert_allclose(payments.expected(self.reach[:50]), 1 + 5 + 25)
+        drawn = payments.draw(np.random.default_rng(0), 0, np.array([2, 1, 1]))
+        np.testing.assert_allclose(drawn, 2 * 1 + 11 + 111)
+
+    def test_a_model_at_which_no_query_stops(self) -> None:
+        never = Payments(self.confidence, self.cost, np.array([-np.inf, 0.5]), 500)
+        found = never.expected(np.array([[1.0, 1.0, 1.0]]).repeat(500, axis=0))
+        np.testing.assert_allclose(found.mean(), self.cost.sum(axis=1).mean(), rtol=0.02)
+
+    def test_rows_that_do_not_say_where_they_stop(self) -> None:
+        confidence = self.confidence.copy()
+        confidence[:200, 0] = np.nan
+        half = Payments(confidence, self.cost, self.thresholds, 2000).expected(self.reach)
+        rest = Payments(confidence[200:], self.cost[200:], self.thresholds, 2000).expected(self.reach)
+        np.testing.assert_allclose(half.mean(), rest.mean(), rtol=0.01)
 
 
 @pytest.mark.parametrize(

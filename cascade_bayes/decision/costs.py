@@ -1,8 +1,15 @@
-r"""What a call costs: the mean with its uncertainty, and costs of new queries.
+r"""What calls cost: their means with the uncertainty of a sample, and what the queries of a policy pay.
 
 Nothing is assumed of the distribution of costs. Its posterior is the Bayesian bootstrap (Rubin, Annals of
 Statistics 9, 1981): the observed queries under weights :math:`w \sim \mathrm{Dirichlet}(1, \dots, 1)`, the
 same :math:`w` for all models, because a long query costs more with each of them.
+
+Queries that get deferred can cost more than others, or less. What a query pays that stops at model s is
+therefore taken from observed queries that the same policy stops there, shrunk towards all queries: their
+distribution has a Dirichlet process prior (Ferguson, Annals of Statistics 1, 1973) that is centred on that of
+all queries and counts as much as `PRIOR_QUERIES` of them. Its posterior gives observed query q the weight
+
+.. math:: w_q \left(1\{\text{stop}_q = s\} + \kappa / n\right) .
 """
 
 from __future__ import annotations
@@ -10,6 +17,10 @@ from __future__ import annotations
 import numpy as np
 
 from cascade_bayes.data import CascadeData
+from cascade_bayes.evaluation import follow
+
+PRIOR_QUERIES = 2.0
+"""Queries that the prior counts for, :math:`\\kappa`: enough for a model at which no observed query stops."""
 
 
 def query_weights(num_queries: int, num_draws: int) -> np.ndarray:
@@ -33,29 +44,70 @@ def call_cost_draws(data: CascadeData, num_draws: int) -> np.ndarray:
     return np.asarray(draws * np.where(mean > 0, data.call_cost / np.where(mean > 0, mean, 1.0), 1.0))
 
 
-def paid_by_new_queries(
-    rng: np.random.Generator, cost: np.ndarray, weights: np.ndarray, num_queries: int
-) -> np.ndarray:
-    """Return what new queries cost if they stop at each model, ``(num_queries, num_models)``, US dollars.
+def stop_prob(reach_prob: np.ndarray) -> np.ndarray:
+    """Return the probability that each model answers from that of being called, ``(..., num_models)``."""
+    return np.maximum(-np.diff(reach_prob, axis=-1, append=0.0), 0.0)
 
-    A new query is an observed one, drawn with the weights; all models from the first to that at which it
-    stops are paid for. Where a model was not called, the cost of another query's call of it is taken.
+
+class Payments:
+    """What queries pay under one policy.
 
     Parameters
     ----------
-    rng
-        Source of randomness.
-    cost
-        US dollars per call, ``(num_observed, num_models)``; NaN where the model was not called.
-    weights
-        One draw of `query_weights`, ``(num_observed,)``.
-    num_queries
-        New queries.
+    confidence, cost
+        Raw confidences and US dollars per call of the policy's models, ``(num_queries, num_models)``; NaN
+        where a model was not called.
+    thresholds
+        Raw, ``(num_models - 1,)``.
+    num_draws
+        Posterior draws of the queries' weights.
     """
-    paid = cost[rng.choice(len(weights), size=num_queries, p=weights)]
-    for i in np.flatnonzero(np.isnan(paid).any(axis=0)):
-        missing = np.isnan(paid[:, i])
-        called = np.flatnonzero(~np.isnan(cost[:, i]))
-        share = weights[called] / weights[called].sum()
-        paid[missing, i] = cost[rng.choice(called, size=int(missing.sum()), p=share), i]
-    return np.asarray(np.cumsum(paid, axis=1))
+
+    def __init__(
+        self, confidence: np.ndarray, cost: np.ndarray, thresholds: np.ndarray, num_draws: int
+    ) -> None:
+        self._cost = cost
+        self._weights = query_weights(len(cost), num_draws)
+        # Where the table does not say where a query stops, it belongs to no model's.
+        stops_here = follow(confidence, thresholds)[:, None] == np.arange(cost.shape[1])
+        self._relevance = stops_here + PRIOR_QUERIES / len(cost)
+
+    def expected(self, reach_prob: np.ndarray) -> np.ndarray:
+        """Return draws of the mean paid by a query, ``(num_draws,)``, US dollars.
+
+        Parameters
+        ----------
+        reach_prob
+            Draws of the probability that each model is called, ``(num_draws, num_models)``.
+        """
+        mean = np.nanmean(self._cost, axis=0)
+        paid = np.cumsum(np.where(np.isnan(self._cost), mean, self._cost), axis=1)
+        by_stop = (self._weights @ (self._relevance * paid)) / (self._weights @ self._relevance)
+        return np.asarray(np.sum(stop_prob(reach_prob) * by_stop, axis=1))
+
+    def draw(self, rng: np.random.Generator, draw: int, stops: np.ndarray) -> float:
+        """Return what new queries pay in all, US dollars.
+
+        A query pays what an observed one paid for all models up to that at which it stops; where it lacks a
+        call, what another query paid for it.
+
+        Parameters
+        ----------
+        rng
+            Source of randomness.
+        draw
+            Which draw of the weights.
+        stops
+            How many of the queries stop at each model, ``(num_models,)``.
+        """
+        total = 0.0
+        for s in np.flatnonzero(stops):
+            share = self._weights[draw] * self._relevance[:, s]
+            paid = self._cost[rng.choice(len(share), size=stops[s], p=share / share.sum())][:, : s + 1]
+            for i in np.flatnonzero(np.isnan(paid).any(axis=0)):
+                called = np.flatnonzero(~np.isnan(self._cost[:, i]))
+                missing = np.isnan(paid[:, i])
+                among = share[called] / share[called].sum()
+                paid[missing, i] = self._cost[rng.choice(called, size=int(missing.sum()), p=among), i]
+            total += float(paid.sum())
+        return total

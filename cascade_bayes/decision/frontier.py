@@ -14,6 +14,7 @@ import numpy as np
 
 from cascade_bayes._files import encode, read_record, write_json
 from cascade_bayes.data import CascadeData
+from cascade_bayes.decision.costs import Payments
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.optimise import default_starts
 from cascade_bayes.decision.policy import Policy, Prediction
@@ -341,13 +342,19 @@ def error_cost_frontier(
         default_starts(len(index) - 1, chain.grid.num_cells),
     )
     swept = jax.tree.map(lambda field: np.asarray(field)[: prices.size], swept)
+    thresholds = chain.thresholds(swept.positions)
+    confidence, paid = posterior.data.confidence[:, index], posterior.data.cost[:, index]
+    cost = [
+        Payments(confidence, paid, own, reach.shape[0]).expected(reach)
+        for own, reach in zip(thresholds, swept.reach_prob, strict=True)
+    ]
     return Frontier(
         models=tuple(posterior.models[i] for i in index),
         error_prices=prices,
-        thresholds=chain.thresholds(swept.positions),
+        thresholds=thresholds,
         draw_thresholds=chain.thresholds(swept.draw_positions),
         error=swept.error,
-        cost=swept.cost,
+        cost=np.stack(cost),
         reach_prob=swept.reach_prob,
         context={
             "kind": posterior.data.kind,

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from cascade_bayes.decision.chain import ChainTables, Outcome, forward
-from cascade_bayes.decision.costs import paid_by_new_queries, query_weights
+from cascade_bayes.decision.costs import Payments, stop_prob
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.policy import Policy
 from cascade_bayes.errors import InputError
@@ -127,15 +127,22 @@ def predict(
         raise InputError(f"num_queries must be at least 1; got {num_queries}.")
 
     chain = discretise(posterior, models, num_draws)
-    positions = chain.positions(asked.reshape(-1, num_models - 1))
-    outcome = _outcomes(chain.tables, chain.call_cost, chain.is_atom, positions)
-    found = Predicted(
-        *(np.asarray(x, dtype=float) for x in (outcome.error, outcome.cost, outcome.reach_prob))
+    policies = asked.reshape(-1, num_models - 1)
+    outcome = _outcomes(chain.tables, chain.call_cost, chain.is_atom, chain.positions(policies))
+    error, reach_prob, right_prob = (
+        np.asarray(x, dtype=float) for x in (outcome.error, outcome.reach_prob, outcome.right_prob)
     )
-    if num_queries is not None:
-        right = np.asarray(outcome.right_prob, dtype=float)
-        cost = posterior.data.cost[:, list(chain.members)]
-        found = _of_new_queries(np.random.default_rng(seed), found.reach_prob, right, cost, num_queries)
+    index = list(chain.members)
+    payments = [
+        Payments(posterior.data.confidence[:, index], posterior.data.cost[:, index], own, error.shape[1])
+        for own in policies
+    ]
+    if num_queries is None:
+        expected = [one.expected(reach) for one, reach in zip(payments, reach_prob, strict=True)]
+        found = Predicted(error, np.stack(expected), reach_prob)
+    else:
+        rng = np.random.default_rng(seed)
+        found = _of_new_queries(rng, reach_prob, right_prob, payments, num_queries)
     lead = asked.shape[:-1]
     return Predicted(*(figure.reshape(*lead, *figure.shape[1:]) for figure in found))
 
@@ -151,28 +158,22 @@ def _of_new_queries(
     rng: np.random.Generator,
     reach_prob: np.ndarray,
     right_prob: np.ndarray,
-    cost: np.ndarray,
+    payments: Sequence[Payments],
     num_queries: int,
 ) -> Predicted:
     """Draw shares among new queries; probabilities are ``(num_policies, num_draws, num_models)``."""
     num_policies, num_draws, num_models = reach_prob.shape
-    stop_prob = np.maximum(-np.diff(reach_prob, axis=-1, append=0.0), 0.0)
-    wrong_prob = np.maximum(stop_prob - right_prob, 0.0)
+    answers = stop_prob(reach_prob)
+    right = np.minimum(right_prob, answers)
     # A query's outcome: the model at which it stops, with a right answer or with a wrong one.
-    outcome_prob = np.concatenate([np.minimum(right_prob, stop_prob), wrong_prob], axis=-1)
+    outcome_prob = np.concatenate([right, answers - right], axis=-1)
     outcome_prob /= outcome_prob.sum(axis=-1, keepdims=True)
     counts = rng.multinomial(num_queries, outcome_prob)
     stops = counts[..., :num_models] + counts[..., num_models:]
-    weights = query_weights(len(cost), num_draws)
-    total = np.empty((num_policies, num_draws))
-    queries = np.arange(num_queries)
-    for d in range(num_draws):
-        paid = paid_by_new_queries(rng, cost, weights[d], num_queries)
-        for p in range(num_policies):
-            total[p, d] = paid[queries, np.repeat(np.arange(num_models), stops[p, d])].sum()
+    paid = [[payments[p].draw(rng, d, stops[p, d]) for d in range(num_draws)] for p in range(num_policies)]
     reached = np.cumsum(stops[..., ::-1], axis=-1)[..., ::-1]
     return Predicted(
         error=counts[..., num_models:].sum(axis=-1) / num_queries,
-        cost=total / num_queries,
+        cost=np.asarray(paid) / num_queries,
         reach_prob=reached / num_queries,
     )

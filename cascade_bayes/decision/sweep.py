@@ -22,7 +22,6 @@ class Sweep(NamedTuple):
     positions: jax.Array
     draw_positions: jax.Array
     error: jax.Array
-    cost: jax.Array
     reach_prob: jax.Array
 
 
@@ -62,7 +61,7 @@ def sweep(
             return optimise(one, cost, is_atom, price, near).positions
 
         draw_positions = jax.vmap(own)(tables, call_cost)
-        return Sweep(bayes.positions, draw_positions, outcome.error, outcome.cost, outcome.reach_prob)
+        return Sweep(bayes.positions, draw_positions, outcome.error, outcome.reach_prob)
 
     return jax.lax.map(at_price, error_prices, batch_size=PRICE_BATCH)
 

@@ -70,22 +70,34 @@ def decide(confidence: NDArray[np.float64], thresholds: NDArray[np.float64]) -> 
     InputError
         If a confidence that the decision needs is missing.
     """
+    stop = follow(confidence, thresholds)
+    if (stop < 0).any():
+        row = int(np.argmax(stop < 0))
+        raise InputError(
+            f"confidence of model {-stop[row]} of the cascade must be present for every query that reaches "
+            f"it; it is missing for query {row + 1}."
+        )
+    return stop
+
+
+def follow(confidence: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return what `decide` does, and ``-i`` where the confidence of the i-th model called is missing.
+
+    Parameters
+    ----------
+    confidence, thresholds
+        As for `decide`.
+    """
     stop = np.full(len(confidence), len(thresholds))
     undecided = np.ones(len(confidence), dtype=bool)
     for i, threshold in enumerate(thresholds):
         if threshold == np.inf:
             continue
         seen = confidence[:, i]
-        missing = undecided & np.isnan(seen)
-        if threshold > -np.inf and missing.any():
-            row = int(np.argmax(missing))
-            raise InputError(
-                f"confidence of model {i + 1} of the cascade must be present for every query that reaches "
-                f"it; it is missing for query {row + 1}."
-            )
         accepts = undecided & (True if threshold == -np.inf else seen >= threshold)
-        stop[accepts] = i
-        undecided &= ~accepts
+        missing = undecided & np.isnan(seen) & (threshold > -np.inf)
+        stop[accepts], stop[missing] = i, -1 - i
+        undecided &= ~(accepts | missing)
     return stop
 
 
