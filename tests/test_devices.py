@@ -1,0 +1,35 @@
+"""Work divided among devices gives what one device gives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cascade_bayes.inference.devices import divide, divide_lanes, largest_divisor
+
+
+def test_largest_divisor() -> None:
+    assert [largest_divisor(number, 4) for number in (1, 7, 8, 9, 12)] == [1, 1, 4, 3, 4]
+    assert largest_divisor(6, 0) == 1
+
+
+@pytest.mark.parametrize("num_lanes", [1, 2, 5])
+def test_lanes_are_filled_up_and_dropped_again(num_lanes: int) -> None:
+    assert jax.local_device_count() > 1
+    x = jnp.arange(3.0 * num_lanes).reshape(num_lanes, 3)
+    scale = jnp.arange(1.0, 1.0 + num_lanes)
+
+    def one(pair: dict[str, jax.Array], scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jnp.sum(pair["x"]) * scale, pair["x"] + scale
+
+    found = jax.jit(divide_lanes(one))({"x": x}, scale)
+    wanted = jax.vmap(one)({"x": x}, scale)
+    for got, exact in zip(found, wanted, strict=True):
+        assert got.shape == exact.shape
+        np.testing.assert_array_equal(got, exact)
+
+
+def test_any_axis_is_divided() -> None:
+    x, offset = jnp.arange(24.0).reshape(2, 6, 2), jnp.array([10.0, 20.0])
+    found = jax.jit(divide(lambda x, offset: (2 * x + offset).swapaxes(0, 1), 6, (1, None), 0))(x, offset)
+    np.testing.assert_array_equal(found, (2 * x + offset).swapaxes(0, 1))
