@@ -8,9 +8,11 @@ import pytest
 from cascade_bayes.inference.devices import divide, divide_lanes, largest_divisor
 
 
-def test_largest_divisor() -> None:
-    assert [largest_divisor(number, 4) for number in (1, 7, 8, 9, 12)] == [1, 1, 4, 3, 4]
-    assert largest_divisor(6, 0) == 1
+@pytest.mark.parametrize(
+    ("number", "most", "wanted"), [(4, 3, 2), (4, 6, 4), (4, 2, 2), (7, 4, 1), (6, 4, 3), (5, 0, 1)]
+)
+def test_as_many_devices_as_can_share(number: int, most: int, wanted: int) -> None:
+    assert largest_divisor(number, most) == wanted
 
 
 @pytest.mark.parametrize("num_lanes", [1, 2, 5])

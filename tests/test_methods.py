@@ -23,7 +23,6 @@ from cascade_bayes.decision.frontier import error_cost_frontier
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.approximate import GUIDES, Proposals
 from cascade_bayes.inference.convergence import Closeness, Point, judge_approximation
-from cascade_bayes.inference.devices import largest_divisor
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.laplace import find_modes, minimise, normal_approximation
 from cascade_bayes.inference.methods import LaneDraws, Options, _propose_enough, draw
@@ -286,13 +285,6 @@ def test_chains_are_the_same_on_one_device_and_on_two(
         found.append(x)
     assert np.unique(found[0][:, :, -1, 0]).size == 8
     np.testing.assert_allclose(*found, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("number", "most", "wanted"), [(4, 3, 2), (4, 6, 4), (4, 2, 2), (7, 4, 1), (6, 4, 3), (5, 0, 1)]
-)
-def test_as_many_devices_as_can_share(number: int, most: int, wanted: int) -> None:
-    assert largest_divisor(number, most) == wanted
 
 
 @pytest.mark.slow
