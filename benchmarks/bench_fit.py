@@ -95,12 +95,14 @@ def main() -> None:
     parser.add_argument("--method", default="nuts", help="of fit (default: %(default)s)")
     parser.add_argument("--structure", choices=("modular", "chain"), help="default: as fit chooses")
     parser.add_argument("--samples", type=int, help="draws of each of four chains (default: that of fit)")
+    parser.add_argument("--rounds", type=int, default=3, help="max_rounds of fit (default: %(default)s)")
+    parser.add_argument("--devices", type=int, help="CPU devices (default: one a processor core)")
     parser.add_argument("--runs", type=int, default=NUM_RUNS, help="after the first (default: %(default)s)")
     parser.add_argument("--peer", action="store_true", help="also time NumPyro's NUTS as it comes")
     options = parser.parse_args()
     cores = os.cpu_count() or 1
     jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_num_cpu_devices", cores)
+    jax.config.update("jax_num_cpu_devices", options.devices or cores)
     jax.monitoring.register_event_duration_secs_listener(_listen)
     data = table(options.name)
     print(
@@ -109,6 +111,7 @@ def main() -> None:
     )
 
     how = {"num_samples": options.samples} if options.samples else {}
+    how["max_rounds"] = options.rounds
 
     def fitted(seed: int) -> Posterior:
         return fit(data, options.method, seed=seed, structure=options.structure, progress=False, **how)
