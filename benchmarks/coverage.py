@@ -25,6 +25,7 @@ from cascade_bayes.evaluation import realise
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
 FIGURES = ("error", "cost")
+NUM_DRAWS = 500
 
 
 def thresholds_of(data: CascadeData) -> np.ndarray:
@@ -46,8 +47,10 @@ def cover(
         if isinstance(posterior, FailedFit):
             raise SystemExit(f"subset {s} could not be fitted: {posterior}")
         rest = data.take(picked[num_queries:])
-        predicted = predict(posterior, thresholds, num_queries=rest.num_queries, seed=seed + s)
-        of_all = predict(posterior, thresholds)
+        predicted, of_all = (
+            predict(posterior, thresholds, num_queries=count, num_draws=NUM_DRAWS, seed=seed + s)
+            for count in (rest.num_queries, None)
+        )
         for t, share in enumerate(SHARES):
             realised = realise(rest, thresholds[t])
             for figure in FIGURES:

@@ -31,14 +31,17 @@ one fit of a chain serves every ordered subset of its models.
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cascade_bayes.copulas import Copula
 from cascade_bayes.decision.grid import Grid
 from cascade_bayes.distributions import MarginPoint, mixed
+from cascade_bayes.inference.devices import divide
 from cascade_bayes.model.correctness import own_logit, regressor
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.special import UnitPoint
@@ -300,3 +303,66 @@ def _build(
 
 
 _tables_for_draws = jax.jit(_build, static_argnums=(3, 4))
+
+
+def outcomes_for_draws(
+    params: CascadeParams,
+    grid: Grid,
+    copulas: tuple[Copula, ...],
+    members: tuple[int, ...],
+    call_cost: jax.Array,
+    positions: jax.Array,
+) -> Outcome:
+    """Run policies on many draws, whose tables are dropped one after another.
+
+    Parameters
+    ----------
+    params
+        Draws, every field with a leading axis.
+    grid
+        Cells of all models.
+    copulas, members
+        As for `chain_tables`.
+    call_cost
+        US dollars per call, ``(num_draws, num_members)``.
+    positions
+        Thresholds as positions on the grid, ``(num_policies, num_members - 1)``.
+
+    Returns
+    -------
+    Outcome
+        NumPy arrays ``(num_policies, num_draws, ...)``.
+    """
+    dtype = params.intercept.dtype
+    edges, is_atom = jnp.asarray(grid.edges, dtype=dtype), jnp.asarray(grid.is_atom)
+    found = _outcomes_for_draws(params, call_cost, edges, is_atom, positions, copulas, members)
+    return jax.tree.map(np.asarray, found)
+
+
+@partial(jax.jit, static_argnums=(5, 6))
+def _outcomes_for_draws(
+    params: CascadeParams,
+    call_cost: jax.Array,
+    edges: jax.Array,
+    is_atom: jax.Array,
+    positions: jax.Array,
+    copulas: tuple[Copula, ...],
+    members: tuple[int, ...],
+) -> Outcome:
+    def of_draws(
+        params: CascadeParams,
+        call_cost: jax.Array,
+        edges: jax.Array,
+        is_atom: jax.Array,
+        positions: jax.Array,
+    ) -> Outcome:
+        def one(draw: tuple[CascadeParams, jax.Array]) -> Outcome:
+            tables = chain_tables(draw[0], edges, is_atom, copulas, members)
+            own = is_atom[jnp.asarray(members)]
+            return jax.vmap(lambda at: forward(tables, draw[1], own, at))(positions)
+
+        found = jax.lax.map(one, (params, call_cost))
+        return jax.tree.map(lambda field: jnp.moveaxis(field, 0, 1), found)
+
+    divided = divide(of_draws, len(call_cost), (0, 0, None, None, None), 1)
+    return divided(params, call_cost, edges, is_atom, positions)

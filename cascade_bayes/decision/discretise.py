@@ -1,4 +1,4 @@
-"""A posterior on a grid: each draw of it as a finite chain, with what thresholds on it mean."""
+"""A posterior on a grid: its draws as finite chains, and what thresholds on it mean."""
 
 from __future__ import annotations
 
@@ -9,35 +9,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.decision.chain import ChainTables, tables_for_draws
+from cascade_bayes.decision.chain import ChainTables, Outcome, outcomes_for_draws, tables_for_draws
 from cascade_bayes.decision.costs import call_cost_draws
 from cascade_bayes.decision.grid import Grid, cells_for, make_grid
-from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.posterior import Posterior, SubCascade
 from cascade_bayes.transforms import ConfidenceMap
 
 
 class Discretised(NamedTuple):
-    """Posterior draws of one cascade as finite chains.
+    """Posterior draws of one cascade on a grid.
 
     Attributes
     ----------
     members
         Positions of its models among those of the fit.
-    tables
-        Fields with a leading axis of draws.
-    grid
-        Cells of its models.
+    chain
+        The draws, of the chain in which it runs.
+    chain_grid
+        Cells of all models of that chain.
     confidence_map
-        Of its models: grid positions to raw thresholds and back.
+        Of its own models: grid positions to raw thresholds and back.
     call_cost
         Draws of the mean US dollars per call, ``(num_draws, num_models)``.
     """
 
     members: tuple[int, ...]
-    tables: ChainTables
-    grid: Grid
+    chain: SubCascade
+    chain_grid: Grid
     confidence_map: ConfidenceMap
     call_cost: jax.Array
+
+    @property
+    def grid(self) -> Grid:
+        """Cells of its own models."""
+        own = list(self.chain.members)
+        return Grid(*(field[own] for field in self.chain_grid))
 
     @property
     def is_atom(self) -> jax.Array:
@@ -52,6 +58,27 @@ class Discretised(NamedTuple):
         """Return the raw thresholds of grid positions ``(..., num_models - 1)``."""
         return self.grid.thresholds(positions, self.confidence_map)
 
+    def tables(self) -> ChainTables:
+        """Return every draw as a finite chain; fields have a leading axis of draws, and are large."""
+        params, _, copulas, members = self.chain
+        return tables_for_draws(params, self.chain_grid, copulas, members)
+
+    def outcomes(self, positions: jax.Array) -> Outcome:
+        """Return what policies do on every draw, without keeping the draws' tables.
+
+        Parameters
+        ----------
+        positions
+            Of thresholds on the grid, ``(num_policies, num_models - 1)``.
+
+        Returns
+        -------
+        Outcome
+            Fields ``(num_policies, num_draws, ...)``.
+        """
+        params, _, copulas, members = self.chain
+        return outcomes_for_draws(params, self.chain_grid, copulas, members, self.call_cost, positions)
+
 
 def discretise(
     posterior: Posterior,
@@ -59,7 +86,7 @@ def discretise(
     num_draws: int | None = None,
     num_cells: int | None = None,
 ) -> Discretised:
-    """Lay a grid and build the tables of posterior draws on it.
+    """Lay a grid for posterior draws.
 
     Parameters
     ----------
@@ -82,13 +109,7 @@ def discretise(
     index = list(members)
     chain = posterior.sub_cascade(members, num_draws)
     grid = make_grid(chain.params, chain.layout, cells_for(chain.layout) if num_cells is None else num_cells)
-    tables = tables_for_draws(chain.params, grid, chain.copulas, chain.members)
-    kept = list(chain.members)
-    cost = call_cost_draws(posterior.data, tables.mass.shape[0])[:, index]
-    return Discretised(
-        members,
-        tables,
-        Grid(grid.edges[kept], grid.is_atom[kept], grid.atom_raw[kept]),
-        posterior.confidence_map.select(index),
-        jnp.asarray(cost, dtype=tables.mass.dtype),
-    )
+    dtype = chain.params.intercept.dtype
+    cost = call_cost_draws(posterior.data, len(chain.params.intercept))[:, index]
+    kept = posterior.confidence_map.select(index)
+    return Discretised(members, chain, grid, kept, jnp.asarray(cost, dtype=dtype))

@@ -320,11 +320,11 @@ def error_cost_frontier(
         For models that are not in the posterior, or prices that are not positive.
     """
     chain = discretise(posterior, models, num_draws, num_cells)
-    index = list(chain.members)
+    index, tables = list(chain.members), chain.tables()
     if isinstance(error_prices, (int, np.integer)):
         if error_prices < 1:
             raise InputError(f"the number of error prices must be at least 1; got {error_prices}.")
-        prices = price_range(chain.tables, posterior.data.call_cost[index], int(error_prices))
+        prices = price_range(tables, posterior.data.call_cost[index], int(error_prices))
     else:
         prices = np.sort(np.asarray(error_prices, dtype=float))
     if prices.ndim != 1 or not prices.size or not np.all(np.isfinite(prices) & (prices > 0)):
@@ -335,7 +335,7 @@ def error_cost_frontier(
     # Whole batches: a remainder would be a second program to compile.
     extra = -prices.size % PRICE_BATCH if prices.size > PRICE_BATCH else 0
     swept = sweep(
-        chain.tables,
+        tables,
         chain.call_cost,
         chain.is_atom,
         jnp.asarray(np.pad(prices, (0, extra), mode="edge"), dtype=chain.call_cost.dtype),

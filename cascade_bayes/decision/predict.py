@@ -13,10 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from cascade_bayes.decision.chain import ChainTables, Outcome, forward
 from cascade_bayes.decision.costs import Payments, stop_prob
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.policy import Policy
@@ -128,7 +126,7 @@ def predict(
 
     chain = discretise(posterior, models, num_draws)
     policies = asked.reshape(-1, num_models - 1)
-    outcome = _outcomes(chain.tables, chain.call_cost, chain.is_atom, chain.positions(policies))
+    outcome = chain.outcomes(chain.positions(policies))
     error, reach_prob, right_prob = (
         np.asarray(x, dtype=float) for x in (outcome.error, outcome.reach_prob, outcome.right_prob)
     )
@@ -145,13 +143,6 @@ def predict(
         found = _of_new_queries(rng, reach_prob, right_prob, payments, num_queries)
     lead = asked.shape[:-1]
     return Predicted(*(figure.reshape(*lead, *figure.shape[1:]) for figure in found))
-
-
-@jax.jit
-def _outcomes(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, positions: jax.Array) -> Outcome:
-    """Outcomes of policies ``(num_policies, num_models - 1)``: fields ``(num_policies, num_draws, ...)``."""
-    of_draws = jax.vmap(forward, in_axes=(0, 0, None, None))
-    return jax.lax.map(lambda one: of_draws(tables, call_cost, is_atom, one), positions)
 
 
 def _of_new_queries(
