@@ -12,6 +12,7 @@ import argparse
 import os
 import platform
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from cascade_bayes import FailedFit, fit_batch, predict, read_table
+from cascade_bayes import DataWarning, FailedFit, fit_batch, predict, read_table
 from cascade_bayes.data import CascadeData
 from cascade_bayes.evaluation import realise
 
@@ -87,6 +88,7 @@ def main() -> None:
     folder = os.environ.get("CASCADE_BAYES_DATA")
     if not folder:
         raise SystemExit("CASCADE_BAYES_DATA must name the folder that holds NAME-train.parquet")
+    warnings.simplefilter("ignore", DataWarning)  # small subsets have many reasons
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     names = asked.files or sorted(

@@ -110,7 +110,7 @@ class TestPayments:
         expected = payments.expected(self.reach[:400])
         noise = np.std(drawn - expected)
         assert abs(np.mean(drawn - expected)) <= 4 * noise / np.sqrt(400)
-        # What a query pays varies about three times as much as what one that stops at the same model pays.
+        # Given the weights, what is left is the spread among queries that stop at the same model.
         paid = np.cumsum(self.cost, axis=1)
         stop = decide(self.confidence, self.thresholds)
         within = [paid[stop == s, s].var() * n for s, n in enumerate(stops)]
@@ -143,6 +143,7 @@ class TestPayments:
         ([0.0], {}, "thresholds must be 2 numbers, one fewer than the models; got shape"),
         ([0.0, np.nan], {}, "thresholds must be numbers or infinite; got nan"),
         ([0.0, 0.0], {"num_queries": 0}, "num_queries must be at least 1; got 0"),
+        ([0.0, 0.0], {"num_draws": 0}, "num_draws must be at least 1; got 0"),
         ([0.0, 0.0], {"models": ["nobody"]}, "model 'nobody' is not in the posterior"),
     ],
 )

@@ -93,8 +93,9 @@ def discretise(
     posterior
         The fit.
     models
-        Models of the cascade, a subset in cascade order; all if None. Models left out are integrated
-        over where the fit is one chain.
+        Models of the cascade, a subset in cascade order; all if None. Where the fit is one chain, models
+        left out are integrated over: the dependence between the ones kept runs through them. A modular
+        fit has the dependence of every pair.
     num_draws
         Evenly spaced; all if None.
     num_cells

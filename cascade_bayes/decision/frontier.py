@@ -299,8 +299,7 @@ def error_cost_frontier(
     posterior
         The fit.
     models
-        Models of the cascade, a subset in cascade order; all if None. Models left out are integrated
-        over: the dependence between the ones kept runs through them.
+        Models of the cascade, a subset in cascade order; all if None (see `discretise`).
     error_prices
         Positive prices, US dollars per wrong answer, or how many to space between the price at which
         the cheapest policy is best and that at which the dearest is (see `price_range`).

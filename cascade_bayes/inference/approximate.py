@@ -91,7 +91,7 @@ class Proposals(NamedTuple):
 
 
 def _keys(key: jax.Array, approximation: NormalApproximation) -> jax.Array:
-    """One key a lane."""
+    """Return one key a lane."""
     return jax.random.split(key, approximation.mode.shape[0])
 
 
@@ -264,6 +264,7 @@ def _propose_svi(
         log_density = _log_densities(target, x, lane)
         return Proposals(x, log_density - posterior.log_prob(y))
 
+    # On one device: divided, with the guide's density inside, this program did not come to its end.
     return jax.vmap(one)(_keys(key, approximation), params, approximation, data)
 
 

@@ -108,6 +108,8 @@ class Posterior:
         return self._params(num_draws, None)
 
     def _params(self, num_draws: int | None, members: Sequence[int] | None) -> CascadeParams:
+        if num_draws is not None and num_draws < 1:
+            raise InputError(f"num_draws must be at least 1; got {num_draws}.")
         total = self.num_draws
         count = total if num_draws is None else min(num_draws, total)
         index = evenly_spaced(total, count)

@@ -3,7 +3,7 @@ r"""Standard normal distribution in both tails: its log CDF and its quantile fro
 Both tails follow from Mills' ratio :math:`R(t) = \{1 - \Phi(t)\} / \varphi(t)`, :math:`t \ge 0`, which falls
 from :math:`\sqrt{\pi/2}` like :math:`1/t` and has no exponential in it. After Shepherd & Laframboise
 (Mathematics of Computation 36, 1981, 249-253), :math:`(1 + t) R(t)` is a polynomial of
-:math:`y = (t - 5)/(t + 5)` to rounding: one division and two dozen multiplications, the same for every
+:math:`y = (t - 5)/(t + 5)` to rounding: two divisions and two dozen multiplications, the same for every
 argument, which processors and GPUs do several at a time.
 
 Where :math:`p` is too small for a float, the asymptotic series of :math:`R` (DLMF 7.12.1) gives the quantile
@@ -66,12 +66,11 @@ def mills_ratio(t: jax.Array) -> jax.Array:
     >>> float(mills_ratio(jnp.array(0.0)).round(4))  # sqrt(pi / 2)
     1.2533
     """
-    inverse = 1.0 / ((t + 1.0) * (t + 5.0))
-    y = (t - 5.0) * (t + 1.0) * inverse
+    y = 1.0 - 10.0 / (t + 5.0)  # no product of two large numbers, which could overflow
     total = jnp.full_like(t, _MILLS[-1])
     for coefficient in _MILLS[-2::-1]:
         total = total * y + coefficient
-    return total * (t + 5.0) * inverse
+    return total / (1.0 + t)
 
 
 @jax.custom_jvp
