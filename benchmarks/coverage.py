@@ -22,10 +22,12 @@ import pandas as pd
 
 from cascade_bayes import DataWarning, FailedFit, fit_batch, predict, read_table
 from cascade_bayes.data import CascadeData
+from cascade_bayes.decision.predict import Predicted
+from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.evaluation import realise
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)
-FIGURES = ("error", "cost")
+FIGURES = ("error", "cost", "last_reach")
 NUM_DRAWS = 500
 
 
@@ -34,14 +36,26 @@ def thresholds_of(data: CascadeData) -> np.ndarray:
     return np.quantile(data.confidence[:, :-1], SHARES, axis=0, method="higher")
 
 
+def figures(predicted: Predicted) -> dict[str, np.ndarray]:
+    """Return the draws of `FIGURES`, ``(num_thresholds, num_draws)`` each."""
+    return dict(zip(FIGURES, (predicted.error, predicted.cost, predicted.reach_prob[..., -1]), strict=True))
+
+
 def cover(
-    data: CascadeData, num_subsets: int, num_queries: int, level: float, seed: int, **how: Any
+    data: CascadeData,
+    num_subsets: int,
+    num_queries: int,
+    level: float,
+    seed: int,
+    prior_queries: float,
+    **how: Any,
 ) -> pd.DataFrame:
-    """Return a row for each subset, threshold and figure: the band's position of the realised value."""
+    """Return a row for each subset, threshold and figure: where the realised value lies in the band."""
     rng = np.random.default_rng(seed)
     order = [rng.permutation(data.num_queries) for _ in range(num_subsets)]
     subsets = [data.take(rows[:num_queries]).with_confidence_map() for rows in order]
     thresholds = thresholds_of(data)
+    ends = (1 - level) / 2, (1 + level) / 2
     posteriors = fit_batch(subsets, seed=seed, progress=False, **how)
     rows = []
     for s, (posterior, picked) in enumerate(zip(posteriors, order, strict=True)):
@@ -49,15 +63,26 @@ def cover(
             raise SystemExit(f"subset {s} could not be fitted: {posterior}")
         rest = data.take(picked[num_queries:])
         predicted, of_all = (
-            predict(posterior, thresholds, num_queries=count, num_draws=NUM_DRAWS, seed=seed + s)
+            figures(
+                predict(
+                    posterior,
+                    thresholds,
+                    num_queries=count,
+                    num_draws=NUM_DRAWS,
+                    prior_queries=prior_queries,
+                    seed=seed + s,
+                )
+            )
             for count in (rest.num_queries, None)
         )
         for t, share in enumerate(SHARES):
             realised = realise(rest, thresholds[t])
-            for figure in FIGURES:
-                value, draws = getattr(realised, figure), getattr(predicted, figure)[t]
-                low, high = predicted.interval(figure, level)[:, t]
-                narrow = of_all.interval(figure, level)[:, t]
+            for figure, value in zip(
+                FIGURES, (realised.error, realised.cost, realised.reach_prob[-1]), strict=True
+            ):
+                draws = predicted[figure][t]
+                low, high = np.quantile(draws, ends)
+                narrow = np.quantile(of_all[figure][t], ends)
                 rows.append(
                     {
                         "share": share,
@@ -65,8 +90,9 @@ def cover(
                         "held": low <= value <= high,
                         "held_without_sampling": narrow[0] <= value <= narrow[1],
                         "standardised": (value - draws.mean()) / draws.std(),
-                        "relative": value / draws.mean() - 1,
-                        "width": (high - low) / draws.mean(),
+                        "realised": value,
+                        "predicted": draws.mean(),
+                        "width": high - low,
                     }
                 )
     return pd.DataFrame(rows)
@@ -81,6 +107,9 @@ def main() -> None:
     parser.add_argument("--method", default="nuts")
     parser.add_argument("--structure", choices=("modular", "chain"), help="default: as fit chooses")
     parser.add_argument("--samples", type=int, default=250, help="of each of four chains")
+    parser.add_argument(
+        "--prior-queries", type=float, default=PRIOR_QUERIES, help="that the model counts for (%(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch-size", type=int, default=20)
     parser.add_argument("--output", "-o", type=Path, required=True)
@@ -97,7 +126,7 @@ def main() -> None:
     lines = [
         f"Python {platform.python_version()}, jax {jax.__version__}, {jax.devices()[0].device_kind}; "
         f"{asked.method}, {asked.subsets} subsets of {asked.queries} queries, {asked.level:.0%} bands, seed "
-        f"{asked.seed}"
+        f"{asked.seed}, prior_queries {asked.prior_queries:g}"
     ]
     print(lines[0], flush=True)
     tables = []
@@ -110,6 +139,7 @@ def main() -> None:
             asked.queries,
             asked.level,
             asked.seed,
+            asked.prior_queries,
             method=asked.method,
             structure=asked.structure,
             num_samples=asked.samples,
@@ -119,11 +149,11 @@ def main() -> None:
         tables.append(found.assign(file=name))
         print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
     rows = pd.concat(tables)
-    figures = ["held", "held_without_sampling", "standardised", "relative", "width"]
-    by_file = rows.groupby(["file", "figure"])[figures].mean()
+    columns = ["held", "held_without_sampling", "standardised", "realised", "predicted", "width"]
+    by_file = rows.groupby(["file", "figure"])[columns].mean()
     by_share = rows.pivot_table(index=["file", "figure"], columns="share", values="held")
-    overall = rows.groupby("figure")[figures].mean()
-    lines += [f"\n{frame.to_string(float_format='{:.3f}'.format)}" for frame in (by_file, by_share, overall)]
+    overall = rows.groupby("figure")[columns].mean()
+    lines += [f"\n{frame.to_string(float_format='{:.3g}'.format)}" for frame in (by_file, by_share, overall)]
     asked.output.write_text("\n".join(lines) + "\n")
     print("\n".join(lines[1:]))
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cascades import COST, cascade, first, lay, score_map
 from jax.test_util import check_grads
 
 from cascade_bayes.copulas import get_copulas
@@ -28,55 +29,6 @@ from cascade_bayes.transforms import ConfidenceMap
 NUM_SIMULATED = 100_000
 
 
-def cascade(k: int, *, atoms: bool = True, seed: int = 0) -> tuple[CascadeParams, AtomLayout]:
-    """A cascade of ``k`` models with atoms at both ends and in the middle of some of them."""
-    rng = np.random.default_rng(seed)
-    locs = np.full((k, 2), np.nan)
-    probs = np.zeros((k, 2))
-    if atoms:
-        locs[0] = [-np.inf, np.inf]
-        probs[0] = [0.05, 0.2]
-        locs[1, 0], probs[1, 0] = 0.7, 0.15
-        if k > 2:
-            locs[2, 0], probs[2, 0] = np.inf, 0.3
-    effect = np.where(np.isnan(locs), 0.0, rng.normal(0, 0.7, locs.shape))
-    margins = MarginParams(
-        atom_locs=jnp.asarray(locs),
-        atom_probs=jnp.asarray(probs),
-        continuous=BetaMixture(
-            mixing_probs=jnp.asarray(rng.dirichlet([3, 3], k)),
-            concentration1=jnp.asarray(rng.uniform(0.6, 4, (k, 2))),
-            concentration0=jnp.asarray(rng.uniform(0.6, 4, (k, 2))),
-        ),
-    )
-    params = CascadeParams(
-        margins=margins,
-        theta=jnp.asarray(rng.uniform(1.2, 2.5, k - 1)),
-        intercept=jnp.asarray(np.linspace(-0.3, 1.6, k)),
-        slope=jnp.asarray(rng.uniform(0.4, 1.0, k)),
-        upstream=jnp.asarray([0.0, *rng.uniform(-0.3, 0.6, k - 1)]),
-        atom_effect=jnp.asarray(effect),
-    )
-    return params, AtomLayout(locs, np.where(np.isinf(locs), locs, locs * 2.0 + 1.0), np.ones(k, bool))
-
-
-def score_map(k: int) -> ConfidenceMap:
-    return ConfidenceMap("score", (1.0,) * k, (2.0,) * k)
-
-
-def lay(k: int, num_cells: int = 64, **kwargs):
-    params, layout = cascade(k, **kwargs)
-    draws = jax.tree.map(lambda x: x[None], params)
-    grid = make_grid(draws, layout, num_cells)
-    tables = tables_for_draws(draws, grid, get_copulas("gumbel", k - 1), tuple(range(k)))
-    return params, grid, tables
-
-
-def first(tables: ChainTables) -> ChainTables:
-    return jax.tree.map(lambda x: x[0], tables)
-
-
-COST = {2: [1.0, 9.0], 3: [1.0, 4.0, 16.0], 5: [1.0, 2.0, 4.0, 12.0, 30.0]}
 POSITIONS = {
     2: [[0.4], [0.75]],
     3: [[0.3, 0.6], [0.8, 0.5]],

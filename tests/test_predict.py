@@ -32,7 +32,14 @@ def test_of_new_queries_is_what_simulated_tables_realise(small_posterior) -> Non
     """Tables drawn from the same draws, in which each call costs what the observed ones do."""
     num_queries, num_draws = small_posterior.data.num_queries, small_posterior.num_draws
     thresholds = error_cost_frontier(small_posterior, error_prices=[PRICE], num_draws=20).thresholds[0]
-    found = predict(small_posterior, thresholds, num_queries=num_queries, num_draws=num_draws, seed=1)
+    found = predict(
+        small_posterior,
+        thresholds,
+        num_queries=num_queries,
+        num_draws=num_draws,
+        prior_queries=np.inf,
+        seed=1,
+    )
     tables = replicate(
         jax.random.key(0),
         small_posterior.params(num_draws),
@@ -106,7 +113,7 @@ class TestPayments:
     def test_draws_of_new_queries_have_that_mean(self) -> None:
         payments, rng = self.payments(self.cost, 400), np.random.default_rng(1)
         stops = np.array([1000, 500, 500])
-        drawn = np.array([payments.draw(rng, d, stops) for d in range(400)]) / 2000
+        drawn = payments.draw(rng, np.tile(stops, (400, 1))) / 2000
         expected = payments.expected(self.reach[:400])
         noise = np.std(drawn - expected)
         assert abs(np.mean(drawn - expected)) <= 4 * noise / np.sqrt(400)
@@ -121,7 +128,7 @@ class TestPayments:
         cost[::3, 2], cost[1::3, 1:] = np.nan, np.nan
         payments = self.payments(cost, 50)
         np.testing.assert_allclose(payments.expected(self.reach[:50]), 1 + 5 + 25)
-        drawn = payments.draw(np.random.default_rng(0), 0, np.array([2, 1, 1]))
+        drawn = payments.draw(np.random.default_rng(0), np.tile([2, 1, 1], (50, 1)))
         np.testing.assert_allclose(drawn, 2 * 1 + 11 + 111)
 
     def test_a_model_at_which_no_query_stops(self) -> None:

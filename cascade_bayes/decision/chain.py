@@ -26,13 +26,16 @@ The pass carries the mass that got to each cell and the part of it in which the 
 
 A cascade that skips models moves by the product of the skipped models' matrices (Chapman-Kolmogorov):
 one fit of a chain serves every ordered subset of its models.
+
+Observed queries run beside the chain (`cascade_bayes.decision.rows`), each with its own weight, and the
+chain with what is left of 1.
 """
 
 from __future__ import annotations
 
 import itertools
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +43,7 @@ import numpy as np
 
 from cascade_bayes.copulas import Copula
 from cascade_bayes.decision.grid import Grid
+from cascade_bayes.decision.rows import DRAW_AXES, Queries, Rows, follow_rows, right_prob
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.devices import divide
 from cascade_bayes.model.correctness import own_logit, regressor
@@ -48,7 +52,9 @@ from cascade_bayes.special import UnitPoint
 
 
 class ChainTables(NamedTuple):
-    """One draw of a cascade as a finite chain; all fields may carry a leading axis of draws.
+    """One draw of a cascade as a finite chain, and observed queries beside it.
+
+    Fields may carry a leading axis of draws, of ``rows`` those that `draw_axes` names.
 
     Attributes
     ----------
@@ -63,6 +69,8 @@ class ChainTables(NamedTuple):
         Their changes ``D`` across a cell.
     correct_slope
         Change of the probability of being right across each cell, ``(num_models, num_cells)``.
+    rows
+        Observed queries; None if the chain counts for all.
     """
 
     mass: jax.Array
@@ -72,6 +80,20 @@ class ChainTables(NamedTuple):
     transition_slope: jax.Array
     right_slope: jax.Array
     correct_slope: jax.Array
+    rows: Rows | None = None
+
+    def draw_axes(self) -> ChainTables:
+        """Return where the axis of draws is, for `jax.vmap`: what all draws share has none."""
+        axes: dict[str, Any] = dict.fromkeys(self._fields, 0)
+        return ChainTables(**axes | {"rows": None if self.rows is None else DRAW_AXES})
+
+    def alone(self) -> ChainTables:
+        """Return a single draw with an axis of draws."""
+        rows = self.rows
+        if rows is not None:
+            rows = rows._replace(weight=rows.weight[None], right=rows.right[None])
+        chain = jax.tree.map(lambda field: field[None], self._replace(rows=None))
+        return chain._replace(rows=rows)
 
 
 class Outcome(NamedTuple):
@@ -102,7 +124,7 @@ def chain_tables(
     copulas: tuple[Copula, ...],
     members: tuple[int, ...] | None = None,
 ) -> ChainTables:
-    """Build the tables of one draw.
+    """Build the tables of one draw, without observed queries.
 
     Parameters
     ----------
@@ -252,10 +274,17 @@ def deferral(positions: jax.Array, is_atom: jax.Array) -> tuple[jax.Array, jax.A
 
 def run_chain(tables: ChainTables, call_cost: jax.Array, fraction: jax.Array, tilt: jax.Array) -> Outcome:
     """Run the forward pass of one draw with given deferred fractions (see `deferral`)."""
-    mass, right = tables.mass, tables.mass * tables.correct
-    answered = []
-    reach = [jnp.ones((), dtype=mass.dtype)]
+    rows = tables.rows
+    followed = None if rows is None else follow_rows(rows, fraction)
+    start = 1.0 if rows is None else 1.0 - jnp.sum(rows.weight)
+    mass = start * tables.mass
+    right = mass * tables.correct
+    answered, reach = [], [jnp.sum(mass)]
     for i in range(fraction.shape[0]):
+        if followed is not None:
+            mass = mass + followed.handed_mass[i]
+            right = right + followed.handed_right[i]
+            reach[i] = reach[i] + jnp.sum(followed.handed_mass[i])
         deferred, tilted = mass * fraction[i], mass * tilt[i]
         answered.append(jnp.dot(right, 1.0 - fraction[i]) + jnp.dot(tilted, tables.correct_slope[i]))
         reach.append(jnp.sum(deferred))
@@ -263,7 +292,18 @@ def run_chain(tables: ChainTables, call_cost: jax.Array, fraction: jax.Array, ti
         right = deferred @ tables.right[i] - tilted @ tables.right_slope[i]
     answered.append(jnp.sum(right))
     reach_prob, right_prob = jnp.stack(reach), jnp.stack(answered)
-    return Outcome(1.0 - jnp.sum(right_prob), jnp.dot(reach_prob, call_cost), reach_prob, right_prob)
+    cost = jnp.dot(reach_prob, call_cost)
+    if rows is not None and followed is not None:
+        reach_prob = reach_prob + followed.reach_prob()
+        right_prob = right_prob + followed.right_prob(rows)
+        cost = cost + followed.cost(rows)
+    return Outcome(1.0 - jnp.sum(right_prob), cost, reach_prob, right_prob)
+
+
+def run_draws(tables: ChainTables, call_cost: jax.Array, fraction: jax.Array, tilt: jax.Array) -> Outcome:
+    """Run the forward pass of many draws at the same costs and deferred fractions."""
+    run = jax.vmap(run_chain, in_axes=(tables.draw_axes(), None, None, None))
+    return run(tables, call_cost, fraction, tilt)
 
 
 def forward(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, positions: jax.Array) -> Outcome:
@@ -284,36 +324,13 @@ def forward(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, posit
 
 
 def tables_for_draws(
-    params: CascadeParams, grid: Grid, copulas: tuple[Copula, ...], members: tuple[int, ...]
-) -> ChainTables:
-    """Build the tables of many draws, in sequence over draws so that memory stays bounded."""
-    dtype = params.intercept.dtype
-    edges, is_atom = jnp.asarray(grid.edges, dtype=dtype), jnp.asarray(grid.is_atom)
-    return _tables_for_draws(params, edges, is_atom, copulas, members)
-
-
-def _build(
-    params: CascadeParams,
-    edges: jax.Array,
-    is_atom: jax.Array,
-    copulas: tuple[Copula, ...],
-    members: tuple[int, ...],
-) -> ChainTables:
-    return jax.lax.map(lambda draw: chain_tables(draw, edges, is_atom, copulas, members), params)
-
-
-_tables_for_draws = jax.jit(_build, static_argnums=(3, 4))
-
-
-def outcomes_for_draws(
     params: CascadeParams,
     grid: Grid,
     copulas: tuple[Copula, ...],
     members: tuple[int, ...],
-    call_cost: jax.Array,
-    positions: jax.Array,
-) -> Outcome:
-    """Run policies on many draws, whose tables are dropped one after another.
+    queries: Queries | None = None,
+) -> ChainTables:
+    """Build the tables of many draws, in sequence over draws so that memory stays bounded.
 
     Parameters
     ----------
@@ -323,6 +340,48 @@ def outcomes_for_draws(
         Cells of all models.
     copulas, members
         As for `chain_tables`.
+    queries
+        Observed queries; None for the chain alone.
+    """
+    dtype = params.intercept.dtype
+    edges, is_atom = jnp.asarray(grid.edges, dtype=dtype), jnp.asarray(grid.is_atom)
+    tables, right = _tables_for_draws(params, edges, is_atom, queries and queries.z, copulas, members)
+    if queries is None or right is None:
+        return tables
+    return tables._replace(rows=queries.rows(queries.weight, right))
+
+
+@partial(jax.jit, static_argnums=(4, 5))
+def _tables_for_draws(
+    params: CascadeParams,
+    edges: jax.Array,
+    is_atom: jax.Array,
+    z: jax.Array | None,
+    copulas: tuple[Copula, ...],
+    members: tuple[int, ...],
+) -> tuple[ChainTables, jax.Array | None]:
+    def one(draw: CascadeParams) -> tuple[ChainTables, jax.Array | None]:
+        right = None if z is None else right_prob(z, draw, members)
+        return chain_tables(draw, edges, is_atom, copulas, members), right
+
+    return jax.lax.map(one, params)
+
+
+def outcomes_for_draws(
+    params: CascadeParams,
+    grid: Grid,
+    copulas: tuple[Copula, ...],
+    members: tuple[int, ...],
+    call_cost: jax.Array,
+    positions: jax.Array,
+    queries: Queries | None = None,
+) -> Outcome:
+    """Run policies on many draws, whose tables are dropped one after another.
+
+    Parameters
+    ----------
+    params, grid, copulas, members, queries
+        As for `tables_for_draws`.
     call_cost
         US dollars per call, ``(num_draws, num_members)``.
     positions
@@ -335,34 +394,41 @@ def outcomes_for_draws(
     """
     dtype = params.intercept.dtype
     edges, is_atom = jnp.asarray(grid.edges, dtype=dtype), jnp.asarray(grid.is_atom)
-    found = _outcomes_for_draws(params, call_cost, edges, is_atom, positions, copulas, members)
+    weight = None if queries is None else queries.weight
+    found = _outcomes_for_draws(
+        (params, call_cost, weight), edges, is_atom, positions, queries, copulas, members
+    )
     return jax.tree.map(np.asarray, found)
 
 
 @partial(jax.jit, static_argnums=(5, 6))
 def _outcomes_for_draws(
-    params: CascadeParams,
-    call_cost: jax.Array,
+    draws: tuple[CascadeParams, jax.Array, jax.Array | None],
     edges: jax.Array,
     is_atom: jax.Array,
     positions: jax.Array,
+    queries: Queries | None,
     copulas: tuple[Copula, ...],
     members: tuple[int, ...],
 ) -> Outcome:
     def of_draws(
-        params: CascadeParams,
-        call_cost: jax.Array,
+        draws: tuple[CascadeParams, jax.Array, jax.Array | None],
         edges: jax.Array,
         is_atom: jax.Array,
         positions: jax.Array,
+        queries: Queries | None,
     ) -> Outcome:
-        def one(draw: tuple[CascadeParams, jax.Array]) -> Outcome:
-            tables = chain_tables(draw[0], edges, is_atom, copulas, members)
+        def one(draw: tuple[CascadeParams, jax.Array, jax.Array | None]) -> Outcome:
+            params, call_cost, weight = draw
+            tables = chain_tables(params, edges, is_atom, copulas, members)
+            if queries is not None and weight is not None:
+                rows = queries.rows(weight, right_prob(queries.z, params, members))
+                tables = tables._replace(rows=rows)
             own = is_atom[jnp.asarray(members)]
-            return jax.vmap(lambda at: forward(tables, draw[1], own, at))(positions)
+            return jax.vmap(lambda at: forward(tables, call_cost, own, at))(positions)
 
-        found = jax.lax.map(one, (params, call_cost))
+        found = jax.lax.map(one, draws)
         return jax.tree.map(lambda field: jnp.moveaxis(field, 0, 1), found)
 
-    divided = divide(of_draws, len(call_cost), (0, 0, None, None, None), 1)
-    return divided(params, call_cost, edges, is_atom, positions)
+    divided = divide(of_draws, len(draws[1]), (0, None, None, None, None), 1)
+    return divided(draws, edges, is_atom, positions, queries)

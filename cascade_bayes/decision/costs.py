@@ -85,8 +85,8 @@ class Payments:
         by_stop = (self._weights @ (self._relevance * paid)) / (self._weights @ self._relevance)
         return np.asarray(np.sum(stop_prob(reach_prob) * by_stop, axis=1))
 
-    def draw(self, rng: np.random.Generator, draw: int, stops: np.ndarray) -> float:
-        """Return what new queries pay in all, US dollars.
+    def draw(self, rng: np.random.Generator, stops: np.ndarray) -> np.ndarray:
+        """Return what new queries pay in all on every draw of the weights, ``(num_draws,)``, US dollars.
 
         A query pays what an observed one paid for all models up to that at which it stops; where it lacks a
         call, what another query paid for it.
@@ -95,19 +95,16 @@ class Payments:
         ----------
         rng
             Source of randomness.
-        draw
-            Which draw of the weights.
         stops
-            How many of the queries stop at each model, ``(num_models,)``.
+            How many of the queries stop at each model, ``(num_draws, num_models)``.
         """
-        total = 0.0
-        for s in np.flatnonzero(stops):
-            share = self._weights[draw] * self._relevance[:, s]
-            paid = self._cost[rng.choice(len(share), size=stops[s], p=share / share.sum())][:, : s + 1]
-            for i in np.flatnonzero(np.isnan(paid).any(axis=0)):
-                called = np.flatnonzero(~np.isnan(self._cost[:, i]))
-                missing = np.isnan(paid[:, i])
-                among = share[called] / share[called].sum()
-                paid[missing, i] = self._cost[rng.choice(called, size=int(missing.sum()), p=among), i]
-            total += float(paid.sum())
+        total = np.zeros(len(stops))
+        for s in range(stops.shape[1]):
+            share = self._weights * self._relevance[:, s]
+            picked = rng.multinomial(stops[:, s], share / share.sum(axis=1, keepdims=True))
+            for i in range(s + 1):
+                called = ~np.isnan(self._cost[:, i])
+                among = share[:, called] / share[:, called].sum(axis=1, keepdims=True)
+                others = rng.multinomial(picked[:, ~called].sum(axis=1), among)
+                total += (picked[:, called] + others) @ self._cost[called, i]
         return total

@@ -12,6 +12,7 @@ import numpy as np
 from cascade_bayes.decision.chain import ChainTables, Outcome, outcomes_for_draws, tables_for_draws
 from cascade_bayes.decision.costs import call_cost_draws
 from cascade_bayes.decision.grid import Grid, cells_for, make_grid
+from cascade_bayes.decision.rows import PRIOR_QUERIES, Queries, find_queries
 from cascade_bayes.inference.posterior import Posterior, SubCascade
 from cascade_bayes.transforms import ConfidenceMap
 
@@ -31,6 +32,8 @@ class Discretised(NamedTuple):
         Of its own models: grid positions to raw thresholds and back.
     call_cost
         Draws of the mean US dollars per call, ``(num_draws, num_models)``.
+    queries
+        Observed queries beside the chain; None if it counts for all.
     """
 
     members: tuple[int, ...]
@@ -38,6 +41,7 @@ class Discretised(NamedTuple):
     chain_grid: Grid
     confidence_map: ConfidenceMap
     call_cost: jax.Array
+    queries: Queries | None
 
     @property
     def grid(self) -> Grid:
@@ -61,7 +65,7 @@ class Discretised(NamedTuple):
     def tables(self) -> ChainTables:
         """Return every draw as a finite chain; fields have a leading axis of draws, and are large."""
         params, _, copulas, members = self.chain
-        return tables_for_draws(params, self.chain_grid, copulas, members)
+        return tables_for_draws(params, self.chain_grid, copulas, members, self.queries)
 
     def outcomes(self, positions: jax.Array) -> Outcome:
         """Return what policies do on every draw, without keeping the draws' tables.
@@ -77,7 +81,9 @@ class Discretised(NamedTuple):
             Fields ``(num_policies, num_draws, ...)``.
         """
         params, _, copulas, members = self.chain
-        return outcomes_for_draws(params, self.chain_grid, copulas, members, self.call_cost, positions)
+        return outcomes_for_draws(
+            params, self.chain_grid, copulas, members, self.call_cost, positions, self.queries
+        )
 
 
 def discretise(
@@ -85,6 +91,7 @@ def discretise(
     models: Sequence[str] | None = None,
     num_draws: int | None = None,
     num_cells: int | None = None,
+    prior_queries: float = PRIOR_QUERIES,
 ) -> Discretised:
     """Lay a grid for posterior draws.
 
@@ -100,11 +107,13 @@ def discretise(
         Evenly spaced; all if None.
     num_cells
         Cells of the grid per model; if None, `cells_for` as many atoms as there are.
+    prior_queries
+        How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`).
 
     Raises
     ------
     InputError
-        For models that are not in the posterior, or not in its order.
+        For models that are not in the posterior, or not in its order, or a negative ``prior_queries``.
     """
     members = posterior.members(models)
     index = list(members)
@@ -113,4 +122,7 @@ def discretise(
     dtype = chain.params.intercept.dtype
     cost = call_cost_draws(posterior.data, len(chain.params.intercept))[:, index]
     kept = posterior.confidence_map.select(index)
-    return Discretised(members, chain, grid, kept, jnp.asarray(cost, dtype=dtype))
+    own = Grid(*(field[list(chain.members)] for field in grid))
+    in_chain = tuple(range(len(posterior.models))) if posterior.spec.structure == "chain" else members
+    queries = find_queries(posterior.data, in_chain, chain.members, own, len(cost), prior_queries, dtype)
+    return Discretised(members, chain, grid, kept, jnp.asarray(cost, dtype=dtype), queries)

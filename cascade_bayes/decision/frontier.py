@@ -18,6 +18,7 @@ from cascade_bayes.decision.costs import Payments
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.optimise import default_starts
 from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.sweep import PRICE_BATCH, price_range, sweep
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.inference.posterior import Posterior
@@ -55,6 +56,8 @@ class Frontier:
         What a policy needs besides: kind of confidence, call costs, digest of the fit.
     posterior
         The fit, for finding points between those of the sweep; None when read from a file.
+    prior_queries
+        How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`).
     """
 
     models: tuple[str, ...]
@@ -66,6 +69,7 @@ class Frontier:
     reach_prob: np.ndarray
     context: dict[str, Any]
     posterior: Posterior | None = None
+    prior_queries: float = PRIOR_QUERIES
 
     def __len__(self) -> int:
         return len(self.error_prices)
@@ -158,6 +162,7 @@ class Frontier:
             models=self.models,
             error_prices=error_prices,
             num_draws=self.error.shape[1],
+            prior_queries=self.prior_queries,
         )
 
     def _constrained(
@@ -291,6 +296,7 @@ def error_cost_frontier(
     error_prices: Sequence[float] | np.ndarray | int = DEFAULT_PRICES,
     num_draws: int = DEFAULT_DRAWS,
     num_cells: int | None = None,
+    prior_queries: float = PRIOR_QUERIES,
 ) -> Frontier:
     """Optimise the thresholds over a sweep of error prices.
 
@@ -307,6 +313,9 @@ def error_cost_frontier(
         Posterior draws to average over, evenly spaced.
     num_cells
         Cells of the grid per model; if None, `cells_for` as many atoms as there are.
+    prior_queries
+        How many queries the model counts for beside the observed ones, inf for the model alone
+        (`cascade_bayes.decision.rows`).
 
     Returns
     -------
@@ -316,9 +325,10 @@ def error_cost_frontier(
     Raises
     ------
     InputError
-        For models that are not in the posterior, or prices that are not positive.
+        For models that are not in the posterior, prices that are not positive, or a negative
+        ``prior_queries``.
     """
-    chain = discretise(posterior, models, num_draws, num_cells)
+    chain = discretise(posterior, models, num_draws, num_cells, prior_queries)
     index, tables = list(chain.members), chain.tables()
     if isinstance(error_prices, (int, np.integer)):
         if error_prices < 1:
@@ -361,4 +371,5 @@ def error_cost_frontier(
             "fit_digest": posterior.digest(),
         },
         posterior=posterior,
+        prior_queries=prior_queries,
     )

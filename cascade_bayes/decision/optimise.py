@@ -27,13 +27,14 @@ posterior of the optimal thresholds.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from cascade_bayes.decision.chain import ChainTables, deferral, run_chain
+from cascade_bayes.decision.chain import ChainTables, deferral, run_draws
+from cascade_bayes.decision.rows import follow_draws
 
 MAX_SWEEPS = 12
 """Most sweeps; they end as soon as no start moves, mostly after three or four."""
@@ -44,6 +45,10 @@ LEARNING_RATE = 0.25
 
 STARTS = (1.0, 0.75, 0.5, 0.25)
 """Starting positions as fractions of the scale, the same for every threshold."""
+
+
+State = tuple[jax.Array, jax.Array]
+"""Mass on every draw's cells, and the part of it in which the model is right."""
 
 
 class Optimum(NamedTuple):
@@ -97,7 +102,7 @@ def _loss(
     tilt: jax.Array,
     error_price: jax.Array,
 ) -> jax.Array:
-    outcome = jax.vmap(run_chain, in_axes=(0, None, None, None))(tables, call_cost, fraction, tilt)
+    outcome = run_draws(tables, call_cost, fraction, tilt)
     return jnp.mean(outcome.cost + error_price * outcome.error)
 
 
@@ -151,7 +156,7 @@ def optimise(
     positions = jnp.where(better, polished, coarse)
     # A threshold that no query meets has no best value: report "never defers".
     fraction, tilt = deferral(positions, is_atom)
-    outcome = jax.vmap(run_chain, in_axes=(0, None, None, None))(tables, call_cost, fraction, tilt)
+    outcome = run_draws(tables, call_cost, fraction, tilt)
     met = jnp.max(outcome.reach_prob[:, :-1], axis=0) > jnp.finfo(dtype).eps
     return Optimum(
         positions=jnp.where(met, positions, 0.0),
@@ -169,24 +174,27 @@ def _sweep(
 ) -> jax.Array:
     """Set every threshold, last to first, to its best grid position given all others."""
     fraction, _ = deferral(jnp.round(positions), is_atom)
+    rows = tables.rows
+    followed = None if rows is None else follow_draws(rows, fraction)
+    start = 1.0 if rows is None else 1.0 - jnp.sum(rows.weight, axis=-1, keepdims=True)
 
-    def reach(
-        state: tuple[jax.Array, jax.Array], step: tuple[jax.Array, ...]
-    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
-        part, transition, right = step
-        deferred = state[0] * part
+    def reach(state: State, step: tuple[Any, ...]) -> tuple[State, State]:
+        part, handed, transition, right = step
+        here = state if handed is None else jax.tree.map(jnp.add, state, handed)
+        deferred = here[0] * part
         after = tuple(jnp.einsum("dl,dlm->dm", deferred, table) for table in (transition, right))
-        return after, state  # type: ignore[return-value]
+        return after, here  # type: ignore[return-value]
 
     by_model = jnp.moveaxis(tables.transition, 1, 0), jnp.moveaxis(tables.right, 1, 0)
-    start = tables.mass, tables.mass * tables.correct
-    _, states = jax.lax.scan(reach, start, (fraction, *by_model))
+    handed = followed and tuple(
+        jnp.moveaxis(field, 1, 0) for field in (followed.handed_mass, followed.handed_right)
+    )
+    first = start * tables.mass, start * tables.mass * tables.correct
+    _, states = jax.lax.scan(reach, first, (fraction, handed, *by_model))
 
-    def choose(
-        later: tuple[jax.Array, jax.Array], step: tuple[jax.Array, ...]
-    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-        deferred, go_on = later  # of the next model
-        mass, right_here, transition, right, next_cost, atoms, current = step
+    def choose(later: tuple[Any, ...], step: tuple[Any, ...]) -> tuple[tuple[Any, ...], jax.Array]:
+        deferred, go_on, row_value = later  # of the next model
+        mass, right_here, transition, right, next_cost, atoms, current, own = step
         value = deferred * go_on + error_price * (1.0 - deferred)
         go = (
             next_cost
@@ -194,15 +202,31 @@ def _sweep(
             - error_price * jnp.einsum("dlm,m->dl", right, 1.0 - deferred)
         )
         gain = jnp.mean(mass * go - error_price * (mass - right_here), axis=0)
+        if own is not None:
+            place, ends, row_cost, row_wrong, row_here = own
+            row_go = jnp.where(ends > 0, jnp.einsum("qn,dn->dq", place, go), row_cost + row_value)
+            gain = gain + jnp.mean(row_here * (row_go - error_price * row_wrong), axis=0) @ place
         profile = jnp.concatenate([jnp.zeros(1, dtype=gain.dtype), jnp.cumsum(gain)])
         # Where no query comes, every position is equal: stay.
         idle = jnp.max(mass) <= jnp.finfo(mass.dtype).eps
+        if own is not None:
+            idle = idle & (jnp.max(row_here) <= jnp.finfo(mass.dtype).eps)
         best = jnp.where(idle, current, jnp.argmin(profile).astype(current.dtype))
         here, _ = deferral(best[None], atoms[None])
-        return (here[0], go), best
+        if own is not None:
+            row_part = place @ here[0]
+            row_value = row_part * row_go + (1.0 - row_part) * error_price * row_wrong
+        return (here[0], go, row_value), best
 
-    steps = (*states, *by_model, call_cost[1:], is_atom, positions)
-    last = jnp.zeros_like(is_atom[0], dtype=positions.dtype), jnp.zeros_like(tables.mass)
+    own = None
+    row_value = None
+    if rows is not None and followed is not None:
+        wrong = 1.0 - jnp.moveaxis(rows.right, 1, 0)
+        here = jnp.moveaxis(followed.here, 1, 0)
+        own = rows.place, rows.ends, rows.cost[1:], wrong[:-1], here[:-1]
+        row_value = error_price * wrong[-1]
+    steps = (*states, *by_model, call_cost[1:], is_atom, positions, own)
+    last = jnp.zeros_like(is_atom[0], dtype=positions.dtype), jnp.zeros_like(tables.mass), row_value
     _, chosen = jax.lax.scan(choose, last, steps, reverse=True)
     return chosen
 

@@ -1,7 +1,8 @@
 r"""What the posterior predicts of given thresholds: of all queries to come, or of so many of them.
 
-On each posterior draw the forward pass (`cascade_bayes.decision.chain`) gives the probability that a query
-stops at each model and is answered rightly there. Over all queries to come these are error and cost
+On each posterior draw the forward pass (`cascade_bayes.decision.chain`), with the observed queries beside it
+(`cascade_bayes.decision.rows`), gives the probability that a query stops at each model and is answered
+rightly there. Over all queries to come these are error and cost
 themselves, and their spread over draws is what the labels leave open. Of a table of *m* new queries the
 counts of a draw are multinomial, and each query pays what an observed one paid
 (`cascade_bayes.decision.costs`): the spread is then that of a posterior predictive distribution, which a
@@ -18,6 +19,7 @@ import numpy as np
 from cascade_bayes.decision.costs import Payments, stop_prob
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.policy import Policy
+from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 
@@ -71,6 +73,7 @@ def predict(
     models: Sequence[str] | None = None,
     num_queries: int | None = None,
     num_draws: int = DEFAULT_DRAWS,
+    prior_queries: float = PRIOR_QUERIES,
     seed: int = 0,
 ) -> Predicted:
     """Predict error, cost and reach of thresholds.
@@ -90,6 +93,9 @@ def predict(
         probabilities themselves: the limit of many queries.
     num_draws
         Posterior draws, evenly spaced.
+    prior_queries
+        How many queries the model counts for beside the observed ones, inf for the model alone
+        (`cascade_bayes.decision.rows`).
     seed
         Seed of the new queries.
 
@@ -102,7 +108,7 @@ def predict(
     ------
     InputError
         For models that are not in the posterior, thresholds that are not one fewer than the models or not
-        numbers, or a number of queries below 1.
+        numbers, a number of queries below 1, or a negative ``prior_queries``.
 
     Examples
     --------
@@ -124,7 +130,7 @@ def predict(
     if num_queries is not None and num_queries < 1:
         raise InputError(f"num_queries must be at least 1; got {num_queries}.")
 
-    chain = discretise(posterior, models, num_draws)
+    chain = discretise(posterior, models, num_draws, prior_queries=prior_queries)
     policies = asked.reshape(-1, num_models - 1)
     outcome = chain.outcomes(chain.positions(policies))
     error, reach_prob, right_prob = (
@@ -153,7 +159,7 @@ def _of_new_queries(
     num_queries: int,
 ) -> Predicted:
     """Draw shares among new queries; probabilities are ``(num_policies, num_draws, num_models)``."""
-    num_policies, num_draws, num_models = reach_prob.shape
+    num_models = reach_prob.shape[-1]
     answers = stop_prob(reach_prob)
     right = np.minimum(right_prob, answers)
     # A query's outcome: the model at which it stops, with a right answer or with a wrong one.
@@ -161,7 +167,7 @@ def _of_new_queries(
     outcome_prob /= outcome_prob.sum(axis=-1, keepdims=True)
     counts = rng.multinomial(num_queries, outcome_prob)
     stops = counts[..., :num_models] + counts[..., num_models:]
-    paid = [[payments[p].draw(rng, d, stops[p, d]) for d in range(num_draws)] for p in range(num_policies)]
+    paid = [one.draw(rng, own) for one, own in zip(payments, stops, strict=True)]
     reached = np.cumsum(stops[..., ::-1], axis=-1)[..., ::-1]
     return Predicted(
         error=counts[..., num_models:].sum(axis=-1) / num_queries,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.decision.chain import ChainTables, forward, run_chain
+from cascade_bayes.decision.chain import ChainTables, forward, run_draws
 from cascade_bayes.decision.optimise import optimise
 from cascade_bayes.errors import InputError
 
@@ -53,14 +53,16 @@ def sweep(
 
     def at_price(price: jax.Array) -> Sweep:
         bayes = optimise(tables, mean_cost, is_atom, price, starts)
-        outcome = jax.vmap(forward, in_axes=(0, 0, None, None))(tables, call_cost, is_atom, bayes.positions)
+        axes = tables.draw_axes()
+        outcome = jax.vmap(forward, in_axes=(axes, 0, None, None))(
+            tables, call_cost, is_atom, bayes.positions
+        )
         near = jnp.concatenate([bayes.positions[None], starts[:1]])
 
         def own(draw: ChainTables, cost: jax.Array) -> jax.Array:
-            one = jax.tree.map(lambda field: field[None], draw)
-            return optimise(one, cost, is_atom, price, near).positions
+            return optimise(draw.alone(), cost, is_atom, price, near).positions
 
-        draw_positions = jax.vmap(own)(tables, call_cost)
+        draw_positions = jax.vmap(own, in_axes=(axes, 0))(tables, call_cost)
         return Sweep(bayes.positions, draw_positions, outcome.error, outcome.reach_prob)
 
     return jax.lax.map(at_price, error_prices, batch_size=PRICE_BATCH)
@@ -78,8 +80,7 @@ def price_range(tables: ChainTables, call_cost: np.ndarray, num_prices: int) -> 
 
     def error(deferred: float) -> float:
         fraction = jnp.full((num_steps, num_cells), deferred, dtype=tables.mass.dtype)
-        run = jax.vmap(run_chain, in_axes=(0, None, None, None))
-        return float(jnp.mean(run(tables, jnp.asarray(call_cost), fraction, 0.0 * fraction).error))
+        return float(jnp.mean(run_draws(tables, jnp.asarray(call_cost), fraction, 0.0 * fraction).error))
 
     later = np.asarray(call_cost[1:], dtype=float)
     positive = later[later > 0]

@@ -130,7 +130,7 @@ def simulation_based_calibration(
     from tqdm.auto import tqdm
 
     with warnings.catch_warnings(), tqdm(total=num_replications, disable=not progress, unit="fit") as bar:
-        # The priors themselves give a negative slope to one model in six.
+        # The priors themselves give a negative slope to one model in thirteen.
         warnings.simplefilter("ignore", DataWarning)
         for place, posterior in fit_prepared(prepared, request, batch_size, enough=enough):
             if isinstance(posterior, FailedFit):

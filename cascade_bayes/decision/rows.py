@@ -1,0 +1,250 @@
+r"""Observed queries beside the model: a Dirichlet process centred on the Markov copulas.
+
+No chain of copulas has all the dependence that models of one benchmark have: a query that two models are
+unsure of, a third is unsure of more often than its neighbour alone tells. The joint distribution of a query's
+confidences therefore has a Dirichlet process prior (Ferguson, Annals of Statistics 1, 1973), centred on the
+model's draw :math:`M` with the weight of :math:`\alpha` queries. Given n observed queries its posterior is
+again a Dirichlet process, and a draw of it is taken as
+
+.. math::
+
+    v M + \sum_q w_q \delta_q, \qquad (v, w_1, \dots, w_n) \sim \mathrm{Dirichlet}(\alpha, 1, \dots, 1),
+
+with :math:`M` in place of the draw that the process would make of it. So few queries leave the word to the
+model, and many to themselves (Lyddon, Walker & Holmes, "Nonparametric learning from Bayesian models with
+randomized objective functions", NeurIPS 2018). How often a model is right, given the confidences, remains the
+calibration's, whose draws say how far labels are known; what calls cost is what the queries paid.
+
+A query is followed as far as its confidences are known, and then handed over to the chain: its mass goes on
+from the cell of its last known confidence. On the grid (`cascade_bayes.decision.grid`) a query lies spread
+over its cell, as the chain's mass does, so that the objective has derivatives in the thresholds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cascade_bayes.data import CascadeData
+from cascade_bayes.decision.costs import query_weights
+from cascade_bayes.decision.grid import Grid
+from cascade_bayes.errors import InputError
+from cascade_bayes.model.correctness import correctness_logit
+from cascade_bayes.model.params import CascadeParams
+
+PRIOR_QUERIES = 10.0
+"""How many queries the model counts for, :math:`\\alpha`; others: see `benchmarks/coverage.py`."""
+
+
+class Rows(NamedTuple):
+    """Observed queries under one draw; ``weight`` and ``right`` may carry a leading axis of draws.
+
+    Attributes
+    ----------
+    place
+        1 in the cell of each confidence, else 0, ``(num_models - 1, num_queries, num_cells)``.
+    ends
+        1 where a query is handed over to the chain, because its next confidence is not known, else 0,
+        ``(num_models - 1, num_queries)``.
+    cost
+        US dollars of a call, ``(num_models, num_queries)``.
+    weight
+        Of the queries; what they lack to 1 is the chain's, ``(num_queries,)``.
+    right
+        Probability that a model is right, ``(num_models, num_queries)``.
+    """
+
+    place: jax.Array
+    ends: jax.Array
+    cost: jax.Array
+    weight: jax.Array
+    right: jax.Array
+
+
+class Followed(NamedTuple):
+    """Where a policy takes the queries on one draw.
+
+    Attributes
+    ----------
+    here
+        Weight of a query at each model that it gets to and that is followed there,
+        ``(num_models, num_queries)``.
+    deferred
+        Fraction that a model defers, ``(num_models - 1, num_queries)``.
+    handed_mass, handed_right
+        What is handed over to the chain's cells, and the part of it in which the model is right,
+        ``(num_models - 1, num_cells)``.
+    """
+
+    here: jax.Array
+    deferred: jax.Array
+    handed_mass: jax.Array
+    handed_right: jax.Array
+
+    def reach_prob(self) -> jax.Array:
+        """Return the probability of a followed query at each model, ``(num_models,)``."""
+        return jnp.sum(self.here, axis=-1)
+
+    def right_prob(self, rows: Rows) -> jax.Array:
+        """Return the probability of a followed query that a model answers, and rightly, ``(num_models,)``."""
+        stops = jnp.concatenate([1.0 - self.deferred, jnp.ones_like(self.here[-1:])])
+        return jnp.sum(self.here * stops * rows.right, axis=-1)
+
+    def cost(self, rows: Rows) -> jax.Array:
+        """Return what the followed queries pay, weighted, ``()``."""
+        return jnp.sum(self.here * rows.cost)
+
+
+def follow_rows(rows: Rows, fraction: jax.Array) -> Followed:
+    """Run the queries of one draw.
+
+    Parameters
+    ----------
+    rows
+        One draw.
+    fraction
+        Deferred fraction of every cell, ``(num_models - 1, num_cells)``.
+    """
+    deferred = jnp.einsum("iqn,in->iq", rows.place, fraction)
+    weight, here, handed = rows.weight, [], []
+    for i in range(fraction.shape[0]):
+        leaving = weight * rows.ends[i]
+        weight = weight - leaving
+        handed.append(leaving)
+        here.append(weight)
+        weight = weight * deferred[i]
+    out = jnp.stack(handed) if handed else jnp.zeros_like(deferred)
+    return Followed(
+        here=jnp.stack([*here, weight]),
+        deferred=deferred,
+        handed_mass=jnp.einsum("iq,iqn->in", out, rows.place),
+        handed_right=jnp.einsum("iq,iqn->in", out * rows.right[:-1], rows.place),
+    )
+
+
+DRAW_AXES: Any = Rows(place=None, ends=None, cost=None, weight=0, right=0)  # type: ignore[arg-type]
+"""Where the axis of draws is, for `jax.vmap`: what all draws share has none."""
+
+_FOLLOWED_AXES: Any = Followed(here=0, deferred=None, handed_mass=0, handed_right=0)  # type: ignore[arg-type]
+
+
+def follow_draws(rows: Rows, fraction: jax.Array) -> Followed:
+    """Run the queries of many draws (see `follow_rows`); all fields but ``deferred`` get an axis of draws."""
+    return jax.vmap(follow_rows, in_axes=(DRAW_AXES, None), out_axes=_FOLLOWED_AXES)(rows, fraction)
+
+
+class Queries(NamedTuple):
+    """Observed queries, of all draws.
+
+    Attributes
+    ----------
+    z
+        Standardised logits of all models of the chain, ``(num_chain_models, num_queries)``.
+    place, ends, cost
+        As those of `Rows`, of the cascade's own models.
+    weight
+        ``(num_draws, num_queries)``.
+    """
+
+    z: jax.Array
+    place: jax.Array
+    ends: jax.Array
+    cost: jax.Array
+    weight: jax.Array
+
+    def rows(self, weight: jax.Array, right: jax.Array) -> Rows:
+        """Return the queries under one draw, or many, of weights and of probabilities of being right."""
+        return Rows(self.place, self.ends, self.cost, weight, right)
+
+
+def right_prob(z: jax.Array, params: CascadeParams, members: tuple[int, ...]) -> jax.Array:
+    """Return the probability that each model of a cascade is right, ``(num_members, num_queries)``.
+
+    Parameters
+    ----------
+    z
+        Standardised logits of all models of the chain, ``(num_chain_models, num_queries)``.
+    params
+        One draw, of the chain.
+    members
+        Positions of the cascade's own models in the chain.
+    """
+    return jax.nn.sigmoid(correctness_logit(z, params))[jnp.asarray(members)]
+
+
+def find_queries(
+    data: CascadeData,
+    chain_models: tuple[int, ...],
+    members: tuple[int, ...],
+    grid: Grid,
+    num_draws: int,
+    prior_queries: float,
+    dtype: jnp.dtype,
+) -> Queries | None:
+    """Return the observed queries of a cascade, or None if the model counts for all.
+
+    Parameters
+    ----------
+    data
+        The table of the fit.
+    chain_models
+        Positions in the table of the models of the chain in which the cascade runs.
+    members
+        Positions among these of the cascade's own.
+    grid
+        Cells of the cascade's own models.
+    num_draws
+        How many draws.
+    prior_queries
+        How many queries the model counts for; inf for the model alone.
+    dtype
+        Of the arrays.
+
+    Raises
+    ------
+    InputError
+        If ``prior_queries`` is negative or not a number.
+    """
+    if not prior_queries >= 0:
+        raise InputError(
+            f"prior_queries must be at least 0, or inf for the model alone; got {prior_queries!r}."
+        )
+    own = [chain_models[m] for m in members]
+    known = _known(data, chain_models, members)
+    used = known[:, 0]
+    if np.isinf(prior_queries) or not used.any():
+        return None
+    z = np.where(data.observed, data.logit_score(), 0.0).T
+    cost = np.where(np.isnan(data.cost), data.call_cost, data.cost).T
+    weight = query_weights(data.num_queries, num_draws)[:, used]
+    weight /= weight.sum(axis=1, keepdims=True)
+    if prior_queries > 0:
+        share = np.random.default_rng(1).beta(prior_queries, used.sum(), size=(num_draws, 1))
+        weight *= 1 - share
+    place = np.stack([grid.cells(z[own[i]], i) * known[:, i, None] for i in range(len(own) - 1)])
+    fields = (
+        z[list(chain_models)][:, used],
+        place[:, used],
+        (known[:, :-1] & ~known[:, 1:]).T[:, used],
+        cost[own][:, used],
+        weight,
+    )
+    return Queries(*(jnp.asarray(field, dtype=dtype) for field in fields))
+
+
+def _known(data: CascadeData, chain_models: tuple[int, ...], members: tuple[int, ...]) -> np.ndarray:
+    """Whether a query can be followed to each model of a cascade, ``(num_queries, num_members)``.
+
+    As far as the confidences of all models of the chain are known. A model that is skipped may have decided
+    whether a later one was called; then a query is followed only as far as all are: the others that have the
+    same confidences so far would be missing beside it. The last model's confidence decides nothing.
+    """
+    observed = data.observed[:, list(chain_models)]
+    known = np.logical_and.accumulate(observed, axis=1)[:, list(members)]
+    skips = len(chain_models) < data.num_models
+    if skips and not data.observed.all():
+        known = np.logical_and.accumulate(known.all(axis=0))[None] & known
+    return known

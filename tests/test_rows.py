@@ -1,0 +1,325 @@
+"""Observed queries beside the chain: against following each by hand, and against exhaustive search."""
+
+import itertools
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cascades import COST, first, lay
+from jax.test_util import check_grads
+
+from cascade_bayes import predict
+from cascade_bayes.copulas import get_copulas
+from cascade_bayes.data import CascadeData
+from cascade_bayes.decision.chain import ChainTables, Outcome, forward, outcomes_for_draws, tables_for_draws
+from cascade_bayes.decision.frontier import error_cost_frontier
+from cascade_bayes.decision.grid import Grid
+from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
+from cascade_bayes.decision.rows import Queries, find_queries
+from cascade_bayes.errors import InputError
+from cascade_bayes.evaluation import decide
+from cascade_bayes.model.correctness import correctness_logit
+from cascade_bayes.model.params import CascadeParams
+from cascade_bayes.model.simulate import simulate_scores
+from cascade_bayes.transforms import ConfidenceMap
+
+OPTIMISE = jax.jit(optimise)
+LOSSES = jax.jit(jax.vmap(mean_loss, in_axes=(None, None, None, 0, None)))
+
+
+def table(params: CascadeParams, k: int, num_queries: int, seed: int = 0) -> CascadeData:
+    """Queries of a cascade whose calls cost more for some than for others."""
+    z, correct = simulate_scores(jax.random.key(seed), params, get_copulas("gumbel", k - 1), num_queries)
+    shape, scale = (num_queries, k), ConfidenceMap("probability", (0.0,) * k, (1.0,) * k)
+    return CascadeData(
+        models=tuple("abcde"[:k]),
+        query_ids=np.arange(num_queries).astype(str),
+        confidence=scale.from_logit(np.asarray(z).T),
+        correct=np.asarray(correct).T,
+        labelled=np.ones(shape, dtype=bool),
+        cost=COST[k] * np.random.default_rng(seed).uniform(0.5, 1.5, shape),
+        latency_ms=None,
+        call_cost=np.asarray(COST[k]),
+        kind="probability",
+        confidence_map=scale,
+    )
+
+
+def queries(data: CascadeData, grid: Grid, prior_queries: float, members=None, num_draws: int = 1) -> Queries:
+    chain = tuple(range(data.num_models))
+    members = chain if members is None else members
+    own = Grid(*(field[list(members)] for field in grid))
+    found = find_queries(data, chain, members, own, num_draws, prior_queries, jnp.dtype("float64"))
+    assert found is not None
+    return found
+
+
+def beside(
+    params: CascadeParams, grid: Grid, data: CascadeData, prior_queries: float, members=None
+) -> ChainTables:
+    k = data.num_models
+    members = tuple(range(k)) if members is None else members
+    draws = jax.tree.map(lambda x: x[None], params)
+    found = queries(data, grid, prior_queries, members)
+    return tables_for_draws(draws, grid, get_copulas("gumbel", k - 1), members, found)
+
+
+def single(tables: ChainTables) -> ChainTables:
+    """The only draw, without its axis."""
+    rows = tables.rows
+    assert rows is not None
+    return first(tables._replace(rows=None))._replace(
+        rows=rows._replace(weight=rows.weight[0], right=rows.right[0])
+    )
+
+
+class TestForward:
+    @pytest.mark.parametrize("members", [None, (0, 2), (1, 2)])
+    def test_equals_following_each_query_by_hand(self, members: tuple[int, ...] | None) -> None:
+        params, grid, _ = lay(3)
+        data = table(params, 3, 60)
+        one = single(beside(params, grid, data, 0.0, members))
+        own = list(range(3) if members is None else members)
+        weight = np.asarray(one.rows.weight)
+        assert weight.sum() == pytest.approx(1.0, abs=1e-12)
+        right = 1 / (1 + np.exp(-np.asarray(correctness_logit(data.logit_score().T, params))))[own].T
+        cost = np.asarray(COST[3])[own]
+        is_atom = jnp.asarray(grid.is_atom[own])
+        for cells in itertools.product((0, 9, 31, 40, 64), repeat=len(own) - 1):
+            kept = data.confidence_map.select(own)
+            part = Grid(*(field[own] for field in grid))
+            stop = decide(data.confidence[:, own], part.thresholds(np.asarray(cells, dtype=float), kept))
+            outcome = forward(one, jnp.asarray(cost), is_atom, jnp.asarray(cells, dtype=float))
+            called = np.arange(len(own)) <= stop[:, None]
+            picked = right[np.arange(60), stop]
+            np.testing.assert_allclose(outcome.error, weight @ (1 - picked), rtol=1e-10)
+            np.testing.assert_allclose(outcome.reach_prob, weight @ called, rtol=1e-10, atol=1e-14)
+            np.testing.assert_allclose(
+                outcome.cost, weight @ np.sum(called * data.cost[:, own], axis=1), rtol=1e-10
+            )
+            np.testing.assert_allclose(
+                outcome.right_prob,
+                [np.sum((weight * picked)[stop == i]) for i in range(len(own))],
+                rtol=1e-10,
+                atol=1e-14,
+            )
+
+    def test_chain_counts_for_what_is_left(self) -> None:
+        params, grid, alone = lay(3)
+        data = table(params, 3, 30)
+        cost, is_atom = jnp.asarray(COST[3]), jnp.asarray(grid.is_atom)
+        at = jnp.array([20.3, 41.7])
+        chain = forward(first(alone), cost, is_atom, at)
+        both = single(beside(params, grid, data, 12.0))
+        share = float(jnp.sum(both.rows.weight))
+        assert 0.5 < share < 0.9
+        only = both._replace(rows=both.rows._replace(weight=both.rows.weight / share))
+        rows = forward(only, cost, is_atom, at)
+        for name in Outcome._fields:
+            np.testing.assert_allclose(
+                getattr(forward(both, cost, is_atom, at), name),
+                (1 - share) * getattr(chain, name) + share * getattr(rows, name),
+                rtol=1e-12,
+            )
+
+    def test_unknown_confidences_are_the_chains(self) -> None:
+        """By enumeration of all paths of a discrete chain that begin as each query did."""
+        rng = np.random.default_rng(3)
+        k, n, num_queries = 3, 4, 5
+        transition = rng.dirichlet(np.ones(n), (k - 1, n))
+        rate = rng.uniform(0, 1, (k - 1, n, n))
+        cells = rng.integers(0, n, (num_queries, k - 1))
+        ends = np.zeros((k - 1, num_queries))
+        ends[0, :2] = ends[1, 2] = 1  # known: one confidence, two, and all that matter
+        place = np.stack([np.eye(n)[cells[:, i]] for i in range(k - 1)])
+        place[1, :2] = 0
+        weight, right = rng.dirichlet(np.ones(num_queries)), rng.uniform(0, 1, (k, num_queries))
+        rows = Queries(
+            jnp.zeros((k, num_queries)),
+            jnp.asarray(place),
+            jnp.asarray(ends),
+            jnp.asarray(rng.uniform(1, 9, (k, num_queries))),
+            jnp.zeros((1, num_queries)),
+        ).rows(jnp.asarray(weight), jnp.asarray(right))
+        tables = ChainTables(
+            mass=jnp.asarray(rng.dirichlet(np.ones(n))),
+            correct=jnp.asarray(rng.uniform(0, 1, n)),
+            transition=jnp.asarray(transition),
+            right=jnp.asarray(transition * rate),
+            transition_slope=jnp.zeros((k - 1, n, n)),
+            right_slope=jnp.zeros((k - 1, n, n)),
+            correct_slope=jnp.zeros((k, n)),
+            rows=rows,
+        )
+        cost = np.array([1.0, 3.0, 10.0])
+        for r in itertools.product(range(n + 1), repeat=k - 1):
+            answered = paid = 0.0
+            reach = np.zeros(k)
+            for q in range(num_queries):
+                # Where its confidences are known a query's own rates and costs hold, else the chain's.
+                last = int(np.flatnonzero(ends[:, q])[0]) if ends[:, q].any() else k - 1
+                paths = [
+                    path
+                    for path in itertools.product(range(n), repeat=k)
+                    if all(path[i] == cells[q, i] for i in range(min(last + 1, k - 1)))
+                    and (last < k - 1 or path[-1] == 0)
+                ]
+                for path in paths:
+                    mass = float(rows.weight[q])
+                    for i in range(last, k - 1):
+                        mass *= transition[i, path[i], path[i + 1]]
+                    stop = next((i for i in range(k - 1) if path[i] >= r[i]), k - 1)
+                    reach[: stop + 1] += mass
+                    known = stop <= last
+                    p = rows.right[stop, q] if known else rate[stop - 1, path[stop - 1], path[stop]]
+                    answered += mass * float(p)
+                    own = np.arange(k) < last if last < k - 1 else np.ones(k, dtype=bool)
+                    paid += mass * np.where(own, rows.cost[:, q], cost)[: stop + 1].sum()
+            is_atom = np.ones((k, n), dtype=bool)
+            outcome = forward(tables, jnp.asarray(cost), jnp.asarray(is_atom), jnp.asarray(r, dtype=float))
+            np.testing.assert_allclose(outcome.reach_prob, reach, atol=1e-12)
+            np.testing.assert_allclose(1 - outcome.error, answered, atol=1e-12)
+            np.testing.assert_allclose(outcome.cost, paid, rtol=1e-12)
+
+    def test_gradients(self) -> None:
+        params, grid, _ = lay(3)
+        data = table(params, 3, 40)
+        confidence = data.confidence.copy()
+        confidence[:10, 1:] = np.nan
+        both = beside(params, grid, replace(data, confidence=confidence), 5.0)
+        cost, is_atom = jnp.asarray(COST[3]), jnp.asarray(grid.is_atom)
+        check_grads(
+            lambda at: mean_loss(both, cost, is_atom, at, jnp.asarray(20.0)),
+            (jnp.array([20.3, 41.7]),),
+            order=1,
+            modes=["fwd", "rev"],
+        )
+
+    def test_policies_on_draws_with_and_without_their_tables(self) -> None:
+        params, grid, _ = lay(3)
+        data = table(params, 3, 40)
+        draws = jax.tree.map(lambda x: jnp.stack([x, x]), params)
+        found = queries(data, grid, 7.0, num_draws=2)
+        families = get_copulas("gumbel", 2)
+        tables = tables_for_draws(draws, grid, families, (0, 1, 2), found)
+        assert not np.allclose(found.weight[0], found.weight[1])
+        cost, is_atom = jnp.asarray([COST[3], COST[3]]), jnp.asarray(grid.is_atom)
+        positions = jnp.array([[20.3, 41.7], [64.0, 3.0]])
+        kept = outcomes_for_draws(draws, grid, families, (0, 1, 2), cost, positions, found)
+        for p, d in itertools.product(range(2), range(2)):
+            own = tables.rows._replace(weight=tables.rows.weight[d], right=tables.rows.right[d])
+            one = jax.tree.map(lambda x, d=d: x[d], tables._replace(rows=None))._replace(rows=own)
+            outcome = forward(one, cost[d], is_atom, positions[p])
+            for name in Outcome._fields:
+                np.testing.assert_allclose(getattr(kept, name)[p, d], getattr(outcome, name), rtol=1e-12)
+
+
+@pytest.mark.parametrize("error_price", [3.0, 20.0, 80.0, 400.0])
+@pytest.mark.parametrize(
+    ("k", "gaps"), [(3, True), pytest.param(2, False, marks=pytest.mark.slow), (2, True)]
+)
+def test_no_grid_point_is_better(k: int, gaps: bool, error_price: float) -> None:
+    params, grid, _ = lay(k, num_cells=40)
+    data = table(params, k, 50)
+    if gaps:
+        confidence = data.confidence.copy()
+        confidence[:25, 1:] = np.nan
+        data = replace(data, confidence=confidence)
+    tables = beside(params, grid, data, 20.0)
+    cost, is_atom = jnp.asarray(COST[k]), jnp.asarray(grid.is_atom)
+    best = OPTIMISE(tables, cost, is_atom, jnp.asarray(error_price), default_starts(k - 1, grid.num_cells))
+    axes = [np.arange(0, grid.num_cells + 0.5, 0.5)] * (k - 1)
+    points = jnp.asarray(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, k - 1))
+    losses = jax.jit(jax.vmap(lambda p: mean_loss(tables, cost, is_atom, p, jnp.asarray(error_price))))(
+        points
+    )
+    assert best.loss <= losses.min() * 1.0005
+    np.testing.assert_allclose(
+        best.loss, mean_loss(tables, cost, is_atom, best.positions, error_price), rtol=1e-12
+    )
+
+
+class TestQueries:
+    def test_every_confidence_lies_in_one_cell(self) -> None:
+        params, grid, _ = lay(3)
+        data = table(params, 3, 2000)
+        z = data.logit_score()
+        for i in range(3):
+            cells = grid.cells(z[:, i], i)
+            np.testing.assert_array_equal(cells.sum(axis=1), 1)
+            at = cells.argmax(axis=1)
+            assert np.all((grid.edges[i, at, 0] <= z[:, i]) & (z[:, i] <= grid.edges[i, at, -1]))
+            atoms = np.isin(z[:, i], grid.edges[i, grid.is_atom[i], 0])
+            np.testing.assert_array_equal(grid.is_atom[i, at], atoms)
+            assert atoms.any()
+
+    def test_infinite_without_an_atom_lies_in_an_outer_cell(self) -> None:
+        _, grid, _ = lay(3, atoms=False)
+        cells = grid.cells(np.array([-np.inf, np.inf]), 0)
+        np.testing.assert_array_equal(cells.argmax(axis=1), [0, grid.num_cells - 1])
+
+    def test_are_followed_as_far_as_they_are_known(self) -> None:
+        params, grid, _ = lay(3)
+        data = table(params, 3, 6)
+        confidence = data.confidence.copy()
+        confidence[0, 0] = np.nan  # never followed
+        confidence[1, 1:] = np.nan  # handed over by the first model
+        confidence[2, 2] = np.nan  # by the second
+        found = queries(replace(data, confidence=confidence), grid, 3.0)
+        assert found.weight.shape == (1, 5)
+        np.testing.assert_array_equal(found.ends, [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0]])
+        np.testing.assert_array_equal(found.place.sum(axis=2), [[1, 1, 1, 1, 1], [0, 1, 1, 1, 1]])
+
+    def test_a_skipped_model_may_have_decided_what_is_missing(self) -> None:
+        """Of a modular fit; where the chain runs through the skipped model, its confidence is known."""
+        params, grid, _ = lay(3)
+        data = table(params, 3, 6)
+        confidence = data.confidence.copy()
+        confidence[0, 2] = np.nan
+        data = replace(data, confidence=confidence)
+        own = Grid(*(field[[0, 2]] for field in grid))
+        pair = find_queries(data, (0, 2), (0, 1), own, 1, 3.0, jnp.dtype("float64"))
+        np.testing.assert_array_equal(pair.ends, np.ones((1, 6)))
+        chain = queries(data, grid, 3.0, (0, 2))
+        np.testing.assert_array_equal(chain.ends, [[1, 0, 0, 0, 0, 0]])
+
+    def test_weights_are_dirichlet(self) -> None:
+        params, grid, _ = lay(3)
+        weight = np.asarray(queries(table(params, 3, 15), grid, 5.0, num_draws=20_000).weight)
+        model = 1 - weight.sum(axis=1)
+        np.testing.assert_allclose(model.mean(), 5 / 20, atol=4 * np.sqrt(0.25 * 0.75 / 21 / 20_000))
+        np.testing.assert_allclose(model.var(), 0.25 * 0.75 / 21, rtol=0.06)
+        np.testing.assert_allclose(weight.mean(axis=0), 1 / 20, rtol=0.03)
+
+    def test_unknown_costs_are_the_mean(self) -> None:
+        params, grid, _ = lay(3)
+        data = table(params, 3, 4)
+        cost = data.cost.copy()
+        cost[1, 1] = np.nan
+        found = queries(replace(data, cost=cost), grid, 1.0)
+        np.testing.assert_allclose(found.cost, np.where(np.isnan(cost), COST[3], cost).T)
+
+    @pytest.mark.parametrize("value", [-1.0, float("nan")])
+    def test_what_the_model_counts_for_is_not_negative(self, small_posterior, value: float) -> None:
+        with pytest.raises(InputError, match="prior_queries must be at least 0, or inf"):
+            predict(small_posterior, [-0.2, -0.1], prior_queries=value)
+
+
+class TestPosterior:
+    def test_so_many_prior_queries_are_the_model_alone(self, small_posterior) -> None:
+        many, alone, default = (
+            predict(small_posterior, [-0.3, -0.1], num_draws=50, prior_queries=a) for a in (1e9, np.inf, 10.0)
+        )
+        np.testing.assert_allclose(many.error, alone.error, atol=1e-6)
+        np.testing.assert_allclose(many.reach_prob, alone.reach_prob, atol=1e-6)
+        assert np.abs(default.reach_prob - alone.reach_prob).max() > 1e-3
+
+    def test_frontier_refines_with_its_own(self, small_posterior) -> None:
+        swept = error_cost_frontier(
+            small_posterior, error_prices=[1e-3, 1e-2], num_draws=20, prior_queries=np.inf
+        )
+        assert swept.prior_queries == np.inf
+        alone = predict(small_posterior, swept.at(error_price=2e-3), num_draws=20, prior_queries=np.inf)
+        assert swept.at(error_price=2e-3).prediction.error == pytest.approx(alone.error.mean(), rel=1e-9)
