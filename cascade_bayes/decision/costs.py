@@ -15,6 +15,7 @@ all queries and counts as much as `PRIOR_QUERIES` of them. Its posterior gives o
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import gammaincinv
 
 from cascade_bayes.data import CascadeData
 from cascade_bayes.evaluation import follow
@@ -23,12 +24,14 @@ PRIOR_QUERIES = 2.0
 """Queries that the prior counts for, :math:`\\kappa`: enough for a model at which no observed query stops."""
 
 
-def query_weights(num_queries: int, num_draws: int) -> np.ndarray:
-    """Return posterior draws of the queries' weights, ``(num_draws, num_queries)``; each row sums to 1.
+def query_weights(num_queries: int, num_draws: int, shape: float = 1.0) -> np.ndarray:
+    """Return draws of the queries' weights, Dirichlet(shape, ..., shape), ``(num_draws, num_queries)``.
 
-    The same shape gives the same draws.
+    The same numbers give the same draws; a query that has much weight with one shape has it with another.
     """
-    weights = np.random.default_rng(0).standard_exponential((num_draws, num_queries))
+    uniform = np.random.default_rng(0).uniform(size=(num_draws, num_queries))
+    # Of a shape far below 1 most gamma variates are next to 0; the least floating-point number is not.
+    weights = np.maximum(gammaincinv(shape, uniform), np.finfo(float).tiny)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 

@@ -4,16 +4,19 @@ No chain of copulas has all the dependence that models of one benchmark have: a 
 unsure of, a third is unsure of more often than its neighbour alone tells. The joint distribution of a query's
 confidences therefore has a Dirichlet process prior (Ferguson, Annals of Statistics 1, 1973), centred on the
 model's draw :math:`M` with the weight of :math:`\alpha` queries. Given n observed queries its posterior is
-again a Dirichlet process, and a draw of it is taken as
+again a Dirichlet process, of mean :math:`(\alpha M + \sum_q \delta_q) / (\alpha + n)`: few queries leave the
+word to the model, and many to themselves (Lyddon, Walker & Holmes, "Nonparametric learning from Bayesian
+models with randomized objective functions", NeurIPS 2018). A draw is taken as
 
 .. math::
 
-    v M + \sum_q w_q \delta_q, \qquad (v, w_1, \dots, w_n) \sim \mathrm{Dirichlet}(\alpha, 1, \dots, 1),
+    v M + \sum_q w_q \delta_q, \qquad
+    (v, w_1, \dots, w_n) \sim \mathrm{Dirichlet}\{s (\alpha, 1, \dots, 1)\}, \quad s = n / (n + \alpha),
 
-with :math:`M` in place of the draw that the process would make of it. So few queries leave the word to the
-model, and many to themselves (Lyddon, Walker & Holmes, "Nonparametric learning from Bayesian models with
-randomized objective functions", NeurIPS 2018). How often a model is right, given the confidences, remains the
-calibration's, whose draws say how far labels are known; what calls cost is what the queries paid.
+with :math:`M` in place of the draw that the process would make of it. The factor s makes all of it worth n
+queries: the model has learned from those n too, and adds none to them. How often a model is right, given the
+confidences, remains the calibration's, whose draws say how far labels are known; what calls cost is what the
+queries paid.
 
 A query is followed as far as its confidences are known, and then handed over to the chain: its mass goes on
 from the cell of its last known confidence. On the grid (`cascade_bayes.decision.grid`) a query lies spread
@@ -219,10 +222,11 @@ def find_queries(
         return None
     z = np.where(data.observed, data.logit_score(), 0.0).T
     cost = np.where(np.isnan(data.cost), data.call_cost, data.cost).T
-    weight = query_weights(data.num_queries, num_draws)[:, used]
-    weight /= weight.sum(axis=1, keepdims=True)
+    count = int(used.sum())
+    scale = count / (count + prior_queries)
+    weight = query_weights(count, num_draws, scale)
     if prior_queries > 0:
-        share = np.random.default_rng(1).beta(prior_queries, used.sum(), size=(num_draws, 1))
+        share = np.random.default_rng(1).beta(scale * prior_queries, scale * count, size=(num_draws, 1))
         weight *= 1 - share
     place = np.stack([grid.cells(z[own[i]], i) * known[:, i, None] for i in range(len(own) - 1)])
     fields = (
