@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cascade_bayes.data import CascadeData, check_fittable, read_table
+    from cascade_bayes.decision.compare import Comparison, compare
     from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
     from cascade_bayes.decision.policy import Evaluation, Policy
     from cascade_bayes.decision.predict import Predicted, predict
@@ -48,6 +49,7 @@ _HOME = {
     "Cascade": "model.simulate",
     "CascadeData": "data",
     "CheckResult": "inference.checks",
+    "Comparison": "decision.compare",
     "ConfidenceMap": "transforms",
     "DataWarning": "errors",
     "Evaluation": "decision.policy",
@@ -62,6 +64,7 @@ _HOME = {
     "Priors": "model.priors",
     "check": "inference.checks",
     "check_fittable": "data",
+    "compare": "decision.compare",
     "error_cost_frontier": "decision.frontier",
     "fit": "inference.fit",
     "fit_batch": "inference.batch",
@@ -87,6 +90,7 @@ __all__ = [
     "Cascade",
     "CascadeData",
     "CheckResult",
+    "Comparison",
     "ConfidenceMap",
     "DataWarning",
     "Evaluation",
@@ -101,6 +105,7 @@ __all__ = [
     "Priors",
     "check",
     "check_fittable",
+    "compare",
     "error_cost_frontier",
     "fit",
     "fit_batch",

@@ -284,6 +284,13 @@ def tune(
         ),
     ] = "all",
     draws: Annotated[int, typer.Option(help="Posterior draws to average over.", min=2)] = 200,
+    prior_queries: Annotated[
+        float | None,
+        typer.Option(
+            help="How many queries the model counts for beside those of the table; inf for the model alone. "
+            "10 if left out."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Find the thresholds: for a price of an error, a budget, an error target, or a whole frontier."""
@@ -293,20 +300,28 @@ def tune(
     _check_output(output)
     _start_jax()
     from cascade_bayes.decision.frontier import DEFAULT_PRICES, error_cost_frontier
+    from cascade_bayes.decision.rows import PRIOR_QUERIES
     from cascade_bayes.inference.posterior import Posterior
 
     posterior = Posterior.load(posterior_file)
+    weight = PRIOR_QUERIES if prior_queries is None else prior_queries
     chosen = None if models == "all" else _split(models)
     if error_price is not None:
         if not error_price > 0:
             raise InputError(
                 f"--error-price must be positive, US dollars per wrong answer; got {error_price}."
             )
-        swept = error_cost_frontier(posterior, models=chosen, error_prices=[error_price], num_draws=draws)
+        swept = error_cost_frontier(
+            posterior, models=chosen, error_prices=[error_price], num_draws=draws, prior_queries=weight
+        )
         policy = swept.policy(0)
     else:
         swept = error_cost_frontier(
-            posterior, models=chosen, error_prices=frontier or DEFAULT_PRICES, num_draws=draws
+            posterior,
+            models=chosen,
+            error_prices=frontier or DEFAULT_PRICES,
+            num_draws=draws,
+            prior_queries=weight,
         )
         if frontier is not None:
             swept.save(output)

@@ -77,7 +77,15 @@ def test_help_lists_the_commands_and_exit_codes(run: Run) -> None:
         assert word in shown.out
     for command, flags in {
         "fit": ["--confidence", "--models", "--prices", "--seed", "--num-samples", "--json"],
-        "tune": ["--error-price", "--budget", "--target-error", "--frontier", "--models", "--json"],
+        "tune": [
+            "--error-price",
+            "--budget",
+            "--target-error",
+            "--frontier",
+            "--models",
+            "--prior-queries",
+            "--json",
+        ],
         "check": ["--policy", "--pictures", "--level", "--json"],
         "evaluate": ["--prices", "--json"],
         "demo": ["--output", "--json"],
@@ -183,6 +191,28 @@ class TestTune:
         again = run("tune", files / "posterior.nc", "--error-price", 0.002, "--draws", 20, "-o", saved)
         assert "defer below" in again.out
         assert "90 % interval" in again.out
+
+    def test_model_alone(self, run: Run, files: Path, tmp_path: Path) -> None:
+        def error(*more: object) -> float:
+            saved = tmp_path / "p.json"
+            arguments = ("tune", files / "posterior.nc", "--error-price", 0.002, "--draws", 20, "-o", saved)
+            shown = run(*arguments, *more, "--json")
+            assert shown.code == 0
+            return float(shown.json()["prediction"]["error"])
+
+        assert error("--prior-queries", "inf") != error() == error("--prior-queries", 10)
+        shown = run(
+            "tune",
+            files / "posterior.nc",
+            "--error-price",
+            1,
+            "--prior-queries=-1",
+            "-o",
+            tmp_path / "q.json",
+        )
+        assert shown.code == 2
+        assert "prior_queries must be at least 0" in shown.err
+        assert not (tmp_path / "q.json").exists()
 
     def test_budget_that_no_policy_meets_exits_4_and_writes_nothing(
         self, run: Run, files: Path, tmp_path: Path

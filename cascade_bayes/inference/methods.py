@@ -13,6 +13,7 @@ r"""The ways to draw from densities, lanes side by side, each of which gives the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from cascade_bayes.inference import approximate
 from cascade_bayes.inference.approximate import Guide, Proposals, Weighted
 from cascade_bayes.inference.convergence import MAX_K_HAT, MIN_ESS_BULK
 from cascade_bayes.inference.laplace import NormalApproximation, find_modes, normal_approximation
-from cascade_bayes.inference.nuts import Chains, Draws, NutsOptions, constrained
+from cascade_bayes.inference.nuts import Chains, Draws, NutsOptions, compile_chains, constrained
 from cascade_bayes.inference.target import Lanes
 
 METHODS = ("nuts", "auto", "svi", "laplace", "map")
@@ -106,6 +107,9 @@ def draw(
             LaneDraws(_sites(part, x), {}, np.zeros(len(x), dtype=int), {})
             for part, x in zip(parts, modes, strict=True)
         ]
+    if method == "nuts":
+        with ThreadPoolExecutor() as pool:
+            compile_chains(parts, options.nuts, pool)
     approximations = [normal_approximation(*part) for part in parts]
     if method in ("nuts", "auto"):
         if method == "auto":

@@ -18,7 +18,8 @@ start. They are spread over the devices there are: on a processor, as many as
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,8 +29,8 @@ import numpy as np
 from numpyro import infer
 
 from cascade_bayes.inference.devices import divide
-from cascade_bayes.inference.laplace import NormalApproximation
-from cascade_bayes.inference.target import Data, Target
+from cascade_bayes.inference.laplace import NormalApproximation, normal_approximation
+from cascade_bayes.inference.target import Data, Lanes, Target
 
 START_SPREAD = 1.5
 """Factor by which starting points are wider than the normal approximation."""
@@ -167,6 +168,48 @@ def _advance(
 
     counts = jnp.full(states.i.shape, count)
     return _over_chains(one, 2)(states, counts, approximation, data)
+
+
+def compile_chains(parts: Sequence[Lanes], options: NutsOptions, pool: Executor) -> None:
+    """Compile side by side, for all parts, what finds the normal approximation and runs chains from it.
+
+    They are the programs that `normal_approximation` and `Chains` go on to call. One after another they would
+    leave processor cores idle for most of a first fit.
+
+    Parameters
+    ----------
+    parts
+        The densities and their data.
+    options
+        Of the chains.
+    pool
+        Where to compile. Only compiling is left to it: models are traced here, because NumPyro's handlers
+        know no threads.
+    """
+    tuning = _Tuning(options.num_warmup, options.target_accept_prob)
+    seed = jax.random.key(0)
+    started: list[tuple[Any, ...]] = []
+    compiling = []
+    for target, data in parts:
+        approximate = normal_approximation.lower(target, data)
+        found = shapes(approximate.out_info)
+        keys = shapes(jax.random.split(seed, (len(found.mode), options.num_chains)))
+        start = _start.lower(target, tuning, keys, found, data)
+        started.append((target, data, found, start.out_info, pool.submit(start.compile)))
+        compiling.append(pool.submit(approximate.compile))
+    for target, data, found, info, start in started:
+        states = shapes(info, start.result().output_shardings)
+        advance = _advance.lower(target, tuning, states, found, data, jnp.asarray(1))
+        compiling.append(pool.submit(advance.compile))
+    for job in compiling:
+        job.result()
+
+
+def shapes(info: Any, shardings: Any = None) -> Any:
+    """Return what stands for arrays of these shapes, and of these shardings if there are any."""
+    if shardings is None:
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), info)
+    return jax.tree.map(lambda x, own: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own), info, shardings)
 
 
 @partial(jax.jit, static_argnums=0)
