@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.laplace import find_modes, minimise, normal_approximation
 from cascade_bayes.inference.methods import LaneDraws, Options, _propose_enough, draw
 from cascade_bayes.inference.modules import Module, collect, make_modules
-from cascade_bayes.inference.nuts import STRETCH, Chains, NutsOptions
+from cascade_bayes.inference.nuts import STRETCH, Chains, NutsOptions, compile_chains
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.target import Lanes, StudentCoordinate, Target
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, sample_sites
@@ -252,6 +254,27 @@ def test_chains_draw_from_every_lane(normals: tuple[Array, Array]) -> None:
         np.testing.assert_allclose(np.cov(draws.T), normals[1][lane], atol=0.15)
     # No draw comes twice, neither within a stretch nor across two.
     assert np.unique(draws[:, 0]).size > 0.9 * len(draws)
+
+
+def test_what_is_compiled_ahead_is_what_runs(
+    normals: tuple[Array, Array], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = lanes(normals)
+    options = NutsOptions(2, 37, 0, 1, 0.8, progress=False)  # a warm-up that no other test has compiled
+
+    def compiled() -> list[str]:
+        names = re.findall(r"Compiling jit\((normal_approximation|_start|_advance)\)", caplog.text)
+        caplog.clear()
+        return sorted(names)
+
+    with jax.log_compiles(), ThreadPoolExecutor() as pool:
+        compile_chains([Lanes(NORMAL, data)], options, pool)
+        assert {"_start", "_advance"} <= set(compiled())
+        chains = Chains(jax.random.key(0), NORMAL, data, normal_approximation(NORMAL, data), options)
+        chains.run(STRETCH + 1, lambda _: None)
+        assert compiled() == []
+        compile_chains([Lanes(NORMAL, data)], options, pool)
+        assert compiled() == []
 
 
 def test_starting_away_from_the_posterior_is_forgotten(normals: tuple[Array, Array]) -> None:
