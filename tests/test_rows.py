@@ -133,12 +133,12 @@ class TestForward:
         cells = rng.integers(0, n, (num_queries, k - 1))
         ends = np.zeros((k - 1, num_queries))
         ends[0, :2] = ends[1, 2] = 1  # known: one confidence, two, and all that matter
-        place = np.stack([np.eye(n)[cells[:, i]] for i in range(k - 1)])
-        place[1, :2] = 0
         weight, right = rng.dirichlet(np.ones(num_queries)), rng.uniform(0, 1, (k, num_queries))
         rows = Queries(
             jnp.zeros((k, num_queries)),
-            jnp.asarray(place),
+            jnp.asarray(
+                np.where(np.array([[0], [1]]) <= np.argmax(ends, axis=0) + 2 * ~ends.any(axis=0), cells.T, 0)
+            ),
             jnp.asarray(ends),
             jnp.asarray(rng.uniform(1, 9, (k, num_queries))),
             jnp.zeros((1, num_queries)),
@@ -242,14 +242,12 @@ def test_no_grid_point_is_better(k: int, gaps: bool, error_price: float) -> None
 
 
 class TestQueries:
-    def test_every_confidence_lies_in_one_cell(self) -> None:
+    def test_every_confidence_lies_in_its_cell(self) -> None:
         params, grid, _ = lay(3)
         data = table(params, 3, 2000)
         z = data.logit_score()
         for i in range(3):
-            cells = grid.cells(z[:, i], i)
-            np.testing.assert_array_equal(cells.sum(axis=1), 1)
-            at = cells.argmax(axis=1)
+            at = grid.cells(z[:, i], i)
             assert np.all((grid.edges[i, at, 0] <= z[:, i]) & (z[:, i] <= grid.edges[i, at, -1]))
             atoms = np.isin(z[:, i], grid.edges[i, grid.is_atom[i], 0])
             np.testing.assert_array_equal(grid.is_atom[i, at], atoms)
@@ -258,7 +256,7 @@ class TestQueries:
     def test_infinite_without_an_atom_lies_in_an_outer_cell(self) -> None:
         _, grid, _ = lay(3, atoms=False)
         cells = grid.cells(np.array([-np.inf, np.inf]), 0)
-        np.testing.assert_array_equal(cells.argmax(axis=1), [0, grid.num_cells - 1])
+        np.testing.assert_array_equal(cells, [0, grid.num_cells - 1])
 
     def test_are_followed_as_far_as_they_are_known(self) -> None:
         params, grid, _ = lay(3)
@@ -270,7 +268,10 @@ class TestQueries:
         found = queries(replace(data, confidence=confidence), grid, 3.0)
         assert found.weight.shape == (1, 5)
         np.testing.assert_array_equal(found.ends, [[1, 0, 0, 0, 0], [0, 1, 0, 0, 0]])
-        np.testing.assert_array_equal(found.place.sum(axis=2), [[1, 1, 1, 1, 1], [0, 1, 1, 1, 1]])
+        complete = queries(data, grid, 3.0)
+        assert complete.ends is None
+        np.testing.assert_array_equal(found.cell[0], complete.cell[0, 1:])
+        np.testing.assert_array_equal(found.cell[1, 1:], complete.cell[1, 2:])
 
     def test_a_skipped_model_may_have_decided_what_is_missing(self) -> None:
         """Of a modular fit; where the chain runs through the skipped model, its confidence is known."""

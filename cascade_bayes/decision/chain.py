@@ -276,15 +276,15 @@ def run_chain(tables: ChainTables, call_cost: jax.Array, fraction: jax.Array, ti
     """Run the forward pass of one draw with given deferred fractions (see `deferral`)."""
     rows = tables.rows
     followed = None if rows is None else follow_rows(rows, fraction)
+    handed = None if followed is None else followed.handed
     start = 1.0 if rows is None else 1.0 - jnp.sum(rows.weight)
     mass = start * tables.mass
     right = mass * tables.correct
     answered, reach = [], [jnp.sum(mass)]
     for i in range(fraction.shape[0]):
-        if followed is not None:
-            mass = mass + followed.handed_mass[i]
-            right = right + followed.handed_right[i]
-            reach[i] = reach[i] + jnp.sum(followed.handed_mass[i])
+        if handed is not None:
+            mass, right = mass + handed[0][i], right + handed[1][i]
+            reach[i] = reach[i] + jnp.sum(handed[0][i])
         deferred, tilted = mass * fraction[i], mass * tilt[i]
         answered.append(jnp.dot(right, 1.0 - fraction[i]) + jnp.dot(tilted, tables.correct_slope[i]))
         reach.append(jnp.sum(deferred))

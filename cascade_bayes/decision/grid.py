@@ -67,14 +67,14 @@ class Grid(NamedTuple):
         return out
 
     def cells(self, z: np.ndarray, model: int) -> np.ndarray:
-        """Return in which cell standardised logits lie, 1 there and else 0, ``(len(z), num_cells)``."""
+        """Return the cells in which standardised logits ``(num_queries,)`` lie, of the same shape."""
         low, high, z = self.edges[model, :, 0], self.edges[model, :, -1], np.asarray(z)[:, None]
         at_atom = self.is_atom[model] & (z == low)
         # Continuous cells cover the whole line; -inf and inf are atoms or in the outermost cells.
         last = np.max(np.flatnonzero(~self.is_atom[model]), initial=0)
         inside = ~self.is_atom[model] & ((z >= low) & (z < high))
         inside[:, last] |= z[:, 0] == np.inf
-        return np.where(at_atom.any(axis=1, keepdims=True), at_atom, inside).astype(float)
+        return np.where(at_atom.any(axis=1), at_atom.argmax(axis=1), inside.argmax(axis=1))
 
     def thresholds(self, positions: np.ndarray, confidence_map: ConfidenceMap) -> np.ndarray:
         """Return raw thresholds at positions ``(..., num_models - 1)``.

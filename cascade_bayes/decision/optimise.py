@@ -17,9 +17,12 @@ the loss by
 getting there and being wrong, "go" the cost of the next model plus the value of going on. Sums of
 :math:`A_{il}` from the lowest cell up are the loss at *every* position of threshold i: one backward pass over
 the models sets each threshold in turn to the best of them, an exact line search over the whole scale, atoms
-included. Sweeps from several starts end
-on the grid; Adam (optax) then moves each threshold within the two cells beside it, and the better of both
-is kept.
+included. Sweeps from several starts end on the grid.
+
+Within cell l the loss is, while the other thresholds stand, the parabola
+:math:`\varphi A_{il} - \tfrac12 \varphi (1 - \varphi) T_{il}` of the deferred fraction, T being the same
+difference for the slopes across the cell. Each threshold moves to the lowest point of the two cells beside
+it; from there Adam (optax) goes on within these cells with the exact gradient, and the best of all is kept.
 
 With one draw instead of many the same program finds that draw's own optimum; over draws these are the
 posterior of the optimal thresholds.
@@ -27,6 +30,7 @@ posterior of the optimal thresholds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -34,14 +38,14 @@ import jax.numpy as jnp
 import optax
 
 from cascade_bayes.decision.chain import ChainTables, deferral, run_draws
-from cascade_bayes.decision.rows import follow_draws
+from cascade_bayes.decision.rows import at_cells, follow_draws
 
 MAX_SWEEPS = 12
 """Most sweeps; they end as soon as no start moves, mostly after three or four."""
 
-NUM_STEPS = 30
-LEARNING_RATE = 0.25
-"""Adam's steps and first step size in cells, decayed by a cosine: ample for the one cell it may cross."""
+NUM_STEPS = 12
+LEARNING_RATE = 0.05
+"""Adam's steps and first step size in cells, decayed by a cosine: the parabolas have come close."""
 
 STARTS = (1.0, 0.75, 0.5, 0.25)
 """Starting positions as fractions of the scale, the same for every threshold."""
@@ -112,6 +116,7 @@ def optimise(
     is_atom: jax.Array,
     error_price: jax.Array,
     starts: jax.Array,
+    num_steps: int = NUM_STEPS,
 ) -> Optimum:
     """Find the thresholds of least mean loss over the draws in ``tables``.
 
@@ -121,6 +126,8 @@ def optimise(
         As in `mean_loss`.
     starts
         Starting positions, ``(num_starts, num_models - 1)``.
+    num_steps
+        Of Adam; with 0 a threshold stays where its parabola is lowest.
     """
     dtype = tables.mass.dtype
     is_atom = is_atom[: starts.shape[-1]]
@@ -130,7 +137,7 @@ def optimise(
     def loss(positions: jax.Array) -> jax.Array:
         return _loss(tables, call_cost, *deferral(positions, is_atom), error_price) / unit
 
-    def sweep(positions: jax.Array) -> jax.Array:
+    def sweep(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _sweep(tables, call_cost, is_atom, error_price, positions)
 
     def moving(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
@@ -141,7 +148,7 @@ def optimise(
         state: tuple[jax.Array, jax.Array, jax.Array],
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         count, _, now = state
-        return count + 1, now, jax.vmap(sweep)(now)
+        return count + 1, now, jax.vmap(sweep)(now)[0]
 
     starts = jnp.round(starts).astype(dtype)
     _, _, ends = jax.lax.while_loop(moving, advance, (jnp.array(0), starts - 1, starts))
@@ -149,8 +156,13 @@ def optimise(
     coarse = ends[jnp.argmin(losses)]
     coarse_loss = jnp.min(losses)
 
-    polished = _polish(loss, coarse, is_atom)
+    polished = sweep(coarse)[1]
     polished_loss = loss(polished)
+    if num_steps:
+        tried = _polish(loss, coarse, polished, is_atom, num_steps)
+        tried_loss = loss(tried)
+        polished = jnp.where(tried_loss < polished_loss, tried, polished)
+        polished_loss = jnp.minimum(tried_loss, polished_loss)
     # By more than rounding: where there is no mass, no place is better than the grid's.
     better = polished_loss < coarse_loss - 64 * jnp.finfo(dtype).eps
     positions = jnp.where(better, polished, coarse)
@@ -171,8 +183,11 @@ def _sweep(
     is_atom: jax.Array,
     error_price: jax.Array,
     positions: jax.Array,
-) -> jax.Array:
-    """Set every threshold, last to first, to its best grid position given all others."""
+) -> tuple[jax.Array, jax.Array]:
+    """Set every threshold, last to first, to its best grid position given all others.
+
+    Returns these positions, and them moved to the lowest point of the parabolas beside.
+    """
     fraction, _ = deferral(jnp.round(positions), is_atom)
     rows = tables.rows
     followed = None if rows is None else follow_draws(rows, fraction)
@@ -186,52 +201,95 @@ def _sweep(
         return after, here  # type: ignore[return-value]
 
     by_model = jnp.moveaxis(tables.transition, 1, 0), jnp.moveaxis(tables.right, 1, 0)
-    handed = followed and tuple(
-        jnp.moveaxis(field, 1, 0) for field in (followed.handed_mass, followed.handed_right)
-    )
+    handed = None if followed is None else followed.handed
+    handed = jax.tree.map(lambda field: jnp.moveaxis(field, 1, 0), handed)
     first = start * tables.mass, start * tables.mass * tables.correct
     _, states = jax.lax.scan(reach, first, (fraction, handed, *by_model))
 
-    def choose(later: tuple[Any, ...], step: tuple[Any, ...]) -> tuple[tuple[Any, ...], jax.Array]:
+    def choose(later: tuple[Any, ...], step: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
         deferred, go_on, row_value = later  # of the next model
-        mass, right_here, transition, right, next_cost, atoms, current, own = step
+        mass, right_here, transition, right, slopes, next_cost, atoms, current, own = step
         value = deferred * go_on + error_price * (1.0 - deferred)
+        answered = error_price * (1.0 - deferred)
         go = (
-            next_cost
-            + jnp.einsum("dlm,dm->dl", transition, value)
-            - error_price * jnp.einsum("dlm,m->dl", right, 1.0 - deferred)
+            next_cost + jnp.einsum("dlm,dm->dl", transition, value) - jnp.einsum("dlm,m->dl", right, answered)
         )
         gain = jnp.mean(mass * go - error_price * (mass - right_here), axis=0)
+        met = jnp.max(mass)
         if own is not None:
-            place, ends, row_cost, row_wrong, row_here = own
-            row_go = jnp.where(ends > 0, jnp.einsum("qn,dn->dq", place, go), row_cost + row_value)
-            gain = gain + jnp.mean(row_here * (row_go - error_price * row_wrong), axis=0) @ place
+            cell, ends, row_cost, row_wrong, row_here = own
+            row_go = row_cost + row_value
+            if ends is not None:
+                row_go = jnp.where(ends > 0, go[:, cell], row_go)
+            row_gain = jnp.mean(row_here * (row_go - error_price * row_wrong), axis=0)
+            gain = gain + at_cells(row_gain, cell, gain)
+            met = jnp.maximum(met, jnp.max(row_here))
         profile = jnp.concatenate([jnp.zeros(1, dtype=gain.dtype), jnp.cumsum(gain)])
         # Where no query comes, every position is equal: stay.
-        idle = jnp.max(mass) <= jnp.finfo(mass.dtype).eps
-        if own is not None:
-            idle = idle & (jnp.max(row_here) <= jnp.finfo(mass.dtype).eps)
+        idle = met <= jnp.finfo(mass.dtype).eps
         best = jnp.where(idle, current, jnp.argmin(profile).astype(current.dtype))
         here, _ = deferral(best[None], atoms[None])
         if own is not None:
-            row_part = place @ here[0]
+            row_part = here[0][cell]
             row_value = row_part * row_go + (1.0 - row_part) * error_price * row_wrong
-        return (here[0], go, row_value), best
+
+        def bend(cell: jax.Array) -> jax.Array:
+            transition_slope, right_slope, correct_slope = (field[:, cell] for field in slopes)
+            across = jnp.sum(transition_slope * value - right_slope * answered, axis=-1)
+            return jnp.mean(mass[:, cell] * (across + error_price * correct_slope))
+
+        moved = jnp.where(idle, 0.0, _lowest_beside(best, gain, bend, atoms))
+        return (here[0], go, row_value), (best, best + moved)
 
     own = None
     row_value = None
     if rows is not None and followed is not None:
         wrong = 1.0 - jnp.moveaxis(rows.right, 1, 0)
         here = jnp.moveaxis(followed.here, 1, 0)
-        own = rows.place, rows.ends, rows.cost[1:], wrong[:-1], here[:-1]
+        own = rows.cell, rows.ends, rows.cost[1:], wrong[:-1], here[:-1]
         row_value = error_price * wrong[-1]
-    steps = (*states, *by_model, call_cost[1:], is_atom, positions, own)
+    slopes = tuple(
+        jnp.moveaxis(field, 1, 0)
+        for field in (tables.transition_slope, tables.right_slope, tables.correct_slope[:, :-1])
+    )
+    steps = (*states, *by_model, slopes, call_cost[1:], is_atom, positions, own)
     last = jnp.zeros_like(is_atom[0], dtype=positions.dtype), jnp.zeros_like(tables.mass), row_value
     _, chosen = jax.lax.scan(choose, last, steps, reverse=True)
-    return chosen
+    return chosen  # type: ignore[no-any-return]
 
 
-def _polish(loss: object, coarse: jax.Array, is_atom: jax.Array) -> jax.Array:
+def _lowest_beside(
+    edge: jax.Array, gain: jax.Array, bend: Callable[[jax.Array], jax.Array], atoms: jax.Array
+) -> jax.Array:
+    """Return by how much to move a threshold from a grid point, in cells from -1 to 1.
+
+    To the lower of the minima of the two parabolas ``phi A - phi (1 - phi) T / 2``, one in each cell beside,
+    of which ``gain`` has A and ``bend`` gives T.
+    """
+    num_cells = atoms.shape[0]
+    at = edge.astype(jnp.int32)
+
+    def lowest(cell: jax.Array, start: float) -> tuple[jax.Array, jax.Array]:
+        inside = (cell >= 0) & (cell < num_cells)
+        cell = jnp.clip(cell, 0, num_cells - 1)
+        curvature = bend(cell)
+        convex = inside & ~atoms[cell] & (curvature > 0)
+        fraction = jnp.clip(0.5 - gain[cell] / jnp.where(convex, curvature, 1.0), 0.0, 1.0)
+        fraction = jnp.where(convex, fraction, start)
+        change = (fraction - start) * gain[cell] - 0.5 * fraction * (1.0 - fraction) * curvature
+        return fraction - start, jnp.where(convex, change, 0.0)
+
+    (left, drop_left), (right, drop_right) = lowest(at - 1, 1.0), lowest(at, 0.0)
+    return jnp.where(drop_right < drop_left, right, jnp.where(drop_left < 0, left, 0.0))
+
+
+def _polish(
+    loss: Callable[[jax.Array], jax.Array],
+    coarse: jax.Array,
+    start: jax.Array,
+    is_atom: jax.Array,
+    num_steps: int,
+) -> jax.Array:
     """Move thresholds within the continuous cells beside their grid points, by Adam."""
     num_cells = is_atom.shape[1]
     cell = jnp.round(coarse).astype(jnp.int32)
@@ -240,13 +298,14 @@ def _polish(loss: object, coarse: jax.Array, is_atom: jax.Array) -> jax.Array:
     atom_above = is_atom[rows, jnp.minimum(cell, num_cells - 1)] | (cell == num_cells)
     low = jnp.where(atom_below, coarse, coarse - 1)
     high = jnp.where(atom_above, coarse, coarse + 1)
-    optimiser = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, NUM_STEPS, alpha=0.01))
+    optimiser = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, num_steps, alpha=0.01))
     # Off the edge, where the fraction has no derivative, towards the open side.
-    start = jnp.clip(coarse + jnp.where(high > coarse, 0.02, -0.02), low, high)
+    aside = jnp.where(high > coarse, 0.02, -0.02)
+    start = jnp.clip(jnp.where(start == coarse, coarse + aside, start), low, high)
 
     def step(carry: tuple, _: None) -> tuple:
         positions, state, best, best_loss = carry
-        value, gradient = jax.value_and_grad(loss)(positions)  # type: ignore[arg-type]
+        value, gradient = jax.value_and_grad(loss)(positions)
         improved = value < best_loss
         best = jnp.where(improved, positions, best)
         best_loss = jnp.minimum(value, best_loss)
@@ -255,7 +314,7 @@ def _polish(loss: object, coarse: jax.Array, is_atom: jax.Array) -> jax.Array:
         return (positions, state, best, best_loss), None
 
     init = (start, optimiser.init(start), start, jnp.full((), jnp.inf, dtype=coarse.dtype))
-    (_, _, best, _), _ = jax.lax.scan(step, init, None, length=NUM_STEPS)
+    (_, _, best, _), _ = jax.lax.scan(step, init, None, length=num_steps)
     return best
 
 

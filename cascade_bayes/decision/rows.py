@@ -47,11 +47,11 @@ class Rows(NamedTuple):
 
     Attributes
     ----------
-    place
-        1 in the cell of each confidence, else 0, ``(num_models - 1, num_queries, num_cells)``.
+    cell
+        Of each confidence, ``(num_models - 1, num_queries)``; 0 where it is not known.
     ends
         1 where a query is handed over to the chain, because its next confidence is not known, else 0,
-        ``(num_models - 1, num_queries)``.
+        ``(num_models - 1, num_queries)``; None if none is.
     cost
         US dollars of a call, ``(num_models, num_queries)``.
     weight
@@ -60,8 +60,8 @@ class Rows(NamedTuple):
         Probability that a model is right, ``(num_models, num_queries)``.
     """
 
-    place: jax.Array
-    ends: jax.Array
+    cell: jax.Array
+    ends: jax.Array | None
     cost: jax.Array
     weight: jax.Array
     right: jax.Array
@@ -77,15 +77,14 @@ class Followed(NamedTuple):
         ``(num_models, num_queries)``.
     deferred
         Fraction that a model defers, ``(num_models - 1, num_queries)``.
-    handed_mass, handed_right
+    handed
         What is handed over to the chain's cells, and the part of it in which the model is right,
-        ``(num_models - 1, num_cells)``.
+        ``(num_models - 1, num_cells)`` both; None if nothing is.
     """
 
     here: jax.Array
     deferred: jax.Array
-    handed_mass: jax.Array
-    handed_right: jax.Array
+    handed: tuple[jax.Array, jax.Array] | None
 
     def reach_prob(self) -> jax.Array:
         """Return the probability of a followed query at each model, ``(num_models,)``."""
@@ -111,27 +110,35 @@ def follow_rows(rows: Rows, fraction: jax.Array) -> Followed:
     fraction
         Deferred fraction of every cell, ``(num_models - 1, num_cells)``.
     """
-    deferred = jnp.einsum("iqn,in->iq", rows.place, fraction)
-    weight, here, handed = rows.weight, [], []
+    deferred = jnp.take_along_axis(fraction, rows.cell, axis=1)
+    weight = rows.weight
+    met: list[jax.Array] = []
+    handed: list[jax.Array] = []
     for i in range(fraction.shape[0]):
-        leaving = weight * rows.ends[i]
-        weight = weight - leaving
-        handed.append(leaving)
-        here.append(weight)
+        if rows.ends is not None:
+            handed.append(weight * rows.ends[i])
+            weight = weight - handed[i]
+        met.append(weight)
         weight = weight * deferred[i]
-    out = jnp.stack(handed) if handed else jnp.zeros_like(deferred)
-    return Followed(
-        here=jnp.stack([*here, weight]),
-        deferred=deferred,
-        handed_mass=jnp.einsum("iq,iqn->in", out, rows.place),
-        handed_right=jnp.einsum("iq,iqn->in", out * rows.right[:-1], rows.place),
-    )
+    here = jnp.stack([*met, weight])
+    if not handed:
+        return Followed(here, deferred, None)
+    mass = jnp.stack(handed)
+    parts = at_cells(mass, rows.cell, fraction), at_cells(mass * rows.right[:-1], rows.cell, fraction)
+    return Followed(here, deferred, parts)
 
 
-DRAW_AXES: Any = Rows(place=None, ends=None, cost=None, weight=0, right=0)  # type: ignore[arg-type]
+def at_cells(values: jax.Array, cell: jax.Array, like: jax.Array) -> jax.Array:
+    """Return the sums of queries' values by cell, of the shape of ``like``, ``(..., num_cells)``."""
+    if cell.ndim > 1:
+        return jax.vmap(at_cells)(values, cell, like)
+    return jnp.zeros(like.shape, values.dtype).at[cell].add(values)
+
+
+DRAW_AXES: Any = Rows(cell=None, ends=None, cost=None, weight=0, right=0)  # type: ignore[arg-type]
 """Where the axis of draws is, for `jax.vmap`: what all draws share has none."""
 
-_FOLLOWED_AXES: Any = Followed(here=0, deferred=None, handed_mass=0, handed_right=0)  # type: ignore[arg-type]
+_FOLLOWED_AXES: Any = Followed(here=0, deferred=None, handed=0)  # type: ignore[arg-type]
 
 
 def follow_draws(rows: Rows, fraction: jax.Array) -> Followed:
@@ -146,21 +153,21 @@ class Queries(NamedTuple):
     ----------
     z
         Standardised logits of all models of the chain, ``(num_chain_models, num_queries)``.
-    place, ends, cost
+    cell, ends, cost
         As those of `Rows`, of the cascade's own models.
     weight
         ``(num_draws, num_queries)``.
     """
 
     z: jax.Array
-    place: jax.Array
-    ends: jax.Array
+    cell: jax.Array
+    ends: jax.Array | None
     cost: jax.Array
     weight: jax.Array
 
     def rows(self, weight: jax.Array, right: jax.Array) -> Rows:
         """Return the queries under one draw, or many, of weights and of probabilities of being right."""
-        return Rows(self.place, self.ends, self.cost, weight, right)
+        return Rows(self.cell, self.ends, self.cost, weight, right)
 
 
 def right_prob(z: jax.Array, params: CascadeParams, members: tuple[int, ...]) -> jax.Array:
@@ -228,15 +235,15 @@ def find_queries(
     if prior_queries > 0:
         share = np.random.default_rng(1).beta(scale * prior_queries, scale * count, size=(num_draws, 1))
         weight *= 1 - share
-    place = np.stack([grid.cells(z[own[i]], i) * known[:, i, None] for i in range(len(own) - 1)])
-    fields = (
-        z[list(chain_models)][:, used],
-        place[:, used],
-        (known[:, :-1] & ~known[:, 1:]).T[:, used],
-        cost[own][:, used],
-        weight,
+    cell = np.stack([np.where(known[:, i], grid.cells(z[own[i]], i), 0) for i in range(len(own) - 1)])
+    ends = (known[:, :-1] & ~known[:, 1:]).T[:, used]
+    return Queries(
+        z=jnp.asarray(z[list(chain_models)][:, used], dtype=dtype),
+        cell=jnp.asarray(cell[:, used]),
+        ends=jnp.asarray(ends, dtype=dtype) if ends.any() else None,
+        cost=jnp.asarray(cost[own][:, used], dtype=dtype),
+        weight=jnp.asarray(weight, dtype=dtype),
     )
-    return Queries(*(jnp.asarray(field, dtype=dtype) for field in fields))
 
 
 def _known(data: CascadeData, chain_models: tuple[int, ...], members: tuple[int, ...]) -> np.ndarray:

@@ -60,7 +60,7 @@ def sweep(
         near = jnp.concatenate([bayes.positions[None], starts[:1]])
 
         def own(draw: ChainTables, cost: jax.Array) -> jax.Array:
-            return optimise(draw.alone(), cost, is_atom, price, near).positions
+            return optimise(draw.alone(), cost, is_atom, price, near, num_steps=0).positions
 
         draw_positions = jax.vmap(own, in_axes=(axes, 0))(tables, call_cost)
         return Sweep(bayes.positions, draw_positions, outcome.error, outcome.reach_prob)
