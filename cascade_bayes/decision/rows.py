@@ -251,7 +251,7 @@ def _known(data: CascadeData, chain_models: tuple[int, ...], members: tuple[int,
 
     As far as the confidences of all models of the chain are known. A model that is skipped may have decided
     whether a later one was called; then a query is followed only as far as all are: the others that have the
-    same confidences so far would be missing beside it. The last model's confidence decides nothing.
+    same confidences so far would be missing beside it.
     """
     observed = data.observed[:, list(chain_models)]
     known = np.logical_and.accumulate(observed, axis=1)[:, list(members)]
