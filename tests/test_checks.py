@@ -190,6 +190,7 @@ def test_conditional_cdf_is_that_of_the_pair_likelihood(name: str) -> None:
         )
 
 
+@pytest.mark.slow
 def test_residuals_of_the_true_model_are_uniform_and_independent() -> None:
     prior = sample_prior(models=("a", "b"), num_draws=1)
     family = get_copula("gumbel")

@@ -125,6 +125,7 @@ def test_fit_too_short_to_converge_exits_3_and_keeps_the_fit(run: Run, table: Pa
     assert Posterior.load(saved).digest() == record["fit_digest"]
 
 
+@pytest.mark.slow
 def test_check_that_fails_exits_3(run: Run, files: Path, tmp_path: Path) -> None:
     """The fixture's chains are too short; its table is one that its model fits."""
     pictures = tmp_path / "pictures"
@@ -192,6 +193,7 @@ class TestTune:
         assert "defer below" in again.out
         assert "90 % interval" in again.out
 
+    @pytest.mark.slow
     def test_model_alone(self, run: Run, files: Path, tmp_path: Path) -> None:
         def error(*more: object) -> float:
             saved = tmp_path / "p.json"
@@ -395,6 +397,7 @@ def test_defaults_of_the_command_are_those_of_the_function() -> None:
     assert command["target_accept"].default == wanted["target_accept_prob"].default
 
 
+@pytest.mark.slow
 def test_approximations_by_name(run: Run, table: Path, tmp_path: Path) -> None:
     saved = tmp_path / "p.nc"
     shown = run("fit", table, "-o", saved, "--method", "map", "--copula", "independence", "--json")

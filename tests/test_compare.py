@@ -7,8 +7,7 @@ import pytest
 
 from cascade_bayes import compare, predict
 from cascade_bayes.decision.compare import Comparison
-from cascade_bayes.decision.frontier import error_cost_frontier
-from cascade_bayes.decision.policy import Policy
+from cascade_bayes.decision.policy import Policy, Prediction
 from cascade_bayes.errors import InputError
 
 PRICE = 0.002
@@ -16,13 +15,23 @@ PRICE = 0.002
 
 @pytest.fixture(scope="module")
 def policies(small_posterior) -> tuple[Policy, Policy]:
-    """The best thresholds of three models, and of the outer two."""
+    """Thresholds of three models, and of the outer two."""
     names = small_posterior.models
-    options = {"error_prices": [PRICE], "num_draws": 20}
-    return tuple(
-        error_cost_frontier(small_posterior, models=models, **options).policy(0)
-        for models in (names, (names[0], names[2]))
-    )
+
+    def policy(models: tuple[str, ...], *thresholds: float) -> Policy:
+        return Policy(
+            models=models,
+            thresholds=np.array(thresholds),
+            draw_thresholds=np.zeros((0, len(thresholds))),
+            error_price=PRICE,
+            question={"error_price": PRICE},
+            prediction=Prediction(0.3, 0.2, 0.4, 2.0, 1.5, 2.5, (1.0,) * len(models)),
+            kind="logprob",
+            call_cost=np.ones(len(models)),
+            fit_digest=small_posterior.digest(),
+        )
+
+    return policy(names, -0.3, -0.2), policy((names[0], names[2]), -0.3)
 
 
 def test_is_the_difference_of_predictions(small_posterior, policies) -> None:

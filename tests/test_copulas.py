@@ -74,8 +74,8 @@ def _cases(names: Iterable[str], slow: Iterable[str] = _SLOW_ROTATED) -> list[An
     return [pytest.param(n, marks=pytest.mark.slow) if n in tuple(slow) else n for n in names]
 
 
-all_families = pytest.mark.parametrize("name", _cases(FAMILIES))
-upright = pytest.mark.parametrize("name", UPRIGHT)
+all_families = pytest.mark.parametrize("name", _cases(FAMILIES, slow=("student_t_4", *_SLOW_ROTATED)))
+upright = pytest.mark.parametrize("name", _cases(UPRIGHT, slow=("student_t_4",)))
 
 
 def taus(family: Copula) -> list[float]:

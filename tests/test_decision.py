@@ -15,6 +15,7 @@ from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.decision.chain import ChainTables, chain_tables, forward, tables_for_draws
 from cascade_bayes.decision.costs import call_cost_draws
+from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
@@ -394,14 +395,13 @@ class TestFrontier:
     def test_each_draw_is_at_least_as_good_as_the_bayes_thresholds_on_it(self, small_posterior) -> None:
         posterior, price = small_posterior, 0.002
         swept = error_cost_frontier(posterior, error_prices=[price], num_draws=20)
-        params = posterior.params(20)
-        grid = make_grid(params, posterior.spec.layout)
-        tables = tables_for_draws(params, grid, posterior.spec.copulas, (0, 1, 2))
-        call_cost = call_cost_draws(posterior.data, 20)
+        chain = discretise(posterior, None, 20)
+        tables = chain.tables()
         for d in range(20):
-            positions = grid.positions(swept.draw_thresholds[0, d], posterior.confidence_map)
-            one = jax.tree.map(lambda x, d=d: x[d], tables)
-            own = forward(one, call_cost[d], grid.is_atom, positions)
+            one = jax.tree.map(lambda x, d=d: x[d], tables._replace(rows=None))
+            rows = tables.rows._replace(weight=tables.rows.weight[d], right=tables.rows.right[d])
+            positions = chain.positions(swept.draw_thresholds[0, d])
+            own = forward(one._replace(rows=rows), chain.call_cost[d], chain.is_atom, positions)
             bayes = swept.cost[0, d] + price * swept.error[0, d]
             assert float(own.cost + price * own.error) <= bayes * (1 + 1e-4)
 
@@ -442,6 +442,7 @@ class TestFrontier:
         np.testing.assert_array_equal(policies[3].thresholds, frontier.thresholds[3])
         np.testing.assert_allclose(policies[3].prediction.error, frontier.error[3].mean())
 
+    @pytest.mark.slow
     def test_subset_of_the_models(self, small_posterior) -> None:
         models = [small_posterior.models[0], small_posterior.models[2]]
         swept = error_cost_frontier(small_posterior, models=models, error_prices=3, num_draws=10)

@@ -101,7 +101,7 @@ all_families = pytest.mark.parametrize("family", list(FAMILIES))
 
 def margins_of(*atoms: str) -> Any:
     names = [f"{family}-{name}" for family in FAMILIES for name in atoms]
-    often = ("beta-none", "beta-all", "logit_normal-all") if len(atoms) > 2 else names
+    often = ("beta-none", "logit_normal-all") if len(atoms) > 2 else names
     return pytest.mark.parametrize(
         "name", [pytest.param(name, marks=() if name in often else pytest.mark.slow) for name in names]
     )
@@ -570,6 +570,7 @@ class TestTailsOfNormalMixture:
                     wanted = [float(sign * d / total) for d in density]
                     np.testing.assert_allclose(of_x[i, j, :, j], wanted, rtol=1e-11, atol=1e-290)
 
+    @pytest.mark.slow
     def test_second_derivatives(self) -> None:
         inside = self.x[:, 1:-1]
         weight = jnp.arange(1.0, 1.0 + inside.shape[1])

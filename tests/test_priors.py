@@ -68,9 +68,9 @@ def prior() -> PriorDraws:
 
 def test_draws_of_the_priors_follow_them(prior: PriorDraws) -> None:
     slope = np.asarray(prior.params.slope).ravel()
-    assert scipy.stats.kstest(slope, scipy.stats.norm(0.5, 0.5).cdf).pvalue > 1e-3
+    assert scipy.stats.kstest(slope, scipy.stats.norm(0.5, 0.35).cdf).pvalue > 1e-3
     step = np.diff(np.asarray(prior.params.intercept), axis=1).ravel()
-    assert scipy.stats.kstest(step, scipy.stats.norm(0.6, 0.5).cdf).pvalue > 1e-3
+    assert scipy.stats.kstest(step, scipy.stats.norm(0.6, 1.0).cdf).pvalue > 1e-3
     upstream = np.asarray(prior.params.upstream)
     np.testing.assert_array_equal(upstream[:, 0], 0.0)
     assert scipy.stats.kstest(upstream[:, 1], scipy.stats.norm(0.0, 0.15).cdf).pvalue > 1e-3

@@ -76,7 +76,7 @@ def single(tables: ChainTables) -> ChainTables:
 
 
 class TestForward:
-    @pytest.mark.parametrize("members", [None, (0, 2), (1, 2)])
+    @pytest.mark.parametrize("members", [None, (0, 2), pytest.param((1, 2), marks=pytest.mark.slow)])
     def test_equals_following_each_query_by_hand(self, members: tuple[int, ...] | None) -> None:
         params, grid, _ = lay(3)
         data = table(params, 3, 60)
@@ -106,6 +106,7 @@ class TestForward:
                 atol=1e-14,
             )
 
+    @pytest.mark.slow
     def test_chain_counts_for_what_is_left(self) -> None:
         params, grid, alone = lay(3)
         data = table(params, 3, 30)
@@ -218,7 +219,8 @@ class TestForward:
 
 @pytest.mark.parametrize("error_price", [3.0, 20.0, 80.0, 400.0])
 @pytest.mark.parametrize(
-    ("k", "gaps"), [(3, True), pytest.param(2, False, marks=pytest.mark.slow), (2, True)]
+    ("k", "gaps"),
+    [(3, True), *(pytest.param(2, gaps, marks=pytest.mark.slow) for gaps in (False, True))],
 )
 def test_no_grid_point_is_better(k: int, gaps: bool, error_price: float) -> None:
     params, grid, _ = lay(k, num_cells=40)
@@ -319,6 +321,7 @@ class TestPosterior:
         np.testing.assert_allclose(many.reach_prob, alone.reach_prob, atol=1e-6)
         assert np.abs(default.reach_prob - alone.reach_prob).max() > 1e-3
 
+    @pytest.mark.slow
     def test_frontier_refines_with_its_own(self, small_posterior) -> None:
         swept = error_cost_frontier(
             small_posterior, error_prices=[1e-3, 1e-2], num_draws=20, prior_queries=np.inf

@@ -135,6 +135,7 @@ class TestLogLikelihood:
                 found[chain, draw], direct(small_posterior, chain, draw), rtol=1e-10, atol=1e-12
             )
 
+    @pytest.mark.slow
     def test_where_rows_and_labels_are_absent(self, gappy_tree: Any, gappy_posterior: Posterior) -> None:
         found = gappy_tree["log_likelihood"]["confidence_and_correct"].values
         assert found.shape == (2, 3, 40)
