@@ -243,6 +243,18 @@ def test_no_grid_point_is_better(k: int, gaps: bool, error_price: float) -> None
     )
 
 
+@pytest.mark.parametrize("error_price", [25.0, 30.0])
+def test_parabolas_are_exact_for_a_single_threshold(error_price: float) -> None:
+    _, grid, tables = lay(2, num_cells=40, atoms=False)
+    cost, is_atom, price = jnp.asarray(COST[2]), jnp.asarray(grid.is_atom), jnp.asarray(error_price)
+    best = optimise(tables, cost, is_atom, price, default_starts(1, 40), num_steps=0)
+    points = jnp.linspace(0, 40, 8001)[:, None]
+    losses = LOSSES(tables, cost, is_atom, points, price)
+    assert best.polish_gain > 0
+    assert abs(float(best.positions[0] - points[jnp.argmin(losses), 0])) < 0.006
+    assert float(best.loss) <= float(losses.min()) * (1 + 1e-12)
+
+
 class TestQueries:
     def test_every_confidence_lies_in_its_cell(self) -> None:
         params, grid, _ = lay(3)
@@ -276,17 +288,48 @@ class TestQueries:
         np.testing.assert_array_equal(found.cell[1, 1:], complete.cell[1, 2:])
 
     def test_a_skipped_model_may_have_decided_what_is_missing(self) -> None:
-        """Of a modular fit; where the chain runs through the skipped model, its confidence is known."""
         params, grid, _ = lay(3)
         data = table(params, 3, 6)
         confidence = data.confidence.copy()
         confidence[0, 2] = np.nan
         data = replace(data, confidence=confidence)
-        own = Grid(*(field[[0, 2]] for field in grid))
-        pair = find_queries(data, (0, 2), (0, 1), own, 1, 3.0, jnp.dtype("float64"))
-        np.testing.assert_array_equal(pair.ends, np.ones((1, 6)))
-        chain = queries(data, grid, 3.0, (0, 2))
-        np.testing.assert_array_equal(chain.ends, [[1, 0, 0, 0, 0, 0]])
+
+        def found(chain_models: tuple[int, ...], members: tuple[int, ...]) -> Queries:
+            own = Grid(*(field[[chain_models[m] for m in members]] for field in grid))
+            return find_queries(data, chain_models, members, own, 1, 3.0, jnp.dtype("float64"))
+
+        for skips in (found((0, 2), (0, 1)), found((0, 1, 2), (0, 2))):
+            np.testing.assert_array_equal(skips.ends, np.ones((1, 6)))
+        assert found((0, 1), (0, 1)).ends is None
+        np.testing.assert_array_equal(found((0, 1, 2), (0, 1, 2)).ends, [[0] * 6, [1, 0, 0, 0, 0, 0]])
+
+    @pytest.mark.parametrize("members", [(0, 1, 2), (0, 2), (1, 2)])
+    def test_log_of_a_cascade_that_ran_is_no_bias(self, members: tuple[int, ...]) -> None:
+        """Later models are seen on hard queries only; what other thresholds do is that of all queries."""
+        params, grid, _ = lay(3)
+        data = table(params, 3, 4000, seed=5)
+        observed = np.ones((4000, 3), dtype=bool)
+        observed[:, 1] = data.confidence[:, 0] < np.quantile(data.confidence[:, 0], 0.6)
+        observed[:, 2] = observed[:, 1] & (data.confidence[:, 1] < np.quantile(data.confidence[:, 1], 0.5))
+        log = replace(data, confidence=np.where(observed, data.confidence, np.nan))
+        own = list(members)
+        families = get_copulas("gumbel", 2)
+        draws = jax.tree.map(lambda x: x[None], params)
+        found = find_queries(
+            log, (0, 1, 2), members, Grid(*(f[own] for f in grid)), 1, 1e-6, jnp.dtype("float64")
+        )
+        if members[0] > 0:
+            assert found is None  # nothing is left to follow but queries that the first model deferred
+            return
+        found = found._replace(weight=jnp.full((1, 4000), 1 / 4000))
+        both = single(tables_for_draws(draws, grid, families, members, found))
+        chain = first(tables_for_draws(draws, grid, families, members))
+        cost, is_atom = jnp.asarray(COST[3])[jnp.asarray(own)], jnp.asarray(grid.is_atom[own])
+        for at in ((25.0, 25.0), (40.0, 50.0)):
+            positions = jnp.asarray(at[: len(own) - 1])
+            rows, exact = (forward(tables, cost, is_atom, positions) for tables in (both, chain))
+            np.testing.assert_allclose(rows.reach_prob, exact.reach_prob, atol=4 * 0.5 / np.sqrt(4000))
+            np.testing.assert_allclose(rows.error, exact.error, atol=4 * 0.3 / np.sqrt(4000))
 
     def test_weights_are_dirichlet_and_worth_the_observed_queries(self) -> None:
         params, grid, _ = lay(3)

@@ -7,7 +7,7 @@ same :math:`w` for all models, because a long query costs more with each of them
 Queries that get deferred can cost more than others, or less. What a query pays that stops at model s is
 therefore taken from observed queries that the same policy stops there, shrunk towards all queries: their
 distribution has a Dirichlet process prior (Ferguson, Annals of Statistics 1, 1973) that is centred on that of
-all queries and counts as much as `PRIOR_QUERIES` of them. Its posterior gives observed query q the weight
+all queries and counts as much as `COST_PRIOR_QUERIES` of them. Its posterior gives query q the weight
 
 .. math:: w_q \left(1\{\text{stop}_q = s\} + \kappa / n\right) .
 """
@@ -20,7 +20,7 @@ from scipy.special import gammaincinv
 from cascade_bayes.data import CascadeData
 from cascade_bayes.evaluation import follow
 
-PRIOR_QUERIES = 2.0
+COST_PRIOR_QUERIES = 2.0
 """Queries that the prior counts for, :math:`\\kappa`: enough for a model at which no observed query stops."""
 
 
@@ -31,7 +31,8 @@ def query_weights(num_queries: int, num_draws: int, shape: float = 1.0) -> np.nd
     """
     uniform = np.random.default_rng(0).uniform(size=(num_draws, num_queries))
     # Of a shape far below 1 most gamma variates are next to 0; the least floating-point number is not.
-    weights = np.maximum(gammaincinv(shape, uniform), np.finfo(float).tiny)
+    gamma = -np.log1p(-uniform) if shape == 1 else gammaincinv(shape, uniform)
+    weights = np.maximum(gamma, np.finfo(float).tiny)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 
@@ -73,7 +74,7 @@ class Payments:
         self._weights = query_weights(len(cost), num_draws)
         # Where the table does not say where a query stops, it belongs to no model's.
         stops_here = follow(confidence, thresholds)[:, None] == np.arange(cost.shape[1])
-        self._relevance = stops_here + PRIOR_QUERIES / len(cost)
+        self._relevance = stops_here + COST_PRIOR_QUERIES / len(cost)
 
     def expected(self, reach_prob: np.ndarray) -> np.ndarray:
         """Return draws of the mean paid by a query, ``(num_draws,)``, US dollars.

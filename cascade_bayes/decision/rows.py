@@ -234,7 +234,7 @@ def find_queries(
     weight = query_weights(count, num_draws, scale)
     if prior_queries > 0:
         share = np.random.default_rng(1).beta(scale * prior_queries, scale * count, size=(num_draws, 1))
-        weight *= 1 - share
+        weight = weight * (1 - share)
     cell = np.stack([np.where(known[:, i], grid.cells(z[own[i]], i), 0) for i in range(len(own) - 1)])
     ends = (known[:, :-1] & ~known[:, 1:]).T[:, used]
     return Queries(
@@ -250,12 +250,13 @@ def _known(data: CascadeData, chain_models: tuple[int, ...], members: tuple[int,
     """Whether a query can be followed to each model of a cascade, ``(num_queries, num_members)``.
 
     As far as the confidences of all models of the chain are known. A model that is skipped may have decided
-    whether a later one was called; then a query is followed only as far as all are: the others that have the
-    same confidences so far would be missing beside it.
+    whether a later one was called, as in the log of a cascade that ran: queries that show the later model are
+    then others than those that do not. So where models are skipped, queries are followed only as far as all
+    are.
     """
     observed = data.observed[:, list(chain_models)]
     known = np.logical_and.accumulate(observed, axis=1)[:, list(members)]
-    skips = len(chain_models) < data.num_models
-    if skips and not data.observed.all():
+    own = [chain_models[m] for m in members]
+    if own != list(range(len(own))) and not data.observed.all():
         known = np.logical_and.accumulate(known.all(axis=0))[None] & known
     return known
