@@ -27,7 +27,7 @@ from cascade_bayes.inference.approximate import GUIDES, Proposals
 from cascade_bayes.inference.convergence import Closeness, Point, judge_approximation
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.laplace import find_modes, minimise, normal_approximation
-from cascade_bayes.inference.methods import LaneDraws, Options, _propose_enough, draw
+from cascade_bayes.inference.methods import LaneDraws, Options, draw
 from cascade_bayes.inference.modules import Module, collect, make_modules
 from cascade_bayes.inference.nuts import STRETCH, Chains, NutsOptions, compile_chains
 from cascade_bayes.inference.posterior import Posterior
@@ -482,21 +482,65 @@ def test_a_module_without_any_finite_weight_is_said_so() -> None:
     assert np.isnan(verdict.min_ess)
 
 
-def test_proposals_are_added_until_enough_are_effective(normals: tuple[Array, Array]) -> None:
-    """Twice too wide in every direction leaves (sqrt(7) / 4)^4 of them, a fifth."""
-    data = lanes(normals)
+def test_lanes_propose_until_enough_are_effective(
+    normals: tuple[Array, Array], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twice too wide in every direction leaves (sqrt(7) / 4)^4 of them, a fifth; right, all of them."""
+    monkeypatch.setattr(approximate, "LANES", 2)
+    data = jax.tree.map(lambda field: jnp.concatenate([field, field[:1]]), lanes(normals))
     start = normal_approximation(NORMAL, data)
-    wide = start._replace(root=2.0 * start.root)
+    scale = jnp.asarray([2.0, 1.0, 2.0])
+    wide = start._replace(root=scale[:, None, None] * start.root)
+    asked: list[list[int]] = []
 
-    def propose(key: Array) -> Proposals:
-        return approximate.propose_laplace(NORMAL, key, wide, data, 600)
+    def propose(key: Array, some: np.ndarray) -> Proposals:
+        asked.append(some.tolist())
+        own, theirs = jax.tree.map(lambda field: field[some], (wide, data))
+        return approximate.propose_laplace(NORMAL, key, own, theirs, 600)
 
-    weighted = _propose_enough(propose, jax.random.key(0))
-    assert weighted.x.shape[1] == 2400
-    assert np.all(weighted.ess >= 400)
-    assert np.unique(weighted.x[0, :, 0]).size == 2400
+    found = approximate.draw_by_importance(propose, jax.random.key(0), 3, 500)
+    # Two at a time, the last filled up; the one in the middle has enough at once.
+    assert asked == [[0, 1], [2, 2], [0, 2], [0, 2], [0, 2]]
     share = (np.sqrt(7) / 4) ** 4
-    np.testing.assert_allclose(weighted.ess / 2400, share, rtol=0.1)
+    np.testing.assert_allclose(found.ess, [2400 * share, 600, 2400 * share], rtol=0.1)
+    assert np.all(found.k_hat < 0.7)
+    assert found.x.shape == (3, 500, 4)
+    for lane, table in enumerate((0, 1, 0)):
+        np.testing.assert_allclose(found.x[lane].mean(axis=0), normals[0][table], atol=0.25)
+    assert not np.array_equal(found.x[0], found.x[2])
+
+
+def test_path_derivatives_have_no_noise_at_the_posterior(normals: tuple[Array, Array]) -> None:
+    """There a draw's log density falls with the guide's, whatever the draw (Roeder et al. 2017, section 3)."""
+    data = lanes(normals)
+    start = jax.tree.map(lambda field: field[0], normal_approximation(NORMAL, data))
+    lane = jax.tree.map(lambda field: field[0], data)
+    svi, _ = approximate._svi(NORMAL, "full_rank", 10)
+    state = svi.init(jax.random.key(0), start, lane)
+    exact, aside = svi.get_params(state), svi.get_params(state)
+    aside["auto_loc"] = aside["auto_loc"] + 0.5
+
+    def gradient(params: Any, seed: int) -> Array:
+        def bound(params: Any) -> Array:
+            return svi.loss.loss(jax.random.key(seed), params, svi.model, svi.guide, start, lane)
+
+        return np.concatenate([np.ravel(g) for g in jax.tree.leaves(jax.grad(bound)(params))])
+
+    assert max(np.abs(gradient(exact, seed)).max() for seed in range(3)) < 1e-5  # of a Hessian by differences
+    pull = np.mean([gradient(aside, seed)[:4] for seed in range(3)], axis=0)
+    np.testing.assert_allclose(pull, 0.5, rtol=1e-4)  # of 0.5 |y|^2 at 0.5, in standard coordinates
+
+
+def test_proposals_have_the_tails_of_student(normals: tuple[Array, Array]) -> None:
+    mean, cov = normals[0][0], normals[1][0]
+    normal = dist.MultivariateNormal(jnp.asarray(mean), jnp.asarray(cov))
+    y, log_density = approximate._with_tails(jax.random.key(0), normal, 20000)
+    exact = scipy.stats.multivariate_t(mean, cov, df=approximate.TAIL_DF)
+    offset = np.asarray(log_density) - exact.logpdf(np.asarray(y))
+    np.testing.assert_allclose(offset, offset[0], atol=1e-6)
+    wanted = cov * approximate.TAIL_DF / (approximate.TAIL_DF - 2)
+    np.testing.assert_allclose(np.cov(np.asarray(y).T), wanted, rtol=0.06, atol=0.06)
+    np.testing.assert_allclose(approximate._log_normal(normal, y), normal.log_prob(y), rtol=1e-6)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ all queries and counts as much as `COST_PRIOR_QUERIES` of them. Its posterior gi
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.special import gammaincinv
 
@@ -24,6 +26,7 @@ COST_PRIOR_QUERIES = 2.0
 """Queries that the prior counts for, :math:`\\kappa`: enough for a model at which no observed query stops."""
 
 
+@lru_cache(maxsize=8)
 def query_weights(num_queries: int, num_draws: int, shape: float = 1.0) -> np.ndarray:
     """Return draws of the queries' weights, Dirichlet(shape, ..., shape), ``(num_draws, num_queries)``.
 
@@ -33,7 +36,9 @@ def query_weights(num_queries: int, num_draws: int, shape: float = 1.0) -> np.nd
     # Of a shape far below 1 most gamma variates are next to 0; the least floating-point number is not.
     gamma = -np.log1p(-uniform) if shape == 1 else gammaincinv(shape, uniform)
     weights = np.maximum(gamma, np.finfo(float).tiny)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+    weights /= weights.sum(axis=1, keepdims=True)
+    weights.flags.writeable = False  # all who ask get the same array
+    return weights
 
 
 def call_cost_draws(data: CascadeData, num_draws: int) -> np.ndarray:

@@ -92,6 +92,7 @@ def discretise(
     num_draws: int | None = None,
     num_cells: int | None = None,
     prior_queries: float = PRIOR_QUERIES,
+    whole_grid: Grid | None = None,
 ) -> Discretised:
     """Lay a grid for posterior draws.
 
@@ -109,6 +110,9 @@ def discretise(
         Cells of the grid per model; if None, `cells_for` as many atoms as there are.
     prior_queries
         How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`).
+    whole_grid
+        Cells of all models of the fit, in place of a grid laid for this cascade: several of its cascades
+        then have their thresholds on one.
 
     Raises
     ------
@@ -118,7 +122,12 @@ def discretise(
     members = posterior.members(models)
     index = list(members)
     chain = posterior.sub_cascade(members, num_draws)
-    grid = make_grid(chain.params, chain.layout, cells_for(chain.layout) if num_cells is None else num_cells)
+    if whole_grid is None:
+        cells = cells_for(chain.layout) if num_cells is None else num_cells
+        grid = make_grid(chain.params, chain.layout, cells)
+    else:
+        in_grid = slice(None) if posterior.spec.structure == "chain" else index
+        grid = Grid(*(field[in_grid] for field in whole_grid))
     dtype = chain.params.intercept.dtype
     cost = call_cost_draws(posterior.data, len(chain.params.intercept))[:, index]
     kept = posterior.confidence_map.select(index)

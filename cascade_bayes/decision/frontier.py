@@ -14,9 +14,11 @@ import numpy as np
 
 from cascade_bayes._files import encode, read_record, write_json
 from cascade_bayes.data import CascadeData
+from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.costs import Payments
-from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.optimise import default_starts
+from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.lattice import lattice_positions
+from cascade_bayes.decision.optimise import NUM_STEPS
 from cascade_bayes.decision.policy import Policy, Prediction
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.sweep import PRICE_BATCH, price_range, sweep
@@ -329,28 +331,70 @@ def error_cost_frontier(
         ``prior_queries``.
     """
     chain = discretise(posterior, models, num_draws, num_cells, prior_queries)
-    index, tables = list(chain.members), chain.tables()
+    tables = chain.tables()
+    prices = find_prices(tables, posterior.data.call_cost[list(chain.members)], error_prices)
+    return sweep_prices(posterior, chain, tables, prices, prior_queries)
+
+
+def find_prices(
+    tables: ChainTables, call_cost: np.ndarray, error_prices: Sequence[float] | np.ndarray | int
+) -> np.ndarray:
+    """Return the prices that are asked for, ascending, or as many as are (see `error_cost_frontier`).
+
+    Raises
+    ------
+    InputError
+        If a price, or their number, is not positive.
+    """
     if isinstance(error_prices, (int, np.integer)):
         if error_prices < 1:
             raise InputError(f"the number of error prices must be at least 1; got {error_prices}.")
-        prices = price_range(tables, posterior.data.call_cost[index], int(error_prices))
+        prices = price_range(tables, call_cost, int(error_prices))
     else:
         prices = np.sort(np.asarray(error_prices, dtype=float))
     if prices.ndim != 1 or not prices.size or not np.all(np.isfinite(prices) & (prices > 0)):
         raise InputError(
             f"error prices must be positive numbers, US dollars per error; got {error_prices!r}."
         )
+    return prices
 
+
+def sweep_prices(
+    posterior: Posterior,
+    chain: Discretised,
+    tables: ChainTables,
+    error_prices: np.ndarray,
+    prior_queries: float,
+    *,
+    polish: bool = True,
+) -> Frontier:
+    """Optimise the thresholds of one cascade at every price.
+
+    Parameters
+    ----------
+    posterior
+        The fit.
+    chain, tables
+        The cascade on its grid, and its tables.
+    error_prices
+        US dollars per wrong answer, ascending, ``(num_prices,)``.
+    prior_queries
+        What ``chain`` was made with.
+    polish
+        Let Adam follow the exact line searches; see `cascade_bayes.decision.optimise`.
+    """
+    index = list(chain.members)
     # Whole batches: a remainder would be a second program to compile.
-    extra = -prices.size % PRICE_BATCH if prices.size > PRICE_BATCH else 0
+    extra = -error_prices.size % PRICE_BATCH if error_prices.size > PRICE_BATCH else 0
     swept = sweep(
         tables,
         chain.call_cost,
         chain.is_atom,
-        jnp.asarray(np.pad(prices, (0, extra), mode="edge"), dtype=chain.call_cost.dtype),
-        default_starts(len(index) - 1, chain.grid.num_cells),
+        jnp.asarray(np.pad(error_prices, (0, extra), mode="edge"), dtype=chain.call_cost.dtype),
+        jnp.asarray(lattice_positions(len(index) - 1, chain.grid.num_cells)),
+        num_steps=NUM_STEPS if polish else 0,
     )
-    swept = jax.tree.map(lambda field: np.asarray(field)[: prices.size], swept)
+    swept = jax.tree.map(lambda field: np.asarray(field)[: error_prices.size], swept)
     thresholds = chain.thresholds(swept.positions)
     confidence, paid = posterior.data.confidence[:, index], posterior.data.cost[:, index]
     cost = [
@@ -359,7 +403,7 @@ def error_cost_frontier(
     ]
     return Frontier(
         models=tuple(posterior.models[i] for i in index),
-        error_prices=prices,
+        error_prices=error_prices,
         thresholds=thresholds,
         draw_thresholds=chain.thresholds(swept.draw_positions),
         error=swept.error,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.decision.chain import ChainTables, forward, run_draws
-from cascade_bayes.decision.optimise import optimise
+from cascade_bayes.decision.lattice import LatticeOptima, lattice_optima
+from cascade_bayes.decision.optimise import NUM_STEPS, optimise
 from cascade_bayes.errors import InputError
 
 PRICE_BATCH = 8
@@ -25,13 +27,14 @@ class Sweep(NamedTuple):
     reach_prob: jax.Array
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="num_steps")
 def sweep(
     tables: ChainTables,
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_prices: jax.Array,
-    starts: jax.Array,
+    positions: jax.Array,
+    num_steps: int = NUM_STEPS,
 ) -> Sweep:
     """Optimise thresholds at every price, over all draws together and for each draw, in one program.
 
@@ -46,26 +49,29 @@ def sweep(
         ``(num_models, num_cells)``.
     error_prices
         US dollars per wrong answer, ``(num_prices,)``.
-    starts
-        Starting positions, ``(num_starts, num_models - 1)``.
+    positions
+        Grid positions of the lattice on which the search starts, ascending, ``(num_positions,)``.
+    num_steps
+        Adam's, for the thresholds that are best on average.
     """
     mean_cost = jnp.mean(call_cost, axis=0)
+    axes = tables.draw_axes()
+    found = lattice_optima(tables, call_cost, error_prices, positions)
 
-    def at_price(price: jax.Array) -> Sweep:
-        bayes = optimise(tables, mean_cost, is_atom, price, starts)
-        axes = tables.draw_axes()
+    def at_price(at: tuple[jax.Array, LatticeOptima]) -> Sweep:
+        price, start = at
+        bayes = optimise(tables, mean_cost, is_atom, price, start.bayes[None], num_steps)
         outcome = jax.vmap(forward, in_axes=(axes, 0, None, None))(
             tables, call_cost, is_atom, bayes.positions
         )
-        near = jnp.concatenate([bayes.positions[None], starts[:1]])
 
-        def own(draw: ChainTables, cost: jax.Array) -> jax.Array:
-            return optimise(draw.alone(), cost, is_atom, price, near, num_steps=0).positions
+        def own(draw: ChainTables, cost: jax.Array, start: jax.Array) -> jax.Array:
+            return optimise(draw.alone(), cost, is_atom, price, start[None], num_steps=0).positions
 
-        draw_positions = jax.vmap(own, in_axes=(axes, 0))(tables, call_cost)
+        draw_positions = jax.vmap(own, in_axes=(axes, 0, 0))(tables, call_cost, start.own)
         return Sweep(bayes.positions, draw_positions, outcome.error, outcome.reach_prob)
 
-    return jax.lax.map(at_price, error_prices, batch_size=PRICE_BATCH)
+    return jax.lax.map(at_price, (error_prices, found), batch_size=PRICE_BATCH)
 
 
 def price_range(tables: ChainTables, call_cost: np.ndarray, num_prices: int) -> np.ndarray:

@@ -123,7 +123,8 @@ def smooth_weights(log_ratio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             # It reads the log likelihood that is left out: the ratio with its sign changed.
             rows[row], k_hat[row] = array_stats.psislw(-rows[row], axis=-1)
         else:
-            rows[row], k_hat[row] = az.psislw(rows[row].copy())
+            with np.errstate(over="ignore"):  # in its sum over candidates whose weight is then 0
+                rows[row], k_hat[row] = az.psislw(rows[row].copy())
     top = rows.max(axis=-1, keepdims=True)
     total = top + np.log(np.exp(rows - top).sum(axis=-1, keepdims=True))
     return (rows - total).reshape(np.shape(log_ratio)), k_hat.reshape(np.shape(log_ratio)[:-1])

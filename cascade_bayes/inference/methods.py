@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._trees import take
 from cascade_bayes.inference import approximate
-from cascade_bayes.inference.approximate import Guide, Proposals, Weighted
-from cascade_bayes.inference.convergence import MAX_K_HAT, MIN_ESS_BULK
+from cascade_bayes.inference.approximate import Guide, Proposals
+from cascade_bayes.inference.convergence import MAX_K_HAT
 from cascade_bayes.inference.laplace import NormalApproximation, find_modes, normal_approximation
 from cascade_bayes.inference.nuts import Chains, Draws, NutsOptions, compile_chains, constrained
 from cascade_bayes.inference.target import Lanes
@@ -186,47 +187,31 @@ def _draw_approximate(
         per_chain = min(per_chain, max(options.max_kept // nuts.num_chains, 1))
     num_draws = nuts.num_chains * per_chain
     num_proposals = approximate.OVERSAMPLING * num_draws
-    key_fit, key_draw, key_resample = jax.random.split(key, 3)
+    key_fit, key_draw = jax.random.split(key)
     report: dict[str, np.ndarray] = {}
     if method == "laplace":
-        propose = partial(
-            approximate.propose_laplace,
-            part.target,
-            approximation=approximation,
-            data=part.data,
-            num_draws=num_proposals,
-        )
+
+        def propose(key: jax.Array, lanes: np.ndarray) -> Proposals:
+            own, data = take((approximation, part.data), lanes)
+            return approximate.propose_laplace(part.target, key, own, data, num_proposals)
+
     else:
+        guide = options.guide
         fitted = approximate.run_svi(
-            part.target, key_fit, approximation, part.data, options.guide, options.num_steps
-        )
-        propose = partial(
-            approximate.propose_svi,
-            part.target,
-            fitted=fitted,
-            approximation=approximation,
-            data=part.data,
-            guide=options.guide,
-            num_draws=num_proposals,
+            part.target, key_fit, approximation, part.data, guide, options.num_steps
         )
         report["settled"] = fitted.converged
-    weighted = _propose_enough(propose, key_draw)
-    report |= {"k_hat": weighted.k_hat, "ess": weighted.ess}
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key_resample)))
-    x = approximate.resample(rng, weighted, num_draws)
-    by_chain = jnp.asarray(x.reshape((len(x), nuts.num_chains, per_chain, -1)))
-    return LaneDraws(_sites(part, by_chain), {}, np.zeros(len(x), dtype=int), report)
 
+        def propose(key: jax.Array, lanes: np.ndarray) -> Proposals:
+            params, own, data = take((fitted.params, approximation, part.data), lanes)
+            return approximate.propose_svi(
+                part.target, key, fitted._replace(params=params), own, data, guide, num_proposals
+            )
 
-def _propose_enough(propose: Callable[[jax.Array], Proposals], key: jax.Array) -> Weighted:
-    """Propose batch after batch until every lane has enough effective draws, or there are too many."""
-    batches: list[Proposals] = []
-    for key_batch in jax.random.split(key, approximate.MAX_BATCHES):
-        batches.append(propose(key_batch))
-        weighted = approximate.weigh(batches)
-        if np.all(weighted.ess >= MIN_ESS_BULK):
-            break
-    return weighted
+    drawn = approximate.draw_by_importance(propose, key_draw, len(approximation.mode), num_draws)
+    report |= {"k_hat": drawn.k_hat, "ess": drawn.ess}
+    by_chain = jnp.asarray(drawn.x.reshape((len(drawn.x), nuts.num_chains, per_chain, -1)))
+    return LaneDraws(_sites(part, by_chain), {}, np.zeros(len(drawn.x), dtype=int), report)
 
 
 def _improve(

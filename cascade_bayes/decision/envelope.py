@@ -1,0 +1,311 @@
+r"""Which models: every cascade of a fit's models, and which is best at each price of an error.
+
+Of k models there are :math:`2^k - 1` ordered subsets, each a cascade with Bayes thresholds of its own or, of a
+single model, one without. At each price the one of least posterior expected loss,
+
+.. math:: \bar L_c = \frac1D \sum_d L_{cd}, \qquad L_{cd} = \mathrm{cost}_{cd} + \text{error\_price} \cdot
+    \mathrm{error}_{cd},
+
+is the envelope. The smallest of many noisy estimates looks better than it is (the winner's curse; Smith &
+Winkler, Management Science 52, 2006). Who tunes on one plausible truth, as an estimate without a posterior is,
+takes the winner :math:`c_d` of a draw and expects :math:`L_{c_d d}`; over all that are plausible it loses
+:math:`\bar L_{c_d}`. The mean over draws of :math:`\bar L_{c_d} - L_{c_d d} \ge 0` is how far such a choice
+disappoints. The choice of the least average is free of it under the model.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from cascade_bayes.decision.costs import Payments
+from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.frontier import DEFAULT_DRAWS, DEFAULT_PRICES, Frontier, find_prices, sweep_prices
+from cascade_bayes.decision.grid import cells_for, make_grid
+from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.decision.rows import PRIOR_QUERIES
+from cascade_bayes.errors import InfeasibleError, InputError
+from cascade_bayes.inference.posterior import Posterior
+
+MAX_MODELS = 8
+"""Models of which every cascade is tried, at most: 255 cascades."""
+
+
+@dataclass(frozen=True, eq=False)
+class Envelope:
+    """Every cascade of a fit's models at its Bayes thresholds, and the best at each price.
+
+    Attributes
+    ----------
+    models
+        All models of the fit.
+    candidates
+        Names of each candidate's models: single models first, then pairs, and so on.
+    error_prices
+        US dollars per wrong answer, ascending, ``(num_prices,)``.
+    error, cost
+        Error probability and US dollars per query on each draw, ``(num_candidates, num_prices, num_draws)``.
+    frontiers
+        Those of the candidates of two models and more, by their models.
+    context
+        What policies need besides: kind of confidence, call costs of all models, digest of the fit.
+    """
+
+    models: tuple[str, ...]
+    candidates: tuple[tuple[str, ...], ...]
+    error_prices: np.ndarray
+    error: np.ndarray
+    cost: np.ndarray
+    frontiers: dict[tuple[str, ...], Frontier]
+    context: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.error_prices)
+
+    @property
+    def loss(self) -> np.ndarray:
+        """US dollars per query on each draw, ``(num_candidates, num_prices, num_draws)``."""
+        return np.asarray(self.cost + self.error_prices[:, None] * self.error)
+
+    def best(self, num_models: int | None = None) -> np.ndarray:
+        """Return which candidate has the least expected loss at each price, ``(num_prices,)``.
+
+        Parameters
+        ----------
+        num_models
+            Among those of so many models; among all if None. Of equals the one of fewer models is taken.
+
+        Raises
+        ------
+        InputError
+            If no candidate has so many models.
+        """
+        among = np.asarray([num_models in (None, len(names)) for names in self.candidates])
+        if not among.any():
+            raise InputError(f"num_models must lie between 1 and {len(self.models)}; got {num_models!r}.")
+        return np.asarray(np.argmin(np.where(among[:, None], self.loss.mean(axis=2), np.inf), axis=0))
+
+    def prob_best(self) -> np.ndarray:
+        """Return the posterior probability that each candidate has the least loss of all at each price.
+
+        ``(num_candidates, num_prices)``, at Bayes thresholds; of candidates that tie the first counts.
+        """
+        winner = np.argmin(self.loss, axis=0)
+        return np.stack([np.mean(winner == c, axis=1) for c in range(len(self.candidates))])
+
+    def gain(self, num_models: int) -> np.ndarray:
+        """Return draws of how much less the best choice loses than the best of so many models.
+
+        US dollars per query, ``(num_prices, num_draws)``; its mean over draws is at least 0.
+
+        Parameters
+        ----------
+        num_models
+            1 for the best single model, 2 for the best cascade of two.
+        """
+        at = np.arange(len(self))
+        return np.asarray(self.loss[self.best(num_models), at] - self.loss[self.best(), at])
+
+    def optimism(self) -> np.ndarray:
+        """Return by how much the winner of one draw is worse than it looks there, on average over draws.
+
+        US dollars per query, ``(num_prices,)``, at least 0: the winner's curse (see the module's docstring).
+        """
+        loss = self.loss
+        winner = np.argmin(loss, axis=0)
+        prices, draws = np.indices(winner.shape)
+        found = np.mean(loss.mean(axis=2)[winner, prices] - loss[winner, prices, draws], axis=1)
+        return np.maximum(found, 0.0)  # below by rounding alone
+
+    def policy(self, index: int) -> Policy:
+        """Return the policy of the best candidate at price ``index``."""
+        return self._policy(int(self.best()[index]), index, None)
+
+    def _policy(self, candidate: int, index: int, question: dict[str, Any] | None) -> Policy:
+        names = self.candidates[candidate]
+        if names in self.frontiers:
+            return self.frontiers[names].policy(index, question)
+        error, cost = self.error[candidate, index], self.cost[candidate, index]
+        price = float(self.error_prices[index])
+        return Policy(
+            models=names,
+            thresholds=np.zeros(0),
+            draw_thresholds=np.zeros((len(error), 0)),
+            error_price=price,
+            question=question or {"error_price": price},
+            prediction=Prediction.of_draws(error, cost, np.ones((len(error), 1))),
+            **self.context | {"call_cost": self.context["call_cost"][[self.models.index(names[0])]]},
+        )
+
+    def at(
+        self, *, budget: float | None = None, target_error: float | None = None, confidence: float = 0.9
+    ) -> Policy:
+        """Return the policy that keeps a budget or an error target, of any models.
+
+        Parameters
+        ----------
+        budget
+            US dollars per query: the least error with ``P(expected cost <= budget) >= confidence``.
+        target_error
+            Error probability: the least cost with ``P(error <= target_error) >= confidence``.
+        confidence
+            Posterior probability with which it must hold.
+
+        Returns
+        -------
+        Policy
+            The best candidate's, whose frontier is swept more finely between the two prices that enclose the
+            answer (see `Frontier.at`).
+
+        Raises
+        ------
+        InputError
+            If not exactly one question is asked, or its number is out of range.
+        InfeasibleError
+            If no candidate meets the request; names the best reachable value.
+        """
+        if (budget is None) == (target_error is None):
+            raise InputError("ask for exactly one of budget and target_error.")
+        figure, limit = ("cost", budget) if budget is not None else ("error", target_error)
+        assert limit is not None
+        if not 0 < confidence < 1:
+            raise InputError(f"confidence must lie between 0 and 1; got {confidence!r}.")
+        values, other = (self.cost, self.error) if figure == "cost" else (self.error, self.cost)
+        holds = np.mean(values <= limit, axis=2) >= confidence
+        question = {"budget" if figure == "cost" else "target_error": limit, "confidence": confidence}
+        if not holds.any():
+            reachable = np.quantile(values, confidence, axis=2).min()
+            unit = "US dollars per query" if figure == "cost" else "error probability"
+            raise InfeasibleError(
+                f"no cascade of these models has P({figure} <= {limit:g}) >= {confidence:g}; the lowest "
+                f"{figure} they reach with that probability is {reachable:.4g} ({unit})."
+            )
+        at = np.where(holds, other.mean(axis=2), np.inf)
+        candidate, index = np.unravel_index(np.argmin(at), at.shape)
+        names = self.candidates[int(candidate)]
+        if names in self.frontiers:
+            return self.frontiers[names].at(budget=budget, target_error=target_error, confidence=confidence)
+        return self._policy(int(candidate), int(index), question)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return one row a price: the best cascade, and what it gains over the best pair and single model.
+
+        Keys are those of `Frontier.records`, and ``prob_best``; ``gain_over_pair`` and ``gain_over_single``,
+        expected, in US dollars per query, with ``best_pair`` and ``best_single``; and ``optimism``.
+        """
+        best, prob = self.best(), self.prob_best()
+        optimism = self.optimism()
+        rows = []
+        for i, candidate in enumerate(best):
+            policy = self.policy(i)
+            p = policy.prediction
+            row: dict[str, Any] = {
+                "error_price": float(self.error_prices[i]),
+                "models": list(policy.models),
+                "thresholds": [float(t) for t in policy.thresholds],
+                "expected_error": p.error,
+                "expected_error_q05": p.error_q05,
+                "expected_error_q95": p.error_q95,
+                "expected_cost": p.cost,
+                "expected_cost_q05": p.cost_q05,
+                "expected_cost_q95": p.cost_q95,
+                "prob_best": float(prob[candidate, i]),
+                "optimism": float(optimism[i]),
+            }
+            for name, count in (("pair", 2), ("single", 1)):
+                row[f"best_{name}"] = list(self.candidates[self.best(count)[i]])
+                row[f"gain_over_{name}"] = float(self.gain(count)[i].mean())
+            rows.append(row)
+        return rows
+
+    def to_frame(self) -> Any:
+        """Return `records` as a pandas frame."""
+        import pandas as pd
+
+        return pd.DataFrame(self.records())
+
+
+def find_envelope(
+    posterior: Posterior,
+    *,
+    error_prices: Sequence[float] | np.ndarray | int = DEFAULT_PRICES,
+    num_draws: int = DEFAULT_DRAWS,
+    num_cells: int | None = None,
+    prior_queries: float = PRIOR_QUERIES,
+) -> Envelope:
+    """Optimise every cascade of a fit's models at every price.
+
+    Parameters
+    ----------
+    posterior
+        The fit, of two to `MAX_MODELS` models.
+    error_prices, num_draws, num_cells, prior_queries
+        As for `cascade_bayes.error_cost_frontier`. Prices that are not given are those of the cascade of all
+        models.
+
+    Returns
+    -------
+    Envelope
+        All candidates, on the same draws.
+
+    Raises
+    ------
+    InputError
+        For more models than `MAX_MODELS`, prices that are not positive, or a negative ``prior_queries``.
+    """
+    names = posterior.models
+    if len(names) > MAX_MODELS:
+        raise InputError(
+            f"every cascade is tried of at most {MAX_MODELS} models; this fit has {len(names)}. Name the models "
+            "of the cascade, or fit fewer."
+        )
+    whole = posterior.sub_cascade(range(len(names)), num_draws)
+    grid = make_grid(whole.params, whole.layout, cells_for(whole.layout) if num_cells is None else num_cells)
+    prices: np.ndarray | None = None
+    frontiers: dict[tuple[str, ...], Frontier] = {}
+    singles: dict[tuple[str, ...], np.ndarray] = {}
+    for size in range(len(names), 1, -1):
+        for subset in itertools.combinations(names, size):
+            chain = discretise(posterior, subset, num_draws, prior_queries=prior_queries, whole_grid=grid)
+            tables = chain.tables()
+            if prices is None:
+                prices = find_prices(tables, posterior.data.call_cost, error_prices)
+            frontiers[subset] = sweep_prices(
+                posterior, chain, tables, prices, prior_queries, polish=False
+            )
+            # A model alone is a cascade that never defers to the next, or always to the last.
+            alone = [(subset[0], 0)] + [(subset[1], chain.grid.num_cells)] * (subset[1] == names[-1])
+            for name, position in alone if size == 2 else ():
+                if (name,) not in singles:
+                    singles[(name,)] = np.asarray(chain.outcomes(jnp.full((1, 1), position, float)).error[0])
+    assert prices is not None
+    ordered = sorted(frontiers, key=lambda subset: (len(subset), [names.index(name) for name in subset]))
+    error = [np.tile(singles[(name,)], (len(prices), 1)) for name in names]
+    cost = [
+        np.tile(_cost_alone(posterior, i, len(singles[(name,)])), (len(prices), 1))
+        for i, name in enumerate(names)
+    ]
+    return Envelope(
+        models=names,
+        candidates=tuple([(name,) for name in names] + ordered),
+        error_prices=prices,
+        error=np.stack(error + [frontiers[subset].error for subset in ordered]),
+        cost=np.stack(cost + [frontiers[subset].cost for subset in ordered]),
+        frontiers=frontiers,
+        context={
+            "kind": posterior.data.kind,
+            "call_cost": posterior.data.call_cost,
+            "fit_digest": posterior.digest(),
+        },
+    )
+
+
+def _cost_alone(posterior: Posterior, model: int, num_draws: int) -> np.ndarray:
+    """Draws of US dollars per query of a model that answers all of them, ``(num_draws,)``."""
+    confidence, cost = posterior.data.confidence[:, [model]], posterior.data.cost[:, [model]]
+    return Payments(confidence, cost, np.zeros(0), num_draws).expected(np.ones((num_draws, 1)))

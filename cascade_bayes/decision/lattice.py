@@ -1,0 +1,230 @@
+r"""Every policy on a lattice of thresholds at once.
+
+With :math:`M_i(t_1, \dots, t_{i-1}; l)` the probability that a query gets to cell :math:`l` of model i past
+the thresholds :math:`t_1, \dots, t_{i-1}`, and :math:`G_i` the part of it in which the model is right,
+
+.. math::
+
+    M_{i+1}(t_1, \dots, t_i; m) = \sum_{l < t_i} M_i(t_1, \dots, t_{i-1}; l) \, R_{i,lm},
+
+and likewise :math:`G_{i+1}` with :math:`Q_i`: what is common to policies is computed once. Errors and costs
+of *all* combinations of thresholds on the lattice so take little more than those of one policy for each
+combination of all thresholds but the last, where a search that follows single policies starts anew each time.
+They are the same at every price of an error, and those averaged over draws give the Bayes loss of every
+combination: its least is the best on the lattice, with certainty.
+
+Observed queries (`cascade_bayes.decision.rows`) enter by their counts: the weight that is deferred by
+:math:`t_1, \dots, t_i` is a cumulative sum, in i directions, over the cells of their confidences.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cascade_bayes._trees import take
+from cascade_bayes.decision.chain import ChainTables
+from cascade_bayes.decision.rows import Rows
+
+MAX_POLICIES = 40_000
+"""Combinations on a lattice, at most: all positions of two thresholds, a third of them of three."""
+
+
+class Lattice(NamedTuple):
+    """What every combination of thresholds does on one draw.
+
+    Attributes
+    ----------
+    error
+        Probability that the returned answer is wrong, ``(num_positions, ..., num_positions)``, an axis a
+        threshold.
+    paid
+        US dollars per query that observed queries pay, of the same shape.
+    reach_prob
+        Probability that the chain calls each model, an array a model: of the i-th an axis for each of the
+        i thresholds before it.
+    """
+
+    error: jax.Array
+    paid: jax.Array
+    reach_prob: tuple[jax.Array, ...]
+
+    def cost(self, call_cost: jax.Array) -> jax.Array:
+        """Return US dollars per query of every combination, at US dollars per call ``(num_models,)``."""
+        cost = jnp.zeros((), self.paid.dtype)
+        for i, reach in enumerate(self.reach_prob):
+            cost = (cost[..., None] if i else cost) + call_cost[i] * reach
+        return cost + self.paid
+
+    def best(self, call_cost: jax.Array, error_prices: jax.Array) -> jax.Array:
+        """Return the combination of least loss at each price, as indices ``(num_prices, num_thresholds)``."""
+        error, cost = self.error.ravel(), self.cost(call_cost).ravel()
+        flat = jax.lax.map(lambda price: jnp.argmin(cost + price * error), error_prices)
+        return jnp.stack(jnp.unravel_index(flat, self.error.shape), axis=-1)
+
+
+def lattice_positions(num_thresholds: int, num_cells: int) -> np.ndarray:
+    """Return the grid positions a threshold takes on a lattice, ascending, from "never" to "always".
+
+    All of them where that makes no more than `MAX_POLICIES` combinations, else as many evenly spaced ones.
+
+    Examples
+    --------
+    >>> len(lattice_positions(2, 64)), len(lattice_positions(4, 64))
+    (65, 14)
+    """
+    most = int(MAX_POLICIES ** (1.0 / max(num_thresholds, 1)) + 1e-9)
+    count = min(num_cells + 1, max(most, 2))
+    return np.unique(np.round(np.linspace(0, num_cells, count)).astype(int))
+
+
+def all_policies(tables: ChainTables, positions: jax.Array) -> Lattice:
+    """Run every combination of thresholds on one draw.
+
+    Parameters
+    ----------
+    tables
+        One draw.
+    positions
+        Grid positions that each threshold takes, ascending, ``(num_positions,)``.
+    """
+    num_thresholds = tables.transition.shape[0]
+    num_cells = tables.mass.shape[-1]
+    dtype = tables.mass.dtype
+    rows = tables.rows
+    # What each position defers; a cell counts whole, on a lattice of grid points.
+    below = (jnp.arange(num_cells) < positions[:, None]).astype(dtype)
+    mass = tables.mass if rows is None else (1.0 - jnp.sum(rows.weight)) * tables.mass
+    right = mass * tables.correct
+    error = paid = jnp.zeros((), dtype)
+    reach_prob = [jnp.sum(mass)]
+    followed = None if rows is None else _Followed(rows, positions, num_cells)
+    if followed is not None:
+        error, paid = followed.at(0)
+    for i in range(num_thresholds):
+        if followed is not None and followed.hands_over:
+            handed = followed.handed(i)
+            mass, right = mass + handed[0], right + handed[1]
+            reach_prob[i] += jnp.sum(handed[0], axis=-1)
+        wrong = mass - right
+        error = error[..., None] + jnp.sum(wrong, axis=-1, keepdims=True) - wrong @ below.T
+        paid = jnp.broadcast_to(paid[..., None], error.shape)
+        reach_prob.append(mass @ below.T)
+        if followed is not None:
+            more = followed.at(i + 1)
+            error, paid = error + more[0], paid + more[1]
+        if i + 1 == num_thresholds:
+            error += (mass * (1.0 - jnp.sum(tables.right[i], axis=1))) @ below.T
+        else:
+            deferred = mass[..., None, :] * below
+            mass, right = deferred @ tables.transition[i], deferred @ tables.right[i]
+    return Lattice(error, paid, tuple(reach_prob))
+
+
+class LatticeOptima(NamedTuple):
+    """Grid positions of least loss on a lattice.
+
+    Attributes
+    ----------
+    bayes
+        Of the loss averaged over draws, ``(num_prices, num_thresholds)``.
+    own
+        Of each draw's loss, ``(num_prices, num_draws, num_thresholds)``.
+    """
+
+    bayes: jax.Array
+    own: jax.Array
+
+
+def lattice_optima(
+    tables: ChainTables, call_cost: jax.Array, error_prices: jax.Array, positions: jax.Array
+) -> LatticeOptima:
+    """Return the best thresholds on a lattice at every price, on average and of each draw.
+
+    Parameters
+    ----------
+    tables
+        Draws.
+    call_cost
+        Draws of US dollars per call, ``(num_draws, num_models)``.
+    error_prices
+        US dollars per wrong answer, ``(num_prices,)``.
+    positions
+        Grid positions that each threshold takes, ascending, ``(num_positions,)``.
+    """
+    rows = tables.rows
+    # What all draws share is not mapped over.
+    shared = tables._replace(rows=None)
+    by_draw = None if rows is None else (rows.weight, rows.right)
+
+    def policies(draw: tuple[ChainTables, Any]) -> Lattice:
+        chain, own = draw
+        if rows is not None:
+            chain = chain._replace(rows=rows._replace(weight=own[0], right=own[1]))
+        return all_policies(chain, positions)
+
+    def one(total: Lattice, draw: tuple[Any, jax.Array]) -> tuple[Lattice, jax.Array]:
+        found = policies(draw[0])
+        return jax.tree.map(jnp.add, total, found), found.best(draw[1], error_prices)
+
+    shape = jax.eval_shape(lambda draws: policies(take(draws, 0)), (shared, by_draw))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
+    total, own = jax.lax.scan(one, zeros, ((shared, by_draw), call_cost))
+    mean = jax.tree.map(lambda field: field / len(call_cost), total)
+    bayes = mean.best(jnp.mean(call_cost, axis=0), error_prices)
+    return LatticeOptima(positions[bayes], jnp.moveaxis(positions[own], 0, 1))
+
+
+class _Followed:
+    """Observed queries of one draw on the lattice."""
+
+    def __init__(self, rows: Rows, positions: jax.Array, num_cells: int) -> None:
+        self._num_cells, self._size = num_cells, len(positions)
+        self._cell = rows.cell
+        # The first position that defers a query.
+        self._first = jnp.searchsorted(positions, rows.cell, side="right")
+        self.hands_over = rows.ends is not None
+        present, handed = [rows.weight], []
+        for i in range(len(rows.cell)):
+            handed.append(present[i] * rows.ends[i] if rows.ends is not None else jnp.zeros_like(rows.weight))
+            present[i] = present[i] - handed[i]
+            present.append(present[i])
+        self._handed = jnp.stack(handed)
+        self._right = rows.right
+        here = jnp.stack(present)
+        wrong = here * (1.0 - rows.right)
+        # A query that goes on is wrong where it goes, and no more where it was.
+        self._error = wrong.at[1:].add(-wrong[:-1])
+        self._cost = here * rows.cost
+
+    def at(self, i: int) -> tuple[jax.Array, jax.Array]:
+        """Return what getting to model ``i`` adds to error and cost, an axis a threshold passed."""
+        values = jnp.stack([self._error[i], self._cost[i]])
+        found = self._deferred(values, i)
+        return found[0], found[1]
+
+    def handed(self, i: int) -> tuple[jax.Array, jax.Array]:
+        """Return what is handed over to the chain at model ``i`` by cell, and the part in which it is right."""
+        values = jnp.stack([self._handed[i], self._handed[i] * self._right[i]])
+        found = self._deferred(values, i, (self._cell[i],), (self._num_cells,))
+        return found[0], found[1]
+
+    def _deferred(
+        self,
+        values: jax.Array,
+        i: int,
+        more: tuple[jax.Array, ...] = (),
+        sizes: tuple[int, ...] = (),
+    ) -> jax.Array:
+        """Sums over the queries that the first ``i`` thresholds defer, of each row of values."""
+        index = (*self._first[:i], *more)
+        if not index:
+            return jnp.sum(values, axis=1)
+        index = (slice(None), *index)
+        counts = jnp.zeros((len(values), *[self._size] * i, *sizes), values.dtype).at[index].add(values)
+        for axis in range(1, i + 1):
+            counts = jnp.cumsum(counts, axis=axis)
+        return counts

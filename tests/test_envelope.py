@@ -1,0 +1,133 @@
+"""Every cascade of a fit's models, and the best at each price."""
+
+import re
+
+import numpy as np
+import pytest
+
+import cascade_bayes.decision.envelope as envelope_module
+from cascade_bayes import error_cost_frontier, predict
+from cascade_bayes.decision.envelope import Envelope, find_envelope
+from cascade_bayes.decision.policy import Policy
+from cascade_bayes.errors import InfeasibleError, InputError
+
+PRICES = np.geomspace(5e-5, 2e-1, 6)
+DRAWS = 40
+
+
+@pytest.fixture(scope="module")
+def envelope(small_posterior) -> Envelope:
+    return find_envelope(small_posterior, error_prices=PRICES, num_draws=DRAWS)
+
+
+def test_candidates_are_all_ordered_subsets(envelope, small_posterior) -> None:
+    a, b, c = small_posterior.models
+    assert envelope.candidates == ((a,), (b,), (c,), (a, b), (a, c), (b, c), (a, b, c))
+    assert envelope.error.shape == envelope.cost.shape == (7, len(PRICES), DRAWS)
+
+
+def test_each_candidate_is_tuned_as_by_itself(envelope, small_posterior) -> None:
+    """But for Adam's last steps within a cell, and the grid, which all candidates share."""
+    for names in envelope.candidates[3:]:
+        alone = error_cost_frontier(
+            small_posterior, models=names, error_prices=PRICES, num_draws=DRAWS, num_cells=64
+        )
+        loss = envelope.loss[envelope.candidates.index(names)].mean(axis=1)
+        wanted = (alone.cost + PRICES[:, None] * alone.error).mean(axis=1)
+        np.testing.assert_allclose(loss, wanted, rtol=2e-3)
+
+
+def test_a_model_alone_is_a_cascade_that_never_defers(envelope, small_posterior) -> None:
+    a, b, c = small_posterior.models
+    for at, (pair, threshold) in enumerate([((a, b), -np.inf), ((b, c), -np.inf), ((b, c), np.inf)]):
+        one = predict(small_posterior, [threshold], models=pair, num_draws=DRAWS)
+        np.testing.assert_allclose(envelope.error[at], np.tile(one.error, (len(PRICES), 1)), atol=1e-9)
+        if threshold == -np.inf:
+            np.testing.assert_allclose(envelope.cost[at], np.tile(one.cost, (len(PRICES), 1)), rtol=1e-9)
+    mean = np.nanmean(small_posterior.data.cost, axis=0)
+    np.testing.assert_allclose(envelope.cost[:3].mean(axis=(1, 2)), mean, rtol=0.1)
+    # Each is right as often as it was on the table, about.
+    wrong = 1 - small_posterior.data.correct.mean(axis=0)
+    np.testing.assert_allclose(envelope.error[:3].mean(axis=(1, 2)), wrong, atol=0.07)
+
+
+def test_the_best_is_the_one_of_least_average_loss(envelope) -> None:
+    loss = envelope.cost + PRICES[:, None] * envelope.error
+    mean = loss.mean(axis=2)
+    np.testing.assert_array_equal(envelope.best(), mean.argmin(axis=0))
+    np.testing.assert_array_equal(envelope.best(2), 3 + mean[3:6].argmin(axis=0))
+    np.testing.assert_allclose(envelope.gain(2).mean(axis=1), mean[3:6].min(axis=0) - mean.min(axis=0), atol=1e-12)
+    np.testing.assert_allclose(envelope.gain(1).mean(axis=1), mean[:3].min(axis=0) - mean.min(axis=0), atol=1e-12)
+    assert len({envelope.candidates[c] for c in envelope.best()}) > 1
+    with pytest.raises(InputError, match="num_models must lie between 1 and 3; got 4"):
+        envelope.best(4)
+
+
+def test_the_winner_of_one_draw_disappoints(envelope) -> None:
+    """Draw by draw and price by price, by hand."""
+    loss, prob, optimism = envelope.loss, envelope.prob_best(), envelope.optimism()
+    for i in range(len(PRICES)):
+        wins = np.zeros(7)
+        disappoints = []
+        for d in range(DRAWS):
+            winner = int(np.argmin(loss[:, i, d]))
+            wins[winner] += 1
+            disappoints.append(loss[winner, i].mean() - loss[winner, i, d])
+        np.testing.assert_allclose(prob[:, i], wins / DRAWS)
+        assert optimism[i] == pytest.approx(np.mean(disappoints), abs=1e-12)
+    assert np.all(optimism >= 0)
+    assert optimism.max() > 0
+
+
+def test_records_name_the_best_and_what_it_gains(envelope) -> None:
+    frame = envelope.to_frame()
+    for i, row in frame.iterrows():
+        policy = envelope.policy(i)
+        assert tuple(row["models"]) == policy.models == envelope.candidates[envelope.best()[i]]
+        assert row["gain_over_pair"] >= 0
+        assert row["gain_over_single"] >= 0
+        assert row["expected_cost_q05"] <= row["expected_cost"] <= row["expected_cost_q95"]
+        assert len(row["best_pair"]) == 2
+        assert len(row["best_single"]) == 1
+
+
+def test_a_policy_of_one_model_is_a_policy(envelope, small_data, tmp_path) -> None:
+    at = next(i for i, c in enumerate(envelope.best()) if c < 3)
+    policy = envelope.policy(at)
+    (name,) = policy.models
+    assert policy.decide([-0.3]) == name
+    assert policy.threshold_interval() == []
+    policy.save(tmp_path / "one.json")
+    again = Policy.load(tmp_path / "one.json")
+    assert again.models == (name,)
+    found = again.evaluate(small_data)
+    own = small_data.models.index(name)
+    assert found.realised.error == pytest.approx(1 - small_data.correct[:, own].mean())
+    assert found.realised.cost == pytest.approx(small_data.cost[:, own].mean())
+
+
+def test_budgets_and_targets_of_any_models(envelope) -> None:
+    mean = envelope.cost.mean(axis=2)
+    for budget in (1.3 * mean[:3].min(), np.median(mean), mean.max()):
+        policy = envelope.at(budget=budget, confidence=0.8)
+        assert policy.prediction.cost <= budget
+        holds = np.mean(envelope.cost <= budget, axis=2) >= 0.8
+        assert policy.prediction.error <= np.min(envelope.error.mean(axis=2)[holds]) * (1 + 1e-9)
+        assert policy.question == {"budget": budget, "confidence": 0.8}
+    target = float(np.median(envelope.error))
+    policy = envelope.at(target_error=target, confidence=0.8)
+    holds = np.mean(envelope.error <= target, axis=2) >= 0.8
+    assert policy.prediction.cost <= np.min(mean[holds]) * (1 + 1e-9)
+    with pytest.raises(InfeasibleError, match=re.escape("no cascade of these models has P(cost <= 1e-09)")):
+        envelope.at(budget=1e-9)
+    with pytest.raises(InfeasibleError, match="lowest error they reach"):
+        envelope.at(target_error=1e-6)
+    for wrong in ({}, {"budget": 1.0, "target_error": 0.1}, {"budget": 1.0, "confidence": 1.0}):
+        with pytest.raises(InputError):
+            envelope.at(**wrong)
+
+
+def test_too_many_models_are_refused(small_posterior, monkeypatch) -> None:
+    monkeypatch.setattr(envelope_module, "MAX_MODELS", 2)
+    with pytest.raises(InputError, match="tried of at most 2 models; this fit has 3"):
+        find_envelope(small_posterior)

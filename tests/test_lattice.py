@@ -1,0 +1,106 @@
+"""Every policy on a lattice at once: against one policy at a time."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cascades import COST, first, lay
+
+from cascade_bayes.decision.chain import ChainTables, forward
+from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.frontier import error_cost_frontier
+from cascade_bayes.decision.lattice import (
+    MAX_POLICIES,
+    all_policies,
+    lattice_optima,
+    lattice_positions,
+)
+from cascade_bayes.decision.optimise import mean_loss
+from cascade_bayes.decision.rows import Rows
+
+NUM_CELLS = 16
+POSITIONS = np.array([0, 3, 8, 11, NUM_CELLS])
+
+
+def with_queries(tables: ChainTables, k: int, *, handed: bool) -> ChainTables:
+    """Thirty queries beside the chain; of some the second or third confidence is not known."""
+    rng = np.random.default_rng(k)
+    n = 30
+    ends = np.zeros((k - 1, n))
+    ends[0, :8] = 1
+    ends[1:2, 8:14] = 1
+    rows = Rows(
+        cell=jnp.asarray(rng.integers(0, NUM_CELLS, (k - 1, n))),
+        ends=jnp.asarray(ends) if handed else None,
+        cost=jnp.asarray(rng.uniform(0, 20, (k, n))),
+        weight=jnp.asarray(rng.dirichlet(np.ones(n + 1))[:n]),
+        right=jnp.asarray(rng.uniform(0, 1, (k, n))),
+    )
+    return tables._replace(rows=rows)
+
+
+@pytest.mark.parametrize("queries", ["none", "followed", "handed over"])
+@pytest.mark.parametrize("k", [2, 3, 4, 5])
+def test_is_the_forward_pass_of_every_combination(k: int, queries: str) -> None:
+    if k == 4:
+        _, grid, tables = lay(5, NUM_CELLS)
+        one = first(tables)
+        one = one._replace(
+            **{name: getattr(one, name)[:3] for name in ("transition", "right", "transition_slope", "right_slope")}
+        )
+        call_cost, is_atom = jnp.asarray(COST[5][:4]), jnp.asarray(grid.is_atom[:4])
+    else:
+        _, grid, tables = lay(k, NUM_CELLS)
+        one, call_cost, is_atom = first(tables), jnp.asarray(COST[k]), jnp.asarray(grid.is_atom)
+    if queries != "none":
+        one = with_queries(one, k, handed=queries == "handed over")
+    found = jax.jit(all_policies)(one, jnp.asarray(POSITIONS))
+    every = np.array(list(itertools.product(range(len(POSITIONS)), repeat=k - 1)))
+    run = jax.jit(jax.vmap(lambda at: forward(one, call_cost, is_atom, at)))
+    outcome = run(jnp.asarray(POSITIONS[every], dtype=float))
+    np.testing.assert_allclose(found.error.ravel(), outcome.error, atol=1e-13)
+    np.testing.assert_allclose(found.cost(call_cost).ravel(), outcome.cost, rtol=1e-12)
+
+
+def test_the_best_on_a_lattice_is_that_of_all_combinations(small_posterior) -> None:
+    """On average over draws, and of every draw with its own costs."""
+    chain = discretise(small_posterior, None, 6, 20)
+    tables, prices = chain.tables(), jnp.asarray([1e-4, 1e-3, 1e-2])
+    positions = jnp.arange(0, 21, 4)
+    found = jax.jit(lattice_optima)(tables, chain.call_cost, prices, positions)
+    every = jnp.asarray(list(itertools.product(np.asarray(positions), repeat=2)), dtype=float)
+    for p, price in enumerate(prices):
+        loss = jax.vmap(
+            lambda at, price=price: mean_loss(tables, jnp.mean(chain.call_cost, 0), chain.is_atom, at, price)
+        )(every)
+        np.testing.assert_array_equal(found.bayes[p], every[jnp.argmin(loss)])
+        axes = tables.draw_axes()
+        run = jax.vmap(forward, in_axes=(axes, 0, None, None))
+        for at, own in enumerate(np.asarray(found.own[p])):
+            outcome = jax.vmap(lambda at: run(tables, chain.call_cost, chain.is_atom, at))(every)
+            best = jnp.argmin((outcome.cost + price * outcome.error)[:, at])
+            np.testing.assert_array_equal(own, every[best])
+
+
+def test_no_combination_on_the_grid_beats_the_frontier(small_posterior) -> None:
+    """Of three models every pair of positions is tried."""
+    prices = np.geomspace(1e-4, 1e-1, 5)
+    frontier = error_cost_frontier(small_posterior, error_prices=prices, num_draws=8, num_cells=32)
+    chain = discretise(small_posterior, None, 8, 32)
+    tables, call_cost = chain.tables(), jnp.mean(chain.call_cost, axis=0)
+    loss = jax.jit(lambda at, price: mean_loss(tables, call_cost, chain.is_atom, at, price))
+    every = jnp.asarray(list(itertools.product(range(33), repeat=2)), dtype=float)
+    for i, price in enumerate(prices):
+        tuned = loss(chain.positions(frontier.thresholds[i]), price)
+        assert tuned <= jnp.min(jax.vmap(lambda at, price=price: loss(at, price))(every)) * (1 + 1e-9)
+
+
+def test_positions_of_a_lattice() -> None:
+    np.testing.assert_array_equal(lattice_positions(1, 64), np.arange(65))
+    for thresholds in (2, 3, 4, 7):
+        positions = lattice_positions(thresholds, 64)
+        assert len(positions) ** thresholds <= max(MAX_POLICIES, 2**thresholds)
+        assert (positions[0], positions[-1]) == (0, 64)
+        assert np.diff(np.diff(positions)).max() <= 1
