@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cascade_bayes.decision.envelope as envelope_module
-from cascade_bayes import error_cost_frontier, predict
+from cascade_bayes import compare, error_cost_frontier, predict
 from cascade_bayes.decision.envelope import Envelope, find_envelope
 from cascade_bayes.decision.policy import Policy
 from cascade_bayes.errors import InfeasibleError, InputError
@@ -37,18 +37,32 @@ def test_each_candidate_is_tuned_as_by_itself(envelope, small_posterior) -> None
         np.testing.assert_allclose(loss, wanted, rtol=2e-3)
 
 
-def test_a_model_alone_is_a_cascade_that_never_defers(envelope, small_posterior) -> None:
+def test_a_model_alone_is_as_its_own_calibration_has_it(envelope, small_posterior) -> None:
+    """Whatever cascade never defers from it loses as much; no model before it has a say."""
     a, b, c = small_posterior.models
-    for at, (pair, threshold) in enumerate([((a, b), -np.inf), ((b, c), -np.inf), ((b, c), np.inf)]):
-        one = predict(small_posterior, [threshold], models=pair, num_draws=DRAWS)
+    for at, pair in enumerate([(a, b), (b, c)]):
+        one = predict(small_posterior, [-np.inf], models=pair, num_draws=DRAWS)
         np.testing.assert_allclose(envelope.error[at], np.tile(one.error, (len(PRICES), 1)), atol=1e-9)
-        if threshold == -np.inf:
-            np.testing.assert_allclose(envelope.cost[at], np.tile(one.cost, (len(PRICES), 1)), rtol=1e-9)
+        np.testing.assert_allclose(envelope.cost[at], np.tile(one.cost, (len(PRICES), 1)), rtol=1e-9)
     mean = np.nanmean(small_posterior.data.cost, axis=0)
     np.testing.assert_allclose(envelope.cost[:3].mean(axis=(1, 2)), mean, rtol=0.1)
     # Each is right as often as it was on the table, about.
     wrong = 1 - small_posterior.data.correct.mean(axis=0)
     np.testing.assert_allclose(envelope.error[:3].mean(axis=(1, 2)), wrong, atol=0.07)
+    always = predict(small_posterior, [np.inf], models=(b, c), num_draws=DRAWS)
+    np.testing.assert_allclose(envelope.error[2, 0].mean(), always.error.mean(), atol=0.01)
+
+
+def test_a_model_alone_can_be_predicted_and_compared(envelope, small_posterior) -> None:
+    at = next(i for i, c in enumerate(envelope.best()) if c < 3)
+    alone, pair = envelope.policy(at), next(iter(envelope.frontiers.values())).policy(at)
+    found = compare(small_posterior, alone, pair, num_draws=DRAWS)
+    loss = envelope.loss[envelope.best()[at], at]
+    other = pair.prediction.cost + PRICES[at] * pair.prediction.error
+    np.testing.assert_allclose(found.loss.mean(), loss.mean() - other, atol=1e-9)
+    shares = predict(small_posterior, alone, num_queries=50, num_draws=DRAWS)
+    np.testing.assert_allclose(shares.reach_prob, 1.0)
+    assert shares.error.std() > predict(small_posterior, alone, num_draws=DRAWS).error.std()
 
 
 def test_the_best_is_the_one_of_least_average_loss(envelope) -> None:

@@ -20,14 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.decision.costs import Payments
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.frontier import DEFAULT_DRAWS, DEFAULT_PRICES, Frontier, find_prices, sweep_prices
 from cascade_bayes.decision.grid import cells_for, make_grid
 from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.decision.predict import predict
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.inference.posterior import Posterior
@@ -268,7 +267,6 @@ def find_envelope(
     grid = make_grid(whole.params, whole.layout, cells_for(whole.layout) if num_cells is None else num_cells)
     prices: np.ndarray | None = None
     frontiers: dict[tuple[str, ...], Frontier] = {}
-    singles: dict[tuple[str, ...], np.ndarray] = {}
     for size in range(len(names), 1, -1):
         for subset in itertools.combinations(names, size):
             chain = discretise(posterior, subset, num_draws, prior_queries=prior_queries, whole_grid=grid)
@@ -278,18 +276,14 @@ def find_envelope(
             frontiers[subset] = sweep_prices(
                 posterior, chain, tables, prices, prior_queries, polish=False
             )
-            # A model alone is a cascade that never defers to the next, or always to the last.
-            alone = [(subset[0], 0)] + [(subset[1], chain.grid.num_cells)] * (subset[1] == names[-1])
-            for name, position in alone if size == 2 else ():
-                if (name,) not in singles:
-                    singles[(name,)] = np.asarray(chain.outcomes(jnp.full((1, 1), position, float)).error[0])
     assert prices is not None
-    ordered = sorted(frontiers, key=lambda subset: (len(subset), [names.index(name) for name in subset]))
-    error = [np.tile(singles[(name,)], (len(prices), 1)) for name in names]
-    cost = [
-        np.tile(_cost_alone(posterior, i, len(singles[(name,)])), (len(prices), 1))
-        for i, name in enumerate(names)
+    alone = [
+        predict(posterior, np.zeros(0), models=[name], num_draws=num_draws, prior_queries=prior_queries)
+        for name in names
     ]
+    ordered = sorted(frontiers, key=lambda subset: (len(subset), [names.index(name) for name in subset]))
+    error = [np.tile(one.error, (len(prices), 1)) for one in alone]
+    cost = [np.tile(one.cost, (len(prices), 1)) for one in alone]
     return Envelope(
         models=names,
         candidates=tuple([(name,) for name in names] + ordered),
@@ -303,9 +297,3 @@ def find_envelope(
             "fit_digest": posterior.digest(),
         },
     )
-
-
-def _cost_alone(posterior: Posterior, model: int, num_draws: int) -> np.ndarray:
-    """Draws of US dollars per query of a model that answers all of them, ``(num_draws,)``."""
-    confidence, cost = posterior.data.confidence[:, [model]], posterior.data.cost[:, [model]]
-    return Payments(confidence, cost, np.zeros(0), num_draws).expected(np.ones((num_draws, 1)))

@@ -331,6 +331,11 @@ def error_cost_frontier(
         ``prior_queries``.
     """
     chain = discretise(posterior, models, num_draws, num_cells, prior_queries)
+    if len(chain.members) < 2:
+        raise InputError(
+            f"a cascade needs at least two models; got {', '.join(models or posterior.models)}. A model alone "
+            "has no thresholds."
+        )
     tables = chain.tables()
     prices = find_prices(tables, posterior.data.call_cost[list(chain.members)], error_prices)
     return sweep_prices(posterior, chain, tables, prices, prior_queries)

@@ -11,6 +11,7 @@ realised error or cost is to be compared with.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -131,7 +132,8 @@ def predict(
         raise InputError(f"num_queries must be at least 1; got {num_queries}.")
 
     chain = discretise(posterior, models, num_draws, prior_queries=prior_queries)
-    policies = asked.reshape(-1, num_models - 1)
+    lead = asked.shape[:-1]
+    policies = asked.reshape(math.prod(lead), num_models - 1)
     outcome = chain.outcomes(chain.positions(policies))
     error, reach_prob, right_prob = (
         np.asarray(x, dtype=float) for x in (outcome.error, outcome.reach_prob, outcome.right_prob)
@@ -147,7 +149,6 @@ def predict(
     else:
         rng = np.random.default_rng(seed)
         found = _of_new_queries(rng, reach_prob, right_prob, payments, num_queries)
-    lead = asked.shape[:-1]
     return Predicted(*(figure.reshape(*lead, *figure.shape[1:]) for figure in found))
 
 

@@ -235,7 +235,9 @@ def find_queries(
     if prior_queries > 0:
         share = np.random.default_rng(1).beta(scale * prior_queries, scale * count, size=(num_draws, 1))
         weight = weight * (1 - share)
-    cell = np.stack([np.where(known[:, i], grid.cells(z[own[i]], i), 0) for i in range(len(own) - 1)])
+    cell = np.zeros((len(own) - 1, len(z[0])), dtype=int)
+    for i in range(len(own) - 1):
+        cell[i] = np.where(known[:, i], grid.cells(z[own[i]], i), 0)
     ends = (known[:, :-1] & ~known[:, 1:]).T[:, used]
     return Queries(
         z=jnp.asarray(z[list(chain_models)][:, used], dtype=dtype),

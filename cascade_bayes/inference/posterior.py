@@ -122,7 +122,7 @@ class Posterior:
         Raises
         ------
         InputError
-            For a model that is not in the fit, fewer than two, or another order than the fit's.
+            For a model that is not in the fit, none, or another order than the fit's.
         """
         if models is None:
             return tuple(range(len(self.models)))
@@ -133,8 +133,8 @@ class Posterior:
                 f"model {unknown[0]!r} is not in the posterior; its models are {', '.join(self.models)}."
             )
         index = [self.models.index(m) for m in chosen]
-        if len(index) < 2:
-            raise InputError(f"a cascade needs at least two models; got {', '.join(chosen) or 'none'}.")
+        if not index:
+            raise InputError("models must name at least one model of the fit; got none.")
         if index != sorted(set(index)):
             raise InputError(
                 f"models must be distinct and in the order of the fit ({', '.join(self.models)}); got "
