@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cascade_bayes.data import CascadeData, check_fittable, read_table
     from cascade_bayes.decision.compare import Comparison, compare
+    from cascade_bayes.decision.envelope import Envelope
     from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
     from cascade_bayes.decision.policy import Evaluation, Policy
     from cascade_bayes.decision.predict import Predicted, predict
@@ -54,6 +55,7 @@ _HOME = {
     "DataWarning": "errors",
     "Evaluation": "decision.policy",
     "FailedFit": "inference.batch",
+    "Envelope": "decision.envelope",
     "Frontier": "decision.frontier",
     "InfeasibleError": "errors",
     "InputError": "errors",
@@ -93,6 +95,7 @@ __all__ = [
     "Comparison",
     "ConfidenceMap",
     "DataWarning",
+    "Envelope",
     "Evaluation",
     "FailedFit",
     "Frontier",

@@ -47,16 +47,21 @@ def policy_table(policy: Policy) -> Table:
 
 
 def frontier_table(rows: list[dict[str, Any]]) -> Table:
-    """Return the points of a frontier, from `Frontier.records`."""
+    """Return the points of a frontier, from `Frontier.records`, or of an envelope, each with its models."""
+    any_models = "prob_best" in rows[0]
     table = Table(title="Error-cost frontier, 90 % posterior bands", title_justify="left")
     for name in ("error price, $", "expected error", "expected cost, $/query", "thresholds"):
         table.add_column(name)
+    for name in ("models", "P(best)") if any_models else ():
+        table.add_column(name)
     for row in rows:
+        more = [" > ".join(row["models"]), f"{row['prob_best']:.2f}"] if any_models else []
         table.add_row(
             _number(row["error_price"]),
             _band(row["expected_error"], row["expected_error_q05"], row["expected_error_q95"]),
             _band(row["expected_cost"], row["expected_cost_q05"], row["expected_cost_q95"]),
             " ".join(f"{t:.3g}" for t in row["thresholds"]),
+            *more,
         )
     return table
 

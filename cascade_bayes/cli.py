@@ -280,7 +280,9 @@ def tune(
     models: Annotated[
         str,
         typer.Option(
-            help="Models of the cascade: all, or a comma-separated subset in order.", metavar="all|A,B,..."
+            help="Models of the cascade: all, a comma-separated subset in order, or any: the best of all "
+            "subsets at each price, which takes longer.",
+            metavar="all|any|A,B,...",
         ),
     ] = "all",
     draws: Annotated[int, typer.Option(help="Posterior draws to average over.", min=2)] = 200,
@@ -305,7 +307,7 @@ def tune(
 
     posterior = Posterior.load(posterior_file)
     weight = PRIOR_QUERIES if prior_queries is None else prior_queries
-    chosen = None if models == "all" else _split(models)
+    chosen = {"all": None, "any": "any"}.get(models, _split(models))
     if error_price is not None:
         if not error_price > 0:
             raise InputError(
@@ -353,7 +355,7 @@ def evaluate(
 ) -> None:
     """Run a policy, or every point of a frontier, over labelled results: realised error and cost."""
     from cascade_bayes.decision.policy import SCHEMA as POLICY_SCHEMA
-    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.decision.policy import Policy, read_for
 
     if _schema_of(policy_file) == POLICY_SCHEMA:
         policies, single = [Policy.load(policy_file)], True
@@ -361,7 +363,9 @@ def evaluate(
         from cascade_bayes.decision.frontier import load_policies
 
         policies, single = load_policies(policy_file), False
-    data = policies[0].read(table, prices=prices)
+    # Points of an envelope are of models of their own.
+    models = list(dict.fromkeys(name for policy in policies for name in policy.models))
+    data = read_for(models, policies[0].kind, table, prices)
     rows = []
     for policy in policies:
         result = policy.evaluate(data)

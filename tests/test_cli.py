@@ -169,6 +169,18 @@ def test_log_that_contradicts_its_policy_exits_2(run: Run, table: Path, files: P
 
 
 class TestTune:
+    def test_any_models(self, run: Run, files: Path, table: Path, tmp_path: Path) -> None:
+        saved = tmp_path / "any.json"
+        args = ("--models", "any", "--draws", 20, "-o", saved)
+        shown = run("tune", files / "posterior.nc", "--frontier", 4, *args, "--json").json()["points"]
+        assert len({tuple(point["models"]) for point in shown}) > 1
+        assert all(0 <= point["prob_best"] <= 1 for point in shown)
+        realised = run("evaluate", saved, table, "--json").json()["points"]
+        assert [row["models"] for row in realised] == [point["models"] for point in shown]
+        run("tune", files / "posterior.nc", "--error-price", 1e-7, *args)
+        assert len(json.loads(saved.read_text())["models"]) == 1
+        assert run("evaluate", saved, table, "--json").json()["models"] == ["small-3b"]
+
     def test_frontier(self, run: Run, files: Path, tmp_path: Path) -> None:
         saved = tmp_path / "f.json"
         shown = run("tune", files / "posterior.nc", "--frontier", 7, "--draws", 20, "-o", saved, "--json")

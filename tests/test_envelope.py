@@ -8,6 +8,7 @@ import pytest
 import cascade_bayes.decision.envelope as envelope_module
 from cascade_bayes import compare, error_cost_frontier, predict
 from cascade_bayes.decision.envelope import Envelope, find_envelope
+from cascade_bayes.decision.frontier import load_policies
 from cascade_bayes.decision.policy import Policy
 from cascade_bayes.errors import InfeasibleError, InputError
 
@@ -70,8 +71,12 @@ def test_the_best_is_the_one_of_least_average_loss(envelope) -> None:
     mean = loss.mean(axis=2)
     np.testing.assert_array_equal(envelope.best(), mean.argmin(axis=0))
     np.testing.assert_array_equal(envelope.best(2), 3 + mean[3:6].argmin(axis=0))
-    np.testing.assert_allclose(envelope.gain(2).mean(axis=1), mean[3:6].min(axis=0) - mean.min(axis=0), atol=1e-12)
-    np.testing.assert_allclose(envelope.gain(1).mean(axis=1), mean[:3].min(axis=0) - mean.min(axis=0), atol=1e-12)
+    np.testing.assert_allclose(
+        envelope.gain(2).mean(axis=1), mean[3:6].min(axis=0) - mean.min(axis=0), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        envelope.gain(1).mean(axis=1), mean[:3].min(axis=0) - mean.min(axis=0), atol=1e-12
+    )
     assert len({envelope.candidates[c] for c in envelope.best()}) > 1
     with pytest.raises(InputError, match="num_models must lie between 1 and 3; got 4"):
         envelope.best(4)
@@ -139,6 +144,29 @@ def test_budgets_and_targets_of_any_models(envelope) -> None:
     for wrong in ({}, {"budget": 1.0, "target_error": 0.1}, {"budget": 1.0, "confidence": 1.0}):
         with pytest.raises(InputError):
             envelope.at(**wrong)
+
+
+def test_the_frontier_of_any_models_is_the_envelope(envelope, small_posterior, small_data, tmp_path) -> None:
+    found = error_cost_frontier(small_posterior, models="any", error_prices=PRICES, num_draws=DRAWS)
+    assert found.records() == envelope.records()
+    envelope.save(tmp_path / "any.json")
+    for i, policy in enumerate(load_policies(tmp_path / "any.json")):
+        own = envelope.policy(i)
+        assert policy.models == own.models
+        assert policy.prediction == own.prediction
+        np.testing.assert_array_equal(policy.thresholds, own.thresholds)
+        np.testing.assert_array_equal(policy.call_cost, own.call_cost)
+    realised = envelope.evaluate(small_data)
+    assert [row["num_queries"] for row in realised] == [small_data.num_queries] * len(PRICES)
+    with pytest.raises(InputError, match="models must be a list of names"):
+        error_cost_frontier(small_posterior, models="small-3b")
+
+
+def test_a_price_between_those_of_the_sweep(envelope) -> None:
+    assert envelope.at(error_price=PRICES[2]).models == envelope.policy(2).models
+    policy = envelope.at(error_price=float(np.sqrt(PRICES[2] * PRICES[3])))
+    low, high = (envelope.policy(i).prediction for i in (3, 2))
+    assert low.error - 1e-6 <= policy.prediction.error <= high.error + 1e-6
 
 
 def test_too_many_models_are_refused(small_posterior, monkeypatch) -> None:

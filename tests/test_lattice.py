@@ -48,7 +48,10 @@ def test_is_the_forward_pass_of_every_combination(k: int, queries: str) -> None:
         _, grid, tables = lay(5, NUM_CELLS)
         one = first(tables)
         one = one._replace(
-            **{name: getattr(one, name)[:3] for name in ("transition", "right", "transition_slope", "right_slope")}
+            **{
+                name: getattr(one, name)[:3]
+                for name in ("transition", "right", "transition_slope", "right_slope")
+            }
         )
         call_cost, is_atom = jnp.asarray(COST[5][:4]), jnp.asarray(grid.is_atom[:4])
     else:
@@ -79,7 +82,7 @@ def test_the_best_on_a_lattice_is_that_of_all_combinations(small_posterior) -> N
         axes = tables.draw_axes()
         run = jax.vmap(forward, in_axes=(axes, 0, None, None))
         for at, own in enumerate(np.asarray(found.own[p])):
-            outcome = jax.vmap(lambda at: run(tables, chain.call_cost, chain.is_atom, at))(every)
+            outcome = jax.vmap(lambda x, run=run: run(tables, chain.call_cost, chain.is_atom, x))(every)
             best = jnp.argmin((outcome.cost + price * outcome.error)[:, at])
             np.testing.assert_array_equal(own, every[best])
 

@@ -511,7 +511,7 @@ def test_lanes_propose_until_enough_are_effective(
 
 
 def test_path_derivatives_have_no_noise_at_the_posterior(normals: tuple[Array, Array]) -> None:
-    """There a draw's log density falls with the guide's, whatever the draw (Roeder et al. 2017, section 3)."""
+    """There the log density falls with the guide's, whatever the draw (Roeder et al. 2017, section 3)."""
     data = lanes(normals)
     start = jax.tree.map(lambda field: field[0], normal_approximation(NORMAL, data))
     lane = jax.tree.map(lambda field: field[0], data)

@@ -323,7 +323,7 @@ def test_posteriors_of_a_chain_are_calibrated() -> None:
 
 @pytest.mark.long
 def test_svi_of_a_chain_says_that_it_is_not_to_be_trusted() -> None:
-    """A normal guide of a hundred parameters leaves no effective draws: not calibrated, and every fit warns."""
+    """A normal guide of a hundred parameters leaves no effective draws; every fit says so."""
     found = simulation_based_calibration(40, "svi", seed=0, progress=False)
     assert not found.calibrated
     assert found.suspect.all()

@@ -1,14 +1,14 @@
 r"""Which models: every cascade of a fit's models, and which is best at each price of an error.
 
-Of k models there are :math:`2^k - 1` ordered subsets, each a cascade with Bayes thresholds of its own or, of a
-single model, one without. At each price the one of least posterior expected loss,
+Of k models there are :math:`2^k - 1` ordered subsets, each a cascade with Bayes thresholds of its own or, of
+a single model, one without. At each price the one of least posterior expected loss,
 
 .. math:: \bar L_c = \frac1D \sum_d L_{cd}, \qquad L_{cd} = \mathrm{cost}_{cd} + \text{error\_price} \cdot
     \mathrm{error}_{cd},
 
 is the envelope. The smallest of many noisy estimates looks better than it is (the winner's curse; Smith &
-Winkler, Management Science 52, 2006). Who tunes on one plausible truth, as an estimate without a posterior is,
-takes the winner :math:`c_d` of a draw and expects :math:`L_{c_d d}`; over all that are plausible it loses
+Winkler, Management Science 52, 2006). Who tunes on one plausible truth, as an estimate without a posterior
+is, takes the winner :math:`c_d` of a draw and expects :math:`L_{c_d d}`; over all that are plausible it loses
 :math:`\bar L_{c_d}`. The mean over draws of :math:`\bar L_{c_d} - L_{c_d d} \ge 0` is how far such a choice
 disappoints. The choice of the least average is free of it under the model.
 """
@@ -16,14 +16,27 @@ disappoints. The choice of the least average is free of it under the model.
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cascade_bayes._files import encode, write_json
+from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.frontier import DEFAULT_DRAWS, DEFAULT_PRICES, Frontier, find_prices, sweep_prices
+from cascade_bayes.decision.frontier import (
+    DEFAULT_DRAWS,
+    DEFAULT_PRICES,
+    SCHEMA,
+    SCHEMA_VERSION,
+    Frontier,
+    check_question,
+    find_prices,
+    sweep_prices,
+)
 from cascade_bayes.decision.grid import cells_for, make_grid
 from cascade_bayes.decision.policy import Policy, Prediction
 from cascade_bayes.decision.predict import predict
@@ -53,6 +66,10 @@ class Envelope:
         Those of the candidates of two models and more, by their models.
     context
         What policies need besides: kind of confidence, call costs of all models, digest of the fit.
+    posterior
+        The fit, for prices between those of the sweep.
+    prior_queries
+        How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`).
     """
 
     models: tuple[str, ...]
@@ -62,6 +79,8 @@ class Envelope:
     cost: np.ndarray
     frontiers: dict[tuple[str, ...], Frontier]
     context: dict[str, Any]
+    posterior: Posterior
+    prior_queries: float
 
     def __len__(self) -> int:
         return len(self.error_prices)
@@ -142,24 +161,31 @@ class Envelope:
         )
 
     def at(
-        self, *, budget: float | None = None, target_error: float | None = None, confidence: float = 0.9
+        self,
+        *,
+        error_price: float | None = None,
+        budget: float | None = None,
+        target_error: float | None = None,
+        confidence: float = 0.9,
     ) -> Policy:
-        """Return the policy that keeps a budget or an error target, of any models.
+        """Return the policy that answers one of three questions, of any models.
 
         Parameters
         ----------
+        error_price
+            US dollars a wrong answer costs: minimise ``cost + error_price * error``.
         budget
             US dollars per query: the least error with ``P(expected cost <= budget) >= confidence``.
         target_error
             Error probability: the least cost with ``P(error <= target_error) >= confidence``.
         confidence
-            Posterior probability with which it must hold.
+            Posterior probability with which a budget or a target must hold.
 
         Returns
         -------
         Policy
-            The best candidate's, whose frontier is swept more finely between the two prices that enclose the
-            answer (see `Frontier.at`).
+            For a price, that of the best candidate there. For a budget or target the best candidate's, whose
+            frontier is swept more finely between the two prices that enclose the answer (see `Frontier.at`).
 
         Raises
         ------
@@ -168,15 +194,22 @@ class Envelope:
         InfeasibleError
             If no candidate meets the request; names the best reachable value.
         """
-        if (budget is None) == (target_error is None):
-            raise InputError("ask for exactly one of budget and target_error.")
-        figure, limit = ("cost", budget) if budget is not None else ("error", target_error)
-        assert limit is not None
-        if not 0 < confidence < 1:
-            raise InputError(f"confidence must lie between 0 and 1; got {confidence!r}.")
+        name, limit = check_question(error_price, budget, target_error, confidence)
+        if name == "error_price":
+            close = np.isclose(self.error_prices, limit, rtol=1e-12)
+            if close.any():
+                return self.policy(int(np.argmax(close)))
+            finer = find_envelope(
+                self.posterior,
+                error_prices=[limit],
+                num_draws=self.error.shape[2],
+                prior_queries=self.prior_queries,
+            )
+            return finer.policy(0)
+        figure = "cost" if name == "budget" else "error"
         values, other = (self.cost, self.error) if figure == "cost" else (self.error, self.cost)
         holds = np.mean(values <= limit, axis=2) >= confidence
-        question = {"budget" if figure == "cost" else "target_error": limit, "confidence": confidence}
+        question = {name: limit, "confidence": confidence}
         if not holds.any():
             reachable = np.quantile(values, confidence, axis=2).min()
             unit = "US dollars per query" if figure == "cost" else "error probability"
@@ -213,6 +246,7 @@ class Envelope:
                 "expected_cost": p.cost,
                 "expected_cost_q05": p.cost_q05,
                 "expected_cost_q95": p.cost_q95,
+                "reach_prob": list(p.reach_prob),
                 "prob_best": float(prob[candidate, i]),
                 "optimism": float(optimism[i]),
             }
@@ -221,6 +255,41 @@ class Envelope:
                 row[f"gain_over_{name}"] = float(self.gain(count)[i].mean())
             rows.append(row)
         return rows
+
+    def points(self) -> list[dict[str, Any]]:
+        """Return the points as the file holds them: `records` and more, infinities as strings."""
+        points = []
+        for i, row in enumerate(self.records()):
+            policy = self.policy(i)
+            points.append(
+                {
+                    **row,
+                    "thresholds": [encode(t) for t in row["thresholds"]],
+                    "threshold_intervals": [
+                        [encode(low), encode(high)] for low, high in policy.threshold_interval(0.9)
+                    ],
+                    "call_cost": [float(c) for c in policy.call_cost],
+                }
+            )
+        return points
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the envelope to a JSON file, whole or not at all; `load_policies` reads it."""
+        record = {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "cost_unit": "US dollars per query",
+            **Policy.context_to_json(self.context),
+            "points": self.points(),
+        }
+        write_json(Path(path), record)
+
+    def evaluate(self, data: CascadeData) -> list[dict[str, Any]]:
+        """Return realised error and cost of every point on a table, one record a price."""
+        return [
+            {"error_price": float(self.error_prices[i]), **self.policy(i).evaluate(data).to_dict()}
+            for i in range(len(self))
+        ]
 
     def to_frame(self) -> Any:
         """Return `records` as a pandas frame."""
@@ -260,8 +329,8 @@ def find_envelope(
     names = posterior.models
     if len(names) > MAX_MODELS:
         raise InputError(
-            f"every cascade is tried of at most {MAX_MODELS} models; this fit has {len(names)}. Name the models "
-            "of the cascade, or fit fewer."
+            f"every cascade is tried of at most {MAX_MODELS} models; this fit has {len(names)}. Name the "
+            "models of the cascade, or fit fewer."
         )
     whole = posterior.sub_cascade(range(len(names)), num_draws)
     grid = make_grid(whole.params, whole.layout, cells_for(whole.layout) if num_cells is None else num_cells)
@@ -273,9 +342,7 @@ def find_envelope(
             tables = chain.tables()
             if prices is None:
                 prices = find_prices(tables, posterior.data.call_cost, error_prices)
-            frontiers[subset] = sweep_prices(
-                posterior, chain, tables, prices, prior_queries, polish=False
-            )
+            frontiers[subset] = sweep_prices(posterior, chain, tables, prices, prior_queries, polish=False)
     assert prices is not None
     alone = [
         predict(posterior, np.zeros(0), models=[name], num_draws=num_draws, prior_queries=prior_queries)
@@ -296,4 +363,6 @@ def find_envelope(
             "call_cost": posterior.data.call_cost,
             "fit_digest": posterior.digest(),
         },
+        posterior=posterior,
+        prior_queries=prior_queries,
     )

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,9 @@ from cascade_bayes.decision.sweep import PRICE_BATCH, price_range, sweep
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.inference.posterior import Posterior
 
+if TYPE_CHECKING:
+    from cascade_bayes.decision.envelope import Envelope
+
 SCHEMA = "cascade_bayes.frontier"
 SCHEMA_VERSION = 1
 
@@ -33,6 +36,9 @@ DEFAULT_DRAWS = 200
 standard deviation, small against the uncertainty that the bands report."""
 
 DEFAULT_PRICES = 41
+
+REFINED_PRICES = 8
+"""Prices between two that enclose the answer to a budget or target."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,26 +129,7 @@ class Frontier:
         InfeasibleError
             If no policy of the frontier meets the request; names the best reachable value.
         """
-        asked = {
-            name: value
-            for name, value in (
-                ("error_price", error_price),
-                ("budget", budget),
-                ("target_error", target_error),
-            )
-            if value is not None
-        }
-        if len(asked) != 1:
-            raise InputError(
-                f"ask for exactly one of error_price, budget, target_error; got {', '.join(asked) or 'none'}."
-            )
-        ((name, value),) = asked.items()
-        if not (np.isfinite(value) and value > 0):
-            raise InputError(f"{name} must be a positive number; got {value!r}.")
-        if name == "target_error" and value >= 1:
-            raise InputError(f"target_error must be a probability below 1; got {value!r}.")
-        if not 0 < confidence < 1:
-            raise InputError(f"confidence must lie between 0 and 1; got {confidence!r}.")
+        name, value = check_question(error_price, budget, target_error, confidence)
         if name == "error_price":
             close = np.isclose(self.error_prices, value, rtol=1e-12)
             if close.any():
@@ -189,7 +176,7 @@ class Frontier:
             beside = [i for i in (best - 1, best + 1) if 0 <= i < len(self) and not holds[i]]
             if beside:
                 ends = np.sort(self.error_prices[[best, beside[0]]])
-                finer = self._refined(np.geomspace(ends[0], ends[1], PRICE_BATCH + 2)[1:-1])
+                finer = self._refined(np.geomspace(ends[0], ends[1], REFINED_PRICES + 2)[1:-1])
                 found, _ = choose(finer)
                 if found is not None:
                     return finer.policy(found, question)
@@ -256,6 +243,32 @@ class Frontier:
         write_json(Path(path), record)
 
 
+def check_question(
+    error_price: float | None, budget: float | None, target_error: float | None, confidence: float
+) -> tuple[str, float]:
+    """Return which question is asked, and its number.
+
+    Raises
+    ------
+    InputError
+        If not exactly one is, or a number is out of range.
+    """
+    every = {"error_price": error_price, "budget": budget, "target_error": target_error}
+    asked = {name: value for name, value in every.items() if value is not None}
+    if len(asked) != 1:
+        raise InputError(
+            f"ask for exactly one of error_price, budget, target_error; got {', '.join(asked) or 'none'}."
+        )
+    ((name, value),) = asked.items()
+    if not (np.isfinite(value) and value > 0):
+        raise InputError(f"{name} must be a positive number; got {value!r}.")
+    if name == "target_error" and value >= 1:
+        raise InputError(f"target_error must be a probability below 1; got {value!r}.")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1; got {confidence!r}.")
+    return name, value
+
+
 def load_policies(path: str | os.PathLike[str]) -> list[Policy]:
     """Read the points of a frontier file as policies, without their per-draw detail.
 
@@ -266,7 +279,6 @@ def load_policies(path: str | os.PathLike[str]) -> list[Policy]:
     """
     record = read_record(Path(path), SCHEMA, SCHEMA_VERSION)
     try:
-        context = Policy.context_from_json(record)
         return [
             Policy(
                 models=tuple(point["models"]),
@@ -283,7 +295,8 @@ def load_policies(path: str | os.PathLike[str]) -> list[Policy]:
                     cost_q95=point["expected_cost_q95"],
                     reach_prob=tuple(point["reach_prob"]),
                 ),
-                **context,
+                # Points of an envelope have models, and so costs, of their own.
+                **Policy.context_from_json(record | {k: point[k] for k in ("call_cost",) if k in point}),
             )
             for point in record["points"]
         ]
@@ -291,15 +304,39 @@ def load_policies(path: str | os.PathLike[str]) -> list[Policy]:
         raise InputError(f"{path} lacks a part that a frontier file must have ({error}).") from error
 
 
+@overload
+def error_cost_frontier(  # type: ignore[overload-overlap]  # a str is a sequence of str too
+    posterior: Posterior,
+    *,
+    models: Literal["any"],
+    error_prices: Sequence[float] | np.ndarray | int = ...,
+    num_draws: int = ...,
+    num_cells: int | None = ...,
+    prior_queries: float = ...,
+) -> Envelope: ...
+
+
+@overload
 def error_cost_frontier(
     posterior: Posterior,
     *,
-    models: Sequence[str] | None = None,
+    models: Sequence[str] | None = ...,
+    error_prices: Sequence[float] | np.ndarray | int = ...,
+    num_draws: int = ...,
+    num_cells: int | None = ...,
+    prior_queries: float = ...,
+) -> Frontier: ...
+
+
+def error_cost_frontier(
+    posterior: Posterior,
+    *,
+    models: Sequence[str] | str | None = None,
     error_prices: Sequence[float] | np.ndarray | int = DEFAULT_PRICES,
     num_draws: int = DEFAULT_DRAWS,
     num_cells: int | None = None,
     prior_queries: float = PRIOR_QUERIES,
-) -> Frontier:
+) -> Frontier | Envelope:
     """Optimise the thresholds over a sweep of error prices.
 
     Parameters
@@ -307,7 +344,8 @@ def error_cost_frontier(
     posterior
         The fit.
     models
-        Models of the cascade, a subset in cascade order; all if None (see `discretise`).
+        Models of the cascade, a subset in cascade order; all if None (see `discretise`). With ``"any"`` every
+        such subset is tried, and each model alone, and the best is taken at each price.
     error_prices
         Positive prices, US dollars per wrong answer, or how many to space between the price at which
         the cheapest policy is best and that at which the dearest is (see `price_range`).
@@ -321,8 +359,8 @@ def error_cost_frontier(
 
     Returns
     -------
-    Frontier
-        One point a price, ascending.
+    Frontier or Envelope
+        One point a price, ascending; an `Envelope` if any models will do.
 
     Raises
     ------
@@ -330,11 +368,23 @@ def error_cost_frontier(
         For models that are not in the posterior, prices that are not positive, or a negative
         ``prior_queries``.
     """
+    if models == "any":
+        from cascade_bayes.decision.envelope import find_envelope
+
+        return find_envelope(
+            posterior,
+            error_prices=error_prices,
+            num_draws=num_draws,
+            num_cells=num_cells,
+            prior_queries=prior_queries,
+        )
+    if isinstance(models, str):
+        raise InputError(f'models must be a list of names, "any" or None for all; got {models!r}.')
     chain = discretise(posterior, models, num_draws, num_cells, prior_queries)
     if len(chain.members) < 2:
         raise InputError(
-            f"a cascade needs at least two models; got {', '.join(models or posterior.models)}. A model alone "
-            "has no thresholds."
+            f"a cascade needs at least two models; got {', '.join(models or posterior.models)}. A model "
+            "alone has no thresholds."
         )
     tables = chain.tables()
     prices = find_prices(tables, posterior.data.call_cost[list(chain.members)], error_prices)

@@ -29,8 +29,8 @@ from cascade_bayes._trees import take
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.rows import Rows
 
-MAX_POLICIES = 40_000
-"""Combinations on a lattice, at most: all positions of two thresholds, a third of them of three."""
+MAX_POLICIES = 10_000
+"""Combinations on a lattice, at most: all positions of two thresholds, every third of three."""
 
 
 class Lattice(NamedTuple):
@@ -74,7 +74,7 @@ def lattice_positions(num_thresholds: int, num_cells: int) -> np.ndarray:
     Examples
     --------
     >>> len(lattice_positions(2, 64)), len(lattice_positions(4, 64))
-    (65, 14)
+    (65, 10)
     """
     most = int(MAX_POLICIES ** (1.0 / max(num_thresholds, 1)) + 1e-9)
     count = min(num_cells + 1, max(most, 2))
@@ -207,7 +207,7 @@ class _Followed:
         return found[0], found[1]
 
     def handed(self, i: int) -> tuple[jax.Array, jax.Array]:
-        """Return what is handed over to the chain at model ``i`` by cell, and the part in which it is right."""
+        """Return what is handed over to the chain's cells at model ``i``, and the part in which it is right."""
         values = jnp.stack([self._handed[i], self._handed[i] * self._right[i]])
         found = self._deferred(values, i, (self._cell[i],), (self._num_cells,))
         return found[0], found[1]
@@ -219,7 +219,7 @@ class _Followed:
         more: tuple[jax.Array, ...] = (),
         sizes: tuple[int, ...] = (),
     ) -> jax.Array:
-        """Sums over the queries that the first ``i`` thresholds defer, of each row of values."""
+        """Sum each row of values over the queries that the first ``i`` thresholds defer."""
         index = (*self._first[:i], *more)
         if not index:
             return jnp.sum(values, axis=1)

@@ -37,6 +37,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cascade_bayes._trees import take
 from cascade_bayes.decision.chain import ChainTables, deferral, run_draws
 from cascade_bayes.decision.rows import at_cells, follow_draws
 
@@ -137,44 +138,58 @@ def optimise(
     def loss(positions: jax.Array) -> jax.Array:
         return _loss(tables, call_cost, *deferral(positions, is_atom), error_price) / unit
 
-    def sweep(positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return _sweep(tables, call_cost, is_atom, error_price, positions)
+    def sweep(positions: jax.Array) -> _Swept:
+        found = _sweep(tables, call_cost, is_atom, error_price, positions)
+        return found._replace(loss=found.loss / unit)
 
-    def moving(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    def moving(state: tuple[jax.Array, jax.Array, _Swept]) -> jax.Array:
         count, before, now = state
-        return (count < MAX_SWEEPS) & jnp.any(before != now)
+        return (count < MAX_SWEEPS) & jnp.any(before != now.positions)
 
-    def advance(
-        state: tuple[jax.Array, jax.Array, jax.Array],
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def advance(state: tuple[jax.Array, jax.Array, _Swept]) -> tuple[jax.Array, jax.Array, _Swept]:
         count, _, now = state
-        return count + 1, now, jax.vmap(sweep)(now)[0]
+        return count + 1, now.positions, jax.vmap(sweep)(now.positions)
 
     starts = jnp.round(starts).astype(dtype)
-    _, _, ends = jax.lax.while_loop(moving, advance, (jnp.array(0), starts - 1, starts))
-    losses = jax.vmap(loss)(ends)
-    coarse = ends[jnp.argmin(losses)]
-    coarse_loss = jnp.min(losses)
+    first = jax.vmap(sweep)(starts)
+    _, _, ends = jax.lax.while_loop(moving, advance, (jnp.array(1), starts, first))
+    coarse, polished, coarse_loss = take(ends, jnp.argmin(ends.loss))
 
-    polished = sweep(coarse)[1]
-    polished_loss = loss(polished)
     if num_steps:
         tried = _polish(loss, coarse, polished, is_atom, num_steps)
-        tried_loss = loss(tried)
-        polished = jnp.where(tried_loss < polished_loss, tried, polished)
-        polished_loss = jnp.minimum(tried_loss, polished_loss)
+        polished = jnp.where(loss(tried) < loss(polished), tried, polished)
+    outcome = run_draws(tables, call_cost, *deferral(polished, is_atom))
+    polished_loss = jnp.mean(outcome.cost + error_price * outcome.error) / unit
     # By more than rounding: where there is no mass, no place is better than the grid's.
     better = polished_loss < coarse_loss - 64 * jnp.finfo(dtype).eps
     positions = jnp.where(better, polished, coarse)
-    # A threshold that no query meets has no best value: report "never defers".
-    fraction, tilt = deferral(positions, is_atom)
-    outcome = run_draws(tables, call_cost, fraction, tilt)
+    # A threshold that no query meets, because one before never defers, has no best value: it never defers.
     met = jnp.max(outcome.reach_prob[:, :-1], axis=0) > jnp.finfo(dtype).eps
+    before = jnp.concatenate([jnp.ones(1, bool), positions[:-1] > 0])
+    positions = jnp.where(jnp.cumprod(met & before) > 0, positions, 0.0)
     return Optimum(
-        positions=jnp.where(met, positions, 0.0),
+        positions=positions,
         loss=jnp.where(better, polished_loss, coarse_loss) * unit,
         polish_gain=jnp.where(better, coarse_loss - polished_loss, 0.0) * unit,
     )
+
+
+class _Swept(NamedTuple):
+    """Where a sweep leaves the thresholds.
+
+    Attributes
+    ----------
+    positions
+        On the grid, ``(num_models - 1,)``.
+    beside
+        Moved to the lowest point of the parabolas beside, ``(num_models - 1,)``.
+    loss
+        Of ``positions``, US dollars per query, ``()``.
+    """
+
+    positions: jax.Array
+    beside: jax.Array
+    loss: jax.Array
 
 
 def _sweep(
@@ -183,11 +198,8 @@ def _sweep(
     is_atom: jax.Array,
     error_price: jax.Array,
     positions: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Set every threshold, last to first, to its best grid position given all others.
-
-    Returns these positions, and them moved to the lowest point of the parabolas beside.
-    """
+) -> _Swept:
+    """Set every threshold, last to first, to its best grid position given all others."""
     fraction, _ = deferral(jnp.round(positions), is_atom)
     rows = tables.rows
     followed = None if rows is None else follow_draws(rows, fraction)
@@ -239,7 +251,7 @@ def _sweep(
             return jnp.mean(mass[:, cell] * (across + error_price * correct_slope))
 
         moved = jnp.where(idle, 0.0, _lowest_beside(best, gain, bend, atoms))
-        return (here[0], go, row_value), (best, best + moved)
+        return (here[0], go, row_value), (best, best + moved, jnp.dot(here[0], gain))
 
     own = None
     row_value = None
@@ -254,8 +266,14 @@ def _sweep(
     )
     steps = (*states, *by_model, slopes, call_cost[1:], is_atom, positions, own)
     last = jnp.zeros_like(is_atom[0], dtype=positions.dtype), jnp.zeros_like(tables.mass), row_value
-    _, chosen = jax.lax.scan(choose, last, steps, reverse=True)
-    return chosen  # type: ignore[no-any-return]
+    _, (best, beside, gained) = jax.lax.scan(choose, last, steps, reverse=True)
+    # What the first threshold gains is over stopping all queries there.
+    mass, right = jax.tree.map(lambda field: field[0], states)
+    stop = call_cost[0] * mass + error_price * (mass - right)
+    loss = jnp.mean(jnp.sum(stop, axis=1)) + gained[0]
+    if rows is not None and own is not None:
+        loss += jnp.mean(jnp.sum(here[0] * (rows.cost[0] + error_price * wrong[0]), axis=1))
+    return _Swept(best, beside, loss)
 
 
 def _lowest_beside(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,9 +153,7 @@ class Policy:
 
     def read(self, source: Any, *, prices: Any = None) -> CascadeData:
         """Read a table for this policy: its models in its order, its kind of confidence."""
-        if len(self.models) == 1:
-            raise InputError("a policy of one model has no thresholds to evaluate.")
-        return read_table(source, confidence=self.kind, models=list(self.models), prices=prices)
+        return read_for(self.models, self.kind, source, prices)
 
     def evaluate(self, table: Any) -> Evaluation:
         """Return realised error and cost on labelled data beside the predicted ones.
@@ -176,7 +175,7 @@ class Policy:
                 )
             data = table.select(list(self.models))
         else:
-            data = self.read(table)
+            data = self.read(table).select(list(self.models))
         return Evaluation(self.prediction, realise(data, self.thresholds), self.error_price)
 
     # Persistence
@@ -261,6 +260,12 @@ class Policy:
                 f"{path} lacks a part that a policy file must have ({error}). Make it again with "
                 "`cascade-bayes tune`."
             ) from error
+
+
+def read_for(models: Sequence[str], kind: str, source: Any, prices: Any = None) -> CascadeData:
+    """Read a table with this kind of confidence, of these models and, if it is a single one, of others."""
+    named = list(models) if len(models) > 1 else None
+    return read_table(source, confidence=kind, models=named, prices=prices)
 
 
 class Evaluation(NamedTuple):

@@ -14,7 +14,7 @@ from cascade_bayes.decision.lattice import LatticeOptima, lattice_optima
 from cascade_bayes.decision.optimise import NUM_STEPS, optimise
 from cascade_bayes.errors import InputError
 
-PRICE_BATCH = 8
+PRICE_BATCH = 21
 """Prices that are optimised side by side."""
 
 

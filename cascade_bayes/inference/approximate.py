@@ -172,8 +172,8 @@ class _PathDerivative(ELBO):  # type: ignore[misc]
     r"""The evidence lower bound of a normal guide, with the gradient along the paths of its draws alone.
 
     With :math:`x(\epsilon; \lambda)` a draw of :math:`q_\lambda`, the gradient of
-    :math:`\log p(x) - \log q_{\lambda'}(x)` at :math:`\lambda' = \lambda`, held fixed there: the term it leaves
-    out has mean zero.
+    :math:`\log p(x) - \log q_{\lambda'}(x)` at :math:`\lambda' = \lambda`, held fixed there: the term it
+    leaves out has mean zero.
     """
 
     def __init__(self, target: Target, guide: Guide, made: AutoContinuous) -> None:
@@ -350,8 +350,8 @@ def _with_tails(
 ) -> tuple[jax.Array, jax.Array]:
     r"""Draw from Student's t of a normal's location and scale, ``(num_draws, dim)``.
 
-    With :math:`\rho^2` the squared Mahalanobis distance from the mean, which the normal's log density is minus
-    one half of, its log density is :math:`-\tfrac12 (\nu + k) \log(1 + \rho^2 / \nu)`, up to a constant.
+    With :math:`\rho^2` the squared Mahalanobis distance from the mean, which the normal's log density is
+    minus one half of, its log density is :math:`-\tfrac12 (\nu + k) \log(1 + \rho^2 / \nu)`, up to a constant.
     """
     key_normal, key_tail = jax.random.split(key)
     centre = normal.mean

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -197,9 +196,7 @@ def _draw_approximate(
 
     else:
         guide = options.guide
-        fitted = approximate.run_svi(
-            part.target, key_fit, approximation, part.data, guide, options.num_steps
-        )
+        fitted = approximate.run_svi(part.target, key_fit, approximation, part.data, guide, options.num_steps)
         report["settled"] = fitted.converged
 
         def propose(key: jax.Array, lanes: np.ndarray) -> Proposals:
