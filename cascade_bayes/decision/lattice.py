@@ -207,7 +207,7 @@ class _Followed:
         return found[0], found[1]
 
     def handed(self, i: int) -> tuple[jax.Array, jax.Array]:
-        """Return what is handed over to the chain's cells at model ``i``, and the part in which it is right."""
+        """Return what model ``i`` hands over to the chain's cells, and the part in which it is right."""
         values = jnp.stack([self._handed[i], self._handed[i] * self._right[i]])
         found = self._deferred(values, i, (self._cell[i],), (self._num_cells,))
         return found[0], found[1]

@@ -351,7 +351,8 @@ def _with_tails(
     r"""Draw from Student's t of a normal's location and scale, ``(num_draws, dim)``.
 
     With :math:`\rho^2` the squared Mahalanobis distance from the mean, which the normal's log density is
-    minus one half of, its log density is :math:`-\tfrac12 (\nu + k) \log(1 + \rho^2 / \nu)`, up to a constant.
+    minus one half of, its log density is, up to a constant,
+    :math:`-\tfrac12 (\nu + k) \log(1 + \rho^2 / \nu)`.
     """
     key_normal, key_tail = jax.random.split(key)
     centre = normal.mean
