@@ -142,14 +142,17 @@ def main() -> None:
         for found, *_ in again:
             print(f"    {found.convergence().sentence()}")
 
-    def sweep() -> Any:
-        return error_cost_frontier(posterior, error_prices=NUM_PRICES)
+    def sweep(models: Any) -> Any:
+        return error_cost_frontier(posterior, models=models, error_prices=NUM_PRICES)
 
-    first = timed(sweep)
-    report("frontier, cold:", [first])
-    if options.runs:
-        report("frontier, again:", [timed(sweep) for _ in range(options.runs)])
-    print(f"    {len(first[0])} prices x {first[0].error.shape[1]} draws")
+    for what, models in (("frontier", None), ("any models", "any")):
+        first = timed(lambda models=models: sweep(models))
+        report(f"{what}, cold:", [first])
+        if options.runs:
+            report(
+                f"{what}, again:", [timed(lambda models=models: sweep(models)) for _ in range(options.runs)]
+            )
+        print(f"    {len(first[0])} prices x {first[0].error.shape[-1]} draws")
 
     if options.peer:
         samples, compiling, running = timed(lambda: plain_nuts(data, posterior))
