@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from cascade_bayes.data import CascadeData, check_fittable, read_table
     from cascade_bayes.decision.compare import Comparison, compare
     from cascade_bayes.decision.envelope import Envelope
-    from cascade_bayes.decision.frontier import Frontier, error_cost_frontier, load_policies
+    from cascade_bayes.decision.frontier import Frontier
+    from cascade_bayes.decision.points import load_policies
     from cascade_bayes.decision.policy import Evaluation, Policy
     from cascade_bayes.decision.predict import Predicted, predict
+    from cascade_bayes.decision.tuning import error_cost_frontier
     from cascade_bayes.errors import DataWarning, InfeasibleError, InputError
     from cascade_bayes.inference.batch import FailedFit, fit_batch
     from cascade_bayes.inference.checks import CheckResult, check
@@ -67,10 +69,10 @@ _HOME = {
     "check": "inference.checks",
     "check_fittable": "data",
     "compare": "decision.compare",
-    "error_cost_frontier": "decision.frontier",
+    "error_cost_frontier": "decision.tuning",
     "fit": "inference.fit",
     "fit_batch": "inference.batch",
-    "load_policies": "decision.frontier",
+    "load_policies": "decision.points",
     "plot_calibration": "plots",
     "plot_chains": "plots",
     "plot_checks": "plots",

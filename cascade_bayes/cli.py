@@ -301,8 +301,9 @@ def tune(
         raise InputError("give exactly one of --error-price, --budget, --target-error, --frontier.")
     _check_output(output)
     _start_jax()
-    from cascade_bayes.decision.frontier import DEFAULT_PRICES, error_cost_frontier
+    from cascade_bayes.decision.frontier import DEFAULT_PRICES
     from cascade_bayes.decision.rows import PRIOR_QUERIES
+    from cascade_bayes.decision.tuning import error_cost_frontier
     from cascade_bayes.inference.posterior import Posterior
 
     posterior = Posterior.load(posterior_file)
@@ -360,7 +361,7 @@ def evaluate(
     if _schema_of(policy_file) == POLICY_SCHEMA:
         policies, single = [Policy.load(policy_file)], True
     else:
-        from cascade_bayes.decision.frontier import load_policies
+        from cascade_bayes.decision.points import load_policies
 
         policies, single = load_policies(policy_file), False
     # Points of an envelope are of models of their own.

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from cascade_bayes import cli, example
-from cascade_bayes.decision.frontier import error_cost_frontier
+from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.inference.posterior import Posterior
 
 DATA = os.environ.get("CASCADE_BAYES_DATA", "")

@@ -8,7 +8,7 @@ import pytest
 import cascade_bayes.decision.envelope as envelope_module
 from cascade_bayes import compare, error_cost_frontier, predict
 from cascade_bayes.decision.envelope import Envelope, find_envelope
-from cascade_bayes.decision.frontier import load_policies
+from cascade_bayes.decision.points import load_policies
 from cascade_bayes.decision.policy import Policy
 from cascade_bayes.errors import InfeasibleError, InputError
 
@@ -137,9 +137,11 @@ def test_budgets_and_targets_of_any_models(envelope) -> None:
     policy = envelope.at(target_error=target, confidence=0.8)
     holds = np.mean(envelope.error <= target, axis=2) >= 0.8
     assert policy.prediction.cost <= np.min(mean[holds]) * (1 + 1e-9)
-    with pytest.raises(InfeasibleError, match=re.escape("no cascade of these models has P(cost <= 1e-09)")):
+    with pytest.raises(
+        InfeasibleError, match=re.escape("no policy of any cascade of these models has P(cost <= 1e-09)")
+    ):
         envelope.at(budget=1e-9)
-    with pytest.raises(InfeasibleError, match="lowest error they reach"):
+    with pytest.raises(InfeasibleError, match="lowest error it reaches"):
         envelope.at(target_error=1e-6)
     for wrong in ({}, {"budget": 1.0, "target_error": 0.1}, {"budget": 1.0, "confidence": 1.0}):
         with pytest.raises(InputError):

@@ -10,7 +10,6 @@ from cascades import COST, first, lay
 
 from cascade_bayes.decision.chain import ChainTables, forward
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.frontier import error_cost_frontier
 from cascade_bayes.decision.lattice import (
     MAX_POLICIES,
     all_policies,
@@ -19,6 +18,7 @@ from cascade_bayes.decision.lattice import (
 )
 from cascade_bayes.decision.optimise import mean_loss
 from cascade_bayes.decision.rows import Rows
+from cascade_bayes.decision.tuning import error_cost_frontier
 
 NUM_CELLS = 16
 POSITIONS = np.array([0, 3, 8, 11, NUM_CELLS])

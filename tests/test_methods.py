@@ -21,7 +21,7 @@ from numpyro.infer.util import log_density
 import cascade_bayes.inference.approximate as approximate
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.frontier import error_cost_frontier
+from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.approximate import GUIDES, Proposals
 from cascade_bayes.inference.convergence import Closeness, Point, judge_approximation

@@ -16,7 +16,7 @@ import scipy.stats
 from cascade_bayes._trees import take
 from cascade_bayes.copulas import get_copulas, log_copula_ratio, theta_from_tau
 from cascade_bayes.data import CascadeData, read_table
-from cascade_bayes.decision.frontier import error_cost_frontier
+from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.distributions import mixed
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.fit import fit

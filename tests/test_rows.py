@@ -14,10 +14,10 @@ from cascade_bayes import predict
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.chain import ChainTables, Outcome, forward, outcomes_for_draws, tables_for_draws
-from cascade_bayes.decision.frontier import error_cost_frontier
 from cascade_bayes.decision.grid import Grid
 from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
 from cascade_bayes.decision.rows import Queries, find_queries
+from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import decide
 from cascade_bayes.model.correctness import correctness_logit

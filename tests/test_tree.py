@@ -18,7 +18,7 @@ from numpyro.infer.util import log_density
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, read_table
-from cascade_bayes.decision.frontier import error_cost_frontier
+from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference import _arviz
 from cascade_bayes.inference.fit import fit

@@ -16,56 +16,48 @@ disappoints. The choice of the least average is free of it under the model.
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cascade_bayes._files import encode, write_json
-from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.frontier import (
     DEFAULT_DRAWS,
     DEFAULT_PRICES,
-    SCHEMA,
-    SCHEMA_VERSION,
     Frontier,
-    check_question,
     find_prices,
     sweep_prices,
 )
 from cascade_bayes.decision.grid import cells_for, make_grid
+from cascade_bayes.decision.points import PricedPolicies, infeasible
 from cascade_bayes.decision.policy import Policy, Prediction
 from cascade_bayes.decision.predict import predict
 from cascade_bayes.decision.rows import PRIOR_QUERIES
-from cascade_bayes.errors import InfeasibleError, InputError
+from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 
 MAX_MODELS = 8
 """Models of which every cascade is tried, at most: 255 cascades."""
 
 
-@dataclass(frozen=True, eq=False)
-class Envelope:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Envelope(PricedPolicies):
     """Every cascade of a fit's models at its Bayes thresholds, and the best at each price.
 
     Attributes
     ----------
+    error_prices, context
+        See `PricedPolicies`; call costs are those of all models.
     models
         All models of the fit.
     candidates
         Names of each candidate's models: single models first, then pairs, and so on.
-    error_prices
-        US dollars per wrong answer, ascending, ``(num_prices,)``.
     error, cost
         Error probability and US dollars per query on each draw, ``(num_candidates, num_prices, num_draws)``.
     frontiers
         Those of the candidates of two models and more, by their models.
-    context
-        What policies need besides: kind of confidence, call costs of all models, digest of the fit.
     posterior
         The fit, for prices between those of the sweep.
     prior_queries
@@ -74,16 +66,11 @@ class Envelope:
 
     models: tuple[str, ...]
     candidates: tuple[tuple[str, ...], ...]
-    error_prices: np.ndarray
     error: np.ndarray
     cost: np.ndarray
     frontiers: dict[tuple[str, ...], Frontier]
-    context: dict[str, Any]
     posterior: Posterior
     prior_queries: float
-
-    def __len__(self) -> int:
-        return len(self.error_prices)
 
     @property
     def loss(self) -> np.ndarray:
@@ -160,148 +147,54 @@ class Envelope:
             **self.context | {"call_cost": self.context["call_cost"][[self.models.index(names[0])]]},
         )
 
-    def at(
-        self,
-        *,
-        error_price: float | None = None,
-        budget: float | None = None,
-        target_error: float | None = None,
-        confidence: float = 0.9,
-    ) -> Policy:
-        """Return the policy that answers one of three questions, of any models.
+    def _policy_at(self, error_price: float) -> Policy:
+        num_draws = self.error.shape[2]
+        finer = find_envelope(
+            self.posterior, [error_price], num_draws=num_draws, prior_queries=self.prior_queries
+        )
+        return finer.policy(0)
 
-        Parameters
-        ----------
-        error_price
-            US dollars a wrong answer costs: minimise ``cost + error_price * error``.
-        budget
-            US dollars per query: the least error with ``P(expected cost <= budget) >= confidence``.
-        target_error
-            Error probability: the least cost with ``P(error <= target_error) >= confidence``.
-        confidence
-            Posterior probability with which a budget or a target must hold.
-
-        Returns
-        -------
-        Policy
-            For a price, that of the best candidate there. For a budget or target the best candidate's, whose
-            frontier is swept more finely between the two prices that enclose the answer (see `Frontier.at`).
-
-        Raises
-        ------
-        InputError
-            If not exactly one question is asked, or its number is out of range.
-        InfeasibleError
-            If no candidate meets the request; names the best reachable value.
-        """
-        name, limit = check_question(error_price, budget, target_error, confidence)
-        if name == "error_price":
-            close = np.isclose(self.error_prices, limit, rtol=1e-12)
-            if close.any():
-                return self.policy(int(np.argmax(close)))
-            finer = find_envelope(
-                self.posterior,
-                error_prices=[limit],
-                num_draws=self.error.shape[2],
-                prior_queries=self.prior_queries,
-            )
-            return finer.policy(0)
-        figure = "cost" if name == "budget" else "error"
-        values, other = (self.cost, self.error) if figure == "cost" else (self.error, self.cost)
+    def _constrained(self, figure: str, other: str, limit: float, question: dict[str, Any]) -> Policy:
+        values, confidence = getattr(self, figure), question["confidence"]
         holds = np.mean(values <= limit, axis=2) >= confidence
-        question = {name: limit, "confidence": confidence}
         if not holds.any():
             reachable = np.quantile(values, confidence, axis=2).min()
-            unit = "US dollars per query" if figure == "cost" else "error probability"
-            raise InfeasibleError(
-                f"no cascade of these models has P({figure} <= {limit:g}) >= {confidence:g}; the lowest "
-                f"{figure} they reach with that probability is {reachable:.4g} ({unit})."
-            )
-        at = np.where(holds, other.mean(axis=2), np.inf)
+            raise infeasible("any cascade of these models", figure, question, reachable)
+        at = np.where(holds, getattr(self, other).mean(axis=2), np.inf)
         candidate, index = np.unravel_index(np.argmin(at), at.shape)
         names = self.candidates[int(candidate)]
         if names in self.frontiers:
-            return self.frontiers[names].at(budget=budget, target_error=target_error, confidence=confidence)
+            return self.frontiers[names].at(**question)
         return self._policy(int(candidate), int(index), question)
 
     def records(self) -> list[dict[str, Any]]:
-        """Return one row a price: the best cascade, and what it gains over the best pair and single model.
-
-        Keys are those of `Frontier.records`, and ``prob_best``; ``gain_over_pair`` and ``gain_over_single``,
-        expected, in US dollars per query, with ``best_pair`` and ``best_single``; and ``optimism``.
-        """
-        best, prob = self.best(), self.prob_best()
-        optimism = self.optimism()
-        rows = []
-        for i, candidate in enumerate(best):
-            policy = self.policy(i)
-            p = policy.prediction
-            row: dict[str, Any] = {
-                "error_price": float(self.error_prices[i]),
-                "models": list(policy.models),
-                "thresholds": [float(t) for t in policy.thresholds],
-                "expected_error": p.error,
-                "expected_error_q05": p.error_q05,
-                "expected_error_q95": p.error_q95,
-                "expected_cost": p.cost,
-                "expected_cost_q05": p.cost_q05,
-                "expected_cost_q95": p.cost_q95,
-                "reach_prob": list(p.reach_prob),
-                "prob_best": float(prob[candidate, i]),
-                "optimism": float(optimism[i]),
-            }
-            for name, count in (("pair", 2), ("single", 1)):
-                row[f"best_{name}"] = list(self.candidates[self.best(count)[i]])
-                row[f"gain_over_{name}"] = float(self.gain(count)[i].mean())
-            rows.append(row)
-        return rows
-
-    def points(self) -> list[dict[str, Any]]:
-        """Return the points as the file holds them: `records` and more, infinities as strings."""
-        points = []
-        for i, row in enumerate(self.records()):
-            policy = self.policy(i)
-            points.append(
-                {
-                    **row,
-                    "thresholds": [encode(t) for t in row["thresholds"]],
-                    "threshold_intervals": [
-                        [encode(low), encode(high)] for low, high in policy.threshold_interval(0.9)
-                    ],
-                    "call_cost": [float(c) for c in policy.call_cost],
-                }
-            )
-        return points
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the envelope to a JSON file, whole or not at all; `load_policies` reads it."""
-        record = {
-            "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
-            "cost_unit": "US dollars per query",
-            **Policy.context_to_json(self.context),
-            "points": self.points(),
-        }
-        write_json(Path(path), record)
-
-    def evaluate(self, data: CascadeData) -> list[dict[str, Any]]:
-        """Return realised error and cost of every point on a table, one record a price."""
+        """Return the rows of `to_frame` as dictionaries."""
+        at = np.arange(len(self))
+        more = {"prob_best": self.prob_best()[self.best(), at], "optimism": self.optimism()}
+        rivals = {"pair": 2, "single": 1}
+        gains = {f"gain_over_{name}": self.gain(count).mean(axis=1) for name, count in rivals.items()}
+        best = {f"best_{name}": self.best(count) for name, count in rivals.items()}
         return [
-            {"error_price": float(self.error_prices[i]), **self.policy(i).evaluate(data).to_dict()}
-            for i in range(len(self))
+            row
+            | {name: float(values[i]) for name, values in (more | gains).items()}
+            | {name: list(self.candidates[chosen[i]]) for name, chosen in best.items()}
+            for i, row in enumerate(super().records())
         ]
 
     def to_frame(self) -> Any:
-        """Return `records` as a pandas frame."""
-        import pandas as pd
+        """Return one row per price as a pandas frame.
 
-        return pd.DataFrame(self.records())
+        Columns are those of `Frontier.to_frame` for the best candidate; the probability ``prob_best`` that it
+        is the best of all; ``gain_over_pair`` and ``gain_over_single``, its expected gain over ``best_pair``
+        and ``best_single``, and ``optimism``, all in US dollars per query.
+        """
+        return super().to_frame()
 
 
 def find_envelope(
     posterior: Posterior,
-    *,
     error_prices: Sequence[float] | np.ndarray | int = DEFAULT_PRICES,
+    *,
     num_draws: int = DEFAULT_DRAWS,
     num_cells: int | None = None,
     prior_queries: float = PRIOR_QUERIES,
@@ -334,6 +227,7 @@ def find_envelope(
         )
     whole = posterior.sub_cascade(range(len(names)), num_draws)
     grid = make_grid(whole.params, whole.layout, cells_for(whole.layout) if num_cells is None else num_cells)
+    digest = posterior.digest()
     prices: np.ndarray | None = None
     frontiers: dict[tuple[str, ...], Frontier] = {}
     for size in range(len(names), 1, -1):
@@ -342,7 +236,9 @@ def find_envelope(
             tables = chain.tables()
             if prices is None:
                 prices = find_prices(tables, posterior.data.call_cost, error_prices)
-            frontiers[subset] = sweep_prices(posterior, chain, tables, prices, prior_queries, polish=False)
+            frontiers[subset] = sweep_prices(
+                posterior, chain, tables, prices, prior_queries, digest=digest, polish=False
+            )
     assert prices is not None
     alone = [
         predict(posterior, np.zeros(0), models=[name], num_draws=num_draws, prior_queries=prior_queries)
@@ -361,7 +257,7 @@ def find_envelope(
         context={
             "kind": posterior.data.kind,
             "call_cost": posterior.data.call_cost,
-            "fit_digest": posterior.digest(),
+            "fit_digest": digest,
         },
         posterior=posterior,
         prior_queries=prior_queries,

@@ -62,7 +62,7 @@ NUM_PARTICLES = 4
 """Draws of the guide in each gradient, half of them mirror images of the others."""
 
 TAIL_DF = 20.0
-"""On six tables the largest k-hat of a margin fell from 0.81 to 0.65, for a tenth of the effective draws."""
+"""On four public tables the largest k-hat of a margin fell from 0.81 to 0.65, for a tenth of the effective draws."""
 
 LEARNING_RATE = 0.05
 FINAL_SHARE = 0.02

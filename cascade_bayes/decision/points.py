@@ -1,0 +1,243 @@
+"""Optimal policies over a sweep of error prices: the questions they answer, as a table, as a file.
+
+What a frontier of one cascade and the envelope of all of them have in common.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cascade_bayes._files import encode, read_record, write_json
+from cascade_bayes.data import CascadeData
+from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.errors import InfeasibleError, InputError
+
+SCHEMA = "cascade_bayes.frontier"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PricedPolicies(ABC):
+    """One optimal policy for each of several error prices.
+
+    Attributes
+    ----------
+    error_prices
+        US dollars per wrong answer, ascending, ``(num_prices,)``.
+    context
+        What policies need besides: kind of confidence, call costs of the models, digest of the fit.
+    """
+
+    error_prices: np.ndarray
+    context: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.error_prices)
+
+    @abstractmethod
+    def policy(self, index: int) -> Policy:
+        """Return the policy of point ``index``."""
+
+    @abstractmethod
+    def _policy_at(self, error_price: float) -> Policy:
+        """Return the policy at a price that is not one of the sweep's."""
+
+    @abstractmethod
+    def _constrained(self, figure: str, other: str, limit: float, question: dict[str, Any]) -> Policy:
+        """Return the policy of least ``other`` whose ``figure`` keeps a limit."""
+
+    def at(
+        self,
+        *,
+        error_price: float | None = None,
+        budget: float | None = None,
+        target_error: float | None = None,
+        confidence: float = 0.9,
+    ) -> Policy:
+        """Return the policy that answers one of three questions.
+
+        Parameters
+        ----------
+        error_price
+            US dollars a wrong answer costs: minimise ``cost + error_price * error``.
+        budget
+            US dollars per query: the least error with ``P(expected cost <= budget) >= confidence``.
+        target_error
+            Error probability: the least cost with ``P(error <= target_error) >= confidence``.
+        confidence
+            Posterior probability with which a budget or a target must hold.
+
+        Returns
+        -------
+        Policy
+            For a price, optimised at that very price. For a budget or target, the best point of the
+            sweep, which is made finer between the two prices that enclose the answer.
+
+        Raises
+        ------
+        InputError
+            If not exactly one question is asked, or its number is out of range.
+        InfeasibleError
+            If no policy of the sweep meets the request; names the best reachable value.
+        """
+        name, value = _check_question(error_price, budget, target_error, confidence)
+        if name == "error_price":
+            close = np.isclose(self.error_prices, value, rtol=1e-12)
+            return self.policy(int(np.argmax(close))) if close.any() else self._policy_at(value)
+        figure, other = ("cost", "error") if name == "budget" else ("error", "cost")
+        return self._constrained(figure, other, value, {name: value, "confidence": confidence})
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows of `to_frame` as dictionaries."""
+        rows = []
+        for i in range(len(self)):
+            policy = self.policy(i)
+            row: dict[str, Any] = {
+                "error_price": policy.error_price,
+                "models": list(policy.models),
+                "thresholds": [float(t) for t in policy.thresholds],
+            }
+            for name in ("error", "cost"):
+                for end in ("", "_q05", "_q95"):
+                    row[f"expected_{name}{end}"] = getattr(policy.prediction, name + end)
+            rows.append(row)
+        return rows
+
+    def to_frame(self) -> Any:
+        """Return one row per price as a pandas frame.
+
+        Columns: ``error_price``, ``models``, ``thresholds``, ``expected_error``, ``expected_cost`` (means
+        over draws) and the 5 % and 95 % posterior quantiles ``expected_error_q05``, ``_q95``,
+        ``expected_cost_q05``, ``_q95``.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.records())
+
+    def evaluate(self, data: CascadeData) -> list[dict[str, Any]]:
+        """Return realised error and cost of every point on a table, one record a price."""
+        return [
+            {"error_price": float(self.error_prices[i]), **self.policy(i).evaluate(data).to_dict()}
+            for i in range(len(self))
+        ]
+
+    def points(self) -> list[dict[str, Any]]:
+        """Return the points as the file holds them: `records` and more, infinities as strings."""
+        points = []
+        for i, row in enumerate(self.records()):
+            policy = self.policy(i)
+            points.append(
+                {
+                    **row,
+                    "thresholds": [encode(t) for t in row["thresholds"]],
+                    "threshold_intervals": [
+                        [encode(low), encode(high)] for low, high in policy.threshold_interval(0.9)
+                    ],
+                    "reach_prob": list(policy.prediction.reach_prob),
+                    "call_cost": [float(c) for c in policy.call_cost],
+                }
+            )
+        return points
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all points to a JSON file, whole or not at all; `load_policies` reads it."""
+        record = {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "cost_unit": "US dollars per query",
+            **Policy.context_to_json(self.context),
+            "points": self.points(),
+        }
+        write_json(Path(path), record)
+
+
+def infeasible(whose: str, figure: str, question: dict[str, Any], reachable: float) -> InfeasibleError:
+    """Return the error that says which constraint binds, and the best that can be reached.
+
+    Parameters
+    ----------
+    whose
+        Of which policies it is said.
+    figure
+        ``"cost"`` or ``"error"``, which is to keep a limit.
+    question
+        The limit, by the question's name, and ``confidence``.
+    reachable
+        The least limit that some policy keeps with that confidence.
+    """
+    (limit,) = (value for name, value in question.items() if name != "confidence")
+    unit = "US dollars per query" if figure == "cost" else "error probability"
+    confidence = question["confidence"]
+    return InfeasibleError(
+        f"no policy of {whose} has P({figure} <= {limit:g}) >= {confidence:g}; the lowest "
+        f"{figure} it reaches with that probability is {reachable:.4g} ({unit})."
+    )
+
+
+def _check_question(
+    error_price: float | None, budget: float | None, target_error: float | None, confidence: float
+) -> tuple[str, float]:
+    """Return which question is asked, and its number.
+
+    Raises
+    ------
+    InputError
+        If not exactly one is, or a number is out of range.
+    """
+    every = {"error_price": error_price, "budget": budget, "target_error": target_error}
+    asked = {name: value for name, value in every.items() if value is not None}
+    if len(asked) != 1:
+        raise InputError(
+            f"ask for exactly one of error_price, budget, target_error; got {', '.join(asked) or 'none'}."
+        )
+    ((name, value),) = asked.items()
+    if not (np.isfinite(value) and value > 0):
+        raise InputError(f"{name} must be a positive number; got {value!r}.")
+    if name == "target_error" and value >= 1:
+        raise InputError(f"target_error must be a probability below 1; got {value!r}.")
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1; got {confidence!r}.")
+    return name, value
+
+
+def load_policies(path: str | os.PathLike[str]) -> list[Policy]:
+    """Read the points of a frontier file as policies, without their per-draw detail.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, cut short, of another version or not a frontier.
+    """
+    record = read_record(Path(path), SCHEMA, SCHEMA_VERSION)
+    try:
+        return [
+            Policy(
+                models=tuple(point["models"]),
+                thresholds=Policy.thresholds_from_json(point),
+                draw_thresholds=np.zeros((0, len(point["thresholds"]))),
+                error_price=point["error_price"],
+                question={"error_price": point["error_price"]},
+                prediction=Prediction(
+                    error=point["expected_error"],
+                    error_q05=point["expected_error_q05"],
+                    error_q95=point["expected_error_q95"],
+                    cost=point["expected_cost"],
+                    cost_q05=point["expected_cost_q05"],
+                    cost_q95=point["expected_cost_q95"],
+                    reach_prob=tuple(point["reach_prob"]),
+                ),
+                # Points of an envelope have models, and so costs, of their own.
+                **Policy.context_from_json(
+                    record | {"call_cost": point.get("call_cost", record["call_cost"])}
+                ),
+            )
+            for point in record["points"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} lacks a part that a frontier file must have ({error}).") from error

@@ -1,0 +1,86 @@
+"""Thresholds over a sweep of error prices: of one cascade, or of whichever models are best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+
+from cascade_bayes.decision.envelope import Envelope, find_envelope
+from cascade_bayes.decision.frontier import DEFAULT_DRAWS, DEFAULT_PRICES, Frontier, tune_cascade
+from cascade_bayes.decision.rows import PRIOR_QUERIES
+from cascade_bayes.errors import InputError
+from cascade_bayes.inference.posterior import Posterior
+
+
+@overload
+def error_cost_frontier(  # type: ignore[overload-overlap]  # a str is a sequence of str too
+    posterior: Posterior,
+    *,
+    models: Literal["any"],
+    error_prices: Sequence[float] | np.ndarray | int = ...,
+    num_draws: int = ...,
+    num_cells: int | None = ...,
+    prior_queries: float = ...,
+) -> Envelope: ...
+
+
+@overload
+def error_cost_frontier(
+    posterior: Posterior,
+    *,
+    models: Sequence[str] | None = ...,
+    error_prices: Sequence[float] | np.ndarray | int = ...,
+    num_draws: int = ...,
+    num_cells: int | None = ...,
+    prior_queries: float = ...,
+) -> Frontier: ...
+
+
+def error_cost_frontier(
+    posterior: Posterior,
+    *,
+    models: Sequence[str] | str | None = None,
+    error_prices: Sequence[float] | np.ndarray | int = DEFAULT_PRICES,
+    num_draws: int = DEFAULT_DRAWS,
+    num_cells: int | None = None,
+    prior_queries: float = PRIOR_QUERIES,
+) -> Frontier | Envelope:
+    """Optimise the thresholds over a sweep of error prices.
+
+    Parameters
+    ----------
+    posterior
+        The fit.
+    models
+        Models of the cascade, a subset in cascade order; all if None (see `discretise`). With ``"any"`` every
+        such subset is tried, and each model alone, and the best is taken at each price.
+    error_prices
+        Positive prices, US dollars per wrong answer, or how many to space between the price at which
+        the cheapest policy is best and that at which the dearest is (see `price_range`).
+    num_draws
+        Posterior draws to average over, evenly spaced.
+    num_cells
+        Cells of the grid per model; if None, `cells_for` as many atoms as there are.
+    prior_queries
+        How many queries the model counts for beside the observed ones, inf for the model alone
+        (`cascade_bayes.decision.rows`).
+
+    Returns
+    -------
+    Frontier or Envelope
+        One point a price, ascending; an `Envelope` if any models will do.
+
+    Raises
+    ------
+    InputError
+        For models that are not in the posterior, prices that are not positive, or a negative
+        ``prior_queries``.
+    """
+    how: Any = {"num_draws": num_draws, "num_cells": num_cells, "prior_queries": prior_queries}
+    if models == "any":
+        return find_envelope(posterior, error_prices, **how)
+    if isinstance(models, str):
+        raise InputError(f'models must be a list of names, "any" or None for all; got {models!r}.')
+    return tune_cascade(posterior, models, error_prices, **how)
