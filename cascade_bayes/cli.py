@@ -90,7 +90,7 @@ def fit(
     guide: Annotated[
         str, typer.Option(help="Family that svi fits.", metavar="mean_field|low_rank|full_rank|flow")
     ] = "full_rank",
-    num_steps: Annotated[int, typer.Option(help="Steps that svi takes.", min=1)] = 300,
+    num_steps: Annotated[int, typer.Option(help="Steps that svi takes.", min=1)] = 1000,
     structure: Annotated[
         str | None,
         typer.Option(

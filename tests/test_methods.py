@@ -19,13 +19,15 @@ import scipy.stats
 from numpyro.infer.util import log_density
 
 import cascade_bayes.inference.approximate as approximate
+import cascade_bayes.inference.importance as importance
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.approximate import GUIDES, Proposals
+from cascade_bayes.inference.approximate import GUIDES
 from cascade_bayes.inference.convergence import Closeness, Point, judge_approximation
 from cascade_bayes.inference.fit import fit
+from cascade_bayes.inference.importance import Proposals
 from cascade_bayes.inference.laplace import find_modes, minimise, normal_approximation
 from cascade_bayes.inference.methods import LaneDraws, Options, draw
 from cascade_bayes.inference.modules import Module, collect, make_modules
@@ -352,11 +354,11 @@ def test_resampling_follows_the_weights() -> None:
     x = rng.normal(size=(2, 4000, 1))
     # Proposed from N(0, 1), wanted are N(0.5, 1) and N(0, 0.8^2).
     log_ratio = np.stack([0.5 * x[0, :, 0], -0.5 * x[1, :, 0] ** 2 * (1 / 0.64 - 1)])
-    weighted = approximate.weigh(
+    weighted = importance.weigh(
         [Proposals(x[:, :1500], log_ratio[:, :1500]), Proposals(x[:, 1500:], log_ratio[:, 1500:])]
     )
     np.testing.assert_array_equal(weighted.x, x)
-    draws = approximate.resample(rng, weighted, 2000)
+    draws = importance.resample(rng, weighted, 2000)
     assert draws.shape == (2, 2000, 1)
     assert np.all(weighted.k_hat < 0.6)
     # Of a normal moved by m: n exp(-m^2).
@@ -371,7 +373,7 @@ def test_too_narrow_a_proposal_has_a_large_k_hat() -> None:
     rng = np.random.default_rng(0)
     x = 0.3 * rng.normal(size=(1, 4000, 5))
     log_ratio = 0.5 * np.sum(x**2, axis=2) * (1 / 0.09 - 1)
-    weighted = approximate.weigh([Proposals(x, log_ratio)])
+    weighted = importance.weigh([Proposals(x, log_ratio)])
     assert weighted.k_hat[0] > 0.7
     assert weighted.ess[0] < 40
 
@@ -381,8 +383,8 @@ def test_proposals_without_density_are_never_drawn() -> None:
     x = rng.normal(size=(1, 1000, 1))
     log_ratio = np.where(x[..., 0] > 0, 0.0, -np.inf)
     log_ratio[0, :3] = np.nan
-    weighted = approximate.weigh([Proposals(x, log_ratio)])
-    assert approximate.resample(rng, weighted, 500).min() > 0
+    weighted = importance.weigh([Proposals(x, log_ratio)])
+    assert importance.resample(rng, weighted, 500).min() > 0
     assert weighted.k_hat[0] == 0.0  # those that are left are all equal
     assert weighted.ess[0] == pytest.approx(np.sum(x[0, 3:] > 0))
 
@@ -400,9 +402,9 @@ def test_guides(normals: tuple[Array, Array], guide: Any) -> None:
     assert fitted.bound.shape == (2, 1500)
     assert fitted.converged.all()
     proposals = approximate.propose_svi(NORMAL, jax.random.key(1), fitted, start, data, guide, 8000)
-    weighted = approximate.weigh([proposals])
+    weighted = importance.weigh([proposals])
     k_hat = weighted.k_hat
-    draws = approximate.resample(np.random.default_rng(0), weighted, 4000)
+    draws = importance.resample(np.random.default_rng(0), weighted, 4000)
     assert guide == "mean_field" or np.all(
         k_hat < 0.7
     )  # a mean field is too narrow, which its own test measures
@@ -471,7 +473,7 @@ def test_too_few_effective_draws_are_said_so() -> None:
 def test_a_module_without_any_finite_weight_is_said_so() -> None:
     x = np.zeros((2, 1000, 1))
     log_ratio = np.stack([np.random.default_rng(0).normal(size=1000), np.full(1000, np.nan)])
-    weighted = approximate.weigh([Proposals(x, log_ratio)])
+    weighted = importance.weigh([Proposals(x, log_ratio)])
     assert np.isnan(weighted.k_hat[1])
     names = (
         dict(zip("ab", weighted.k_hat.tolist(), strict=True)),
@@ -486,7 +488,7 @@ def test_lanes_propose_until_enough_are_effective(
     normals: tuple[Array, Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twice too wide in every direction leaves (sqrt(7) / 4)^4 of them, a fifth; right, all of them."""
-    monkeypatch.setattr(approximate, "LANES", 2)
+    monkeypatch.setattr(importance, "LANES", 2)
     data = jax.tree.map(lambda field: jnp.concatenate([field, field[:1]]), lanes(normals))
     start = normal_approximation(NORMAL, data)
     scale = jnp.asarray([2.0, 1.0, 2.0])
@@ -498,7 +500,7 @@ def test_lanes_propose_until_enough_are_effective(
         own, theirs = jax.tree.map(lambda field: field[some], (wide, data))
         return approximate.propose_laplace(NORMAL, key, own, theirs, 600)
 
-    found = approximate.draw_by_importance(propose, jax.random.key(0), 3, 500)
+    found = importance.draw_by_importance(propose, jax.random.key(0), 3, 500)
     # Two at a time, the last filled up; the one in the middle has enough at once.
     assert asked == [[0, 1], [2, 2], [0, 2], [0, 2], [0, 2]]
     share = (np.sqrt(7) / 4) ** 4
@@ -508,6 +510,28 @@ def test_lanes_propose_until_enough_are_effective(
     for lane, table in enumerate((0, 1, 0)):
         np.testing.assert_allclose(found.x[lane].mean(axis=0), normals[0][table], atol=0.25)
     assert not np.array_equal(found.x[0], found.x[2])
+
+
+@pytest.mark.parametrize(
+    "copula", ["gumbel", *(pytest.param(c, marks=pytest.mark.slow) for c in ("student_t_4", "frank"))]
+)
+def test_weights_in_32_bits_are_those_of_64(small_data: CascadeData, copula: str) -> None:
+    """Of a joint chain, whose density has every kind of term."""
+    layout = find_atoms(small_data)
+    spec = ModelSpec(layout, get_copulas(copula, 2), Priors(num_components=4), structure="chain")
+    obs = observations(small_data, layout)
+    (part,) = lanes_of(make_modules(obs, jnp.asarray(layout.locs), spec.kind, ("a", "b", "c")))
+    start = normal_approximation(*part)
+    proposals = approximate.propose_laplace(part.target, jax.random.key(0), start, part.data, 200)
+    assert proposals.log_ratio.dtype == np.float32
+    x = jnp.asarray(proposals.x[0], dtype=float)
+    lane = jax.tree.map(lambda field: field[0], part.data)
+    exact = -jax.jit(jax.vmap(lambda x: part.target.potential(x, lane)))(x)
+    y = np.linalg.solve(np.asarray(start.root[0]), np.asarray(x - start.mode[0]).T)
+    ratio = np.asarray(exact) + 0.5 * np.sum(y**2, axis=0)
+    np.testing.assert_allclose(
+        proposals.log_ratio[0] - proposals.log_ratio[0, 0], ratio - ratio[0], atol=3e-3
+    )
 
 
 def test_path_derivatives_have_no_noise_at_the_posterior(normals: tuple[Array, Array]) -> None:

@@ -41,6 +41,10 @@ from cascade_bayes.inference.posterior import Posterior
 MAX_MODELS = 8
 """Models of which every cascade is tried, at most: 255 cascades."""
 
+LEVEL = 1e-6
+"""Relative difference of losses below which two candidates are level: a pair that never defers is its first
+model, but for rounding."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Envelope(PricedPolicies):
@@ -83,7 +87,8 @@ class Envelope(PricedPolicies):
         Parameters
         ----------
         num_models
-            Among those of so many models; among all if None. Of equals the one of fewer models is taken.
+            Among those of so many models; among all if None. Of candidates that are level to `LEVEL` the one
+            of fewer models is taken.
 
         Raises
         ------
@@ -93,20 +98,20 @@ class Envelope(PricedPolicies):
         among = np.asarray([num_models in (None, len(names)) for names in self.candidates])
         if not among.any():
             raise InputError(f"num_models must lie between 1 and {len(self.models)}; got {num_models!r}.")
-        return np.asarray(np.argmin(np.where(among[:, None], self.loss.mean(axis=2), np.inf), axis=0))
+        return _first_of_least(np.where(among[:, None], self.loss.mean(axis=2), np.inf))
 
     def prob_best(self) -> np.ndarray:
         """Return the posterior probability that each candidate has the least loss of all at each price.
 
-        ``(num_candidates, num_prices)``, at Bayes thresholds; of candidates that tie the first counts.
+        ``(num_candidates, num_prices)``, at Bayes thresholds; of candidates that are level the first counts.
         """
-        winner = np.argmin(self.loss, axis=0)
+        winner = _first_of_least(self.loss)
         return np.stack([np.mean(winner == c, axis=1) for c in range(len(self.candidates))])
 
     def gain(self, num_models: int) -> np.ndarray:
         """Return draws of how much less the best choice loses than the best of so many models.
 
-        US dollars per query, ``(num_prices, num_draws)``; its mean over draws is at least 0.
+        US dollars per query, ``(num_prices, num_draws)``; its mean over draws is at least 0, up to `LEVEL`.
 
         Parameters
         ----------
@@ -122,7 +127,7 @@ class Envelope(PricedPolicies):
         US dollars per query, ``(num_prices,)``, at least 0: the winner's curse (see the module's docstring).
         """
         loss = self.loss
-        winner = np.argmin(loss, axis=0)
+        winner = _first_of_least(loss)
         prices, draws = np.indices(winner.shape)
         found = np.mean(loss.mean(axis=2)[winner, prices] - loss[winner, prices, draws], axis=1)
         return np.maximum(found, 0.0)  # below by rounding alone
@@ -172,7 +177,10 @@ class Envelope(PricedPolicies):
         at = np.arange(len(self))
         more = {"prob_best": self.prob_best()[self.best(), at], "optimism": self.optimism()}
         rivals = {"pair": 2, "single": 1}
-        gains = {f"gain_over_{name}": self.gain(count).mean(axis=1) for name, count in rivals.items()}
+        gains = {  # of candidates that are level a gain may be below 0 by rounding
+            f"gain_over_{name}": np.maximum(self.gain(count).mean(axis=1), 0.0)
+            for name, count in rivals.items()
+        }
         best = {f"best_{name}": self.best(count) for name, count in rivals.items()}
         return [
             row
@@ -189,6 +197,11 @@ class Envelope(PricedPolicies):
         and ``best_single``, and ``optimism``, all in US dollars per query.
         """
         return super().to_frame()
+
+
+def _first_of_least(loss: np.ndarray) -> np.ndarray:
+    """Return the first candidate, along the first axis, that loses no more than the best, to `LEVEL`."""
+    return np.asarray(np.argmax(loss <= loss.min(axis=0) * (1 + LEVEL), axis=0))
 
 
 def find_envelope(

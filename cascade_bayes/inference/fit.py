@@ -29,7 +29,7 @@ def fit(
     num_samples: int = 1000,
     max_rounds: int = 3,
     guide: Guide = "full_rank",
-    num_steps: int = 300,
+    num_steps: int = 1000,
     structure: Structure | None = None,
     copula: str | Sequence[str] = "gumbel",
     margin: str = DEFAULT_MARGIN,

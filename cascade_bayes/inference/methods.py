@@ -21,9 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._trees import take
-from cascade_bayes.inference import approximate
-from cascade_bayes.inference.approximate import Guide, Proposals
+from cascade_bayes.inference import approximate, importance
+from cascade_bayes.inference.approximate import Guide
 from cascade_bayes.inference.convergence import MAX_K_HAT
+from cascade_bayes.inference.importance import Proposals
 from cascade_bayes.inference.laplace import NormalApproximation, find_modes, normal_approximation
 from cascade_bayes.inference.nuts import Chains, Draws, NutsOptions, compile_chains, constrained
 from cascade_bayes.inference.target import Lanes
@@ -185,7 +186,7 @@ def _draw_approximate(
     if options.max_kept is not None:
         per_chain = min(per_chain, max(options.max_kept // nuts.num_chains, 1))
     num_draws = nuts.num_chains * per_chain
-    num_proposals = approximate.OVERSAMPLING * num_draws
+    num_proposals = importance.OVERSAMPLING * num_draws
     key_fit, key_draw = jax.random.split(key)
     report: dict[str, np.ndarray] = {}
     if method == "laplace":
@@ -205,9 +206,10 @@ def _draw_approximate(
                 part.target, key, fitted._replace(params=params), own, data, guide, num_proposals
             )
 
-    drawn = approximate.draw_by_importance(propose, key_draw, len(approximation.mode), num_draws)
+    drawn = importance.draw_by_importance(propose, key_draw, len(approximation.mode), num_draws)
     report |= {"k_hat": drawn.k_hat, "ess": drawn.ess}
-    by_chain = jnp.asarray(drawn.x.reshape((len(drawn.x), nuts.num_chains, per_chain, -1)))
+    flat = jnp.asarray(drawn.x, dtype=approximation.mode.dtype)
+    by_chain = flat.reshape((len(flat), nuts.num_chains, per_chain, -1))
     return LaneDraws(_sites(part, by_chain), {}, np.zeros(len(drawn.x), dtype=int), report)
 
 
@@ -217,7 +219,7 @@ def _improve(
     """Return the approximation, replaced in lanes where it is poor by a full-rank normal that SVI found."""
     key_trial, key_fit = jax.random.split(key)
     trial = approximate.propose_laplace(part.target, key_trial, approximation, part.data, NUM_TRIAL)
-    poor = ~(approximate.weigh([trial]).k_hat <= MAX_K_HAT)
+    poor = ~(importance.weigh([trial]).k_hat <= MAX_K_HAT)
     if not poor.any():
         return approximation
     fitted = approximate.run_svi(

@@ -53,7 +53,7 @@ class Request:
     num_samples: int = 1000
     max_rounds: int = 3
     guide: Any = "full_rank"
-    num_steps: int = 300
+    num_steps: int = 1000
     structure: Structure | None = None
     copula: str | Sequence[str] = "gumbel"
     margin: str = DEFAULT_MARGIN

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro import distributions as dist
 from numpyro import handlers
@@ -72,6 +73,12 @@ def _coordinates(prior: dist.Distribution) -> Transform:
     return biject_to(prior.support)
 
 
+def _in_force(field: Any) -> Any:
+    """Return an array in the precision of the arithmetic in force."""
+    floating = jnp.issubdtype(jnp.result_type(field), jnp.floating)
+    return np.asarray(field, dtype=jnp.result_type(float)) if floating else field
+
+
 class Target:
     """A NumPyro model as a density of flat unconstrained parameters.
 
@@ -87,18 +94,34 @@ class Target:
 
     def __init__(self, model: Callable[[Data], Any], data: Data) -> None:
         self._model = model
-        self._transforms: dict[str, Any] = {}
+        self._data = data
+        self._transforms_of: dict[np.dtype, dict[str, Transform]] = {}
+        self._zeros = self._trace()
+
+    def _trace(self) -> dict[str, jax.Array]:
+        """Find the sites' transforms for the arithmetic in force; return zeros of the sites' shapes."""
+        found: dict[str, Transform] = {}
+        data = jax.tree.map(_in_force, self._data)
 
         def shapes() -> dict[str, jax.Array]:
             with handlers.block(), handlers.seed(rng_seed=0), handlers.trace() as trace:
-                model(data)
+                self._model(data)
             sites = {k: v for k, v in trace.items() if v["type"] == "sample" and not v["is_observed"]}
             with jax.ensure_compile_time_eval():  # bounds of a support must outlive this trace
                 for name, site in sites.items():
-                    self._transforms[name] = _coordinates(site["fn"])
-            return {k: transform.inv(sites[k]["value"]) for k, transform in self._transforms.items()}
+                    found[name] = _coordinates(site["fn"])
+            return {k: transform.inv(sites[k]["value"]) for k, transform in found.items()}
 
-        self._zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes))
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes))
+        self._transforms_of[jnp.result_type(float)] = found
+        return zeros
+
+    @property
+    def _transforms(self) -> dict[str, Transform]:
+        if jnp.result_type(float) not in self._transforms_of:
+            with jax.ensure_compile_time_eval():
+                self._trace()
+        return self._transforms_of[jnp.result_type(float)]
 
     @cached_property
     def start(self) -> jax.Array:
@@ -112,7 +135,11 @@ class Target:
         return int(self.start.size)
 
     def _unravel(self, x: jax.Array) -> dict[str, jax.Array]:
-        return ravel_pytree(self._zeros)[1](x)
+        """Return the unconstrained values of each site, in the arithmetic of ``x``."""
+        leaves, tree = jax.tree.flatten(self._zeros)
+        parts = jnp.split(x, np.cumsum([leaf.size for leaf in leaves])[:-1])
+        shaped = [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+        return dict(jax.tree.unflatten(tree, shaped))
 
     def sites(self, x: jax.Array) -> dict[str, jax.Array]:
         """Return the sites that flat parameters ``(dim,)`` stand for."""
