@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cascade_bayes.data import CascadeData, check_fittable, read_table
+    from cascade_bayes.decision.certificate import Certificate, certify
     from cascade_bayes.decision.compare import Comparison, compare
     from cascade_bayes.decision.envelope import Envelope
     from cascade_bayes.decision.frontier import Frontier
@@ -52,6 +53,7 @@ _HOME = {
     "Cascade": "model.simulate",
     "CascadeData": "data",
     "CheckResult": "inference.checks",
+    "Certificate": "decision.certificate",
     "Comparison": "decision.compare",
     "ConfidenceMap": "transforms",
     "DataWarning": "errors",
@@ -66,6 +68,7 @@ _HOME = {
     "Predicted": "decision.predict",
     "PriorDraws": "inference.prior",
     "Priors": "model.priors",
+    "certify": "decision.certificate",
     "check": "inference.checks",
     "check_fittable": "data",
     "compare": "decision.compare",
@@ -93,6 +96,7 @@ __all__ = [
     "CalibrationRanks",
     "Cascade",
     "CascadeData",
+    "Certificate",
     "CheckResult",
     "Comparison",
     "ConfidenceMap",
@@ -108,6 +112,7 @@ __all__ = [
     "Predicted",
     "PriorDraws",
     "Priors",
+    "certify",
     "check",
     "check_fittable",
     "compare",

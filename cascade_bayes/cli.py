@@ -25,6 +25,8 @@ from cascade_bayes._screen import check_table, evaluation_table, frontier_table,
 from cascade_bayes.errors import InfeasibleError, InputError
 
 if TYPE_CHECKING:
+    from cascade_bayes.decision.envelope import Envelope
+    from cascade_bayes.decision.frontier import Frontier
     from cascade_bayes.decision.policy import Policy
     from cascade_bayes.inference.checks import CheckResult
     from cascade_bayes.inference.posterior import Posterior
@@ -280,11 +282,11 @@ def tune(
     models: Annotated[
         str,
         typer.Option(
-            help="Models of the cascade: all, a comma-separated subset in order, or any: the best of all "
-            "subsets at each price, which takes longer.",
-            metavar="all|any|A,B,...",
+            help="any: whichever subset of the models is best, single models included. all, or a "
+            "comma-separated list in order: one cascade, which takes less time.",
+            metavar="any|all|A,B,...",
         ),
-    ] = "all",
+    ] = "any",
     draws: Annotated[int, typer.Option(help="Posterior draws to average over.", min=2)] = 200,
     prior_queries: Annotated[
         float | None,
@@ -293,56 +295,67 @@ def tune(
             "10 if left out."
         ),
     ] = None,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Say what a policy of any other shape could save at most.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Find the thresholds: for a price of an error, a budget, an error target, or a whole frontier."""
+    """Find models and thresholds: for a price of an error, a budget, an error target, or a whole frontier."""
     asked = [x for x in (error_price, budget, target_error, frontier) if x is not None]
     if len(asked) != 1:
         raise InputError("give exactly one of --error-price, --budget, --target-error, --frontier.")
+    if error_price is not None and not error_price > 0:
+        raise InputError(f"--error-price must be positive, US dollars per wrong answer; got {error_price}.")
     _check_output(output)
     _start_jax()
     from cascade_bayes.decision.frontier import DEFAULT_PRICES
+    from cascade_bayes.decision.points import check_question
     from cascade_bayes.decision.rows import PRIOR_QUERIES
     from cascade_bayes.decision.tuning import error_cost_frontier
     from cascade_bayes.inference.posterior import Posterior
 
+    if frontier is None:
+        check_question(error_price, budget, target_error, probability)
     posterior = Posterior.load(posterior_file)
     weight = PRIOR_QUERIES if prior_queries is None else prior_queries
     chosen = {"all": None, "any": "any"}.get(models, _split(models))
-    if error_price is not None:
-        if not error_price > 0:
-            raise InputError(
-                f"--error-price must be positive, US dollars per wrong answer; got {error_price}."
-            )
-        swept = error_cost_frontier(
-            posterior, models=chosen, error_prices=[error_price], num_draws=draws, prior_queries=weight
-        )
-        policy = swept.policy(0)
+    if chosen == "any":
+        say.print(f"Trying every cascade of {len(posterior.models)} models; --models all takes less time.")
+    prices = [error_price] if error_price is not None else frontier or DEFAULT_PRICES
+    swept = error_cost_frontier(
+        posterior, models=chosen, error_prices=prices, num_draws=draws, prior_queries=weight
+    )
+    asked_of: Policy | Frontier | Envelope = swept
+    rivals: list[dict[str, Any]] = []
+    if frontier is not None:
+        swept.save(output)
+        shown: dict[str, Any] = {"output": str(output), "points": swept.points()}
+        table = frontier_table(swept.records())
     else:
-        swept = error_cost_frontier(
-            posterior,
-            models=chosen,
-            error_prices=frontier or DEFAULT_PRICES,
-            num_draws=draws,
-            prior_queries=weight,
-        )
-        if frontier is not None:
-            swept.save(output)
-            if as_json:
-                _print_json({"output": str(output), "points": swept.points()})
-            else:
-                out.print(frontier_table(swept.records()))
-                out.print(f"Wrote {output}.")
-            return
-        policy = swept.at(budget=budget, target_error=target_error, confidence=probability)
-    policy.save(output)
+        question = {"error_price": error_price, "budget": budget, "target_error": target_error}
+        policy = swept.at(**question, confidence=probability)
+        policy.save(output)
+        shown = {"output": str(output), **policy.to_dict()}
+        del shown["draw_thresholds"]
+        table, asked_of = policy_table(policy), policy
+        rivals = _rivals(swept, policy, question | {"confidence": probability})
+        if rivals:
+            shown["beside"] = rivals
+    certificate = None
+    if certify:
+        from cascade_bayes.decision.certificate import certify as certify_policies
+
+        certificate = certify_policies(posterior, asked_of, num_draws=draws)
+        shown["certificate"] = {"sentence": certificate.sentence(), "points": certificate.records()}
     if as_json:
-        record = policy.to_dict()
-        del record["draw_thresholds"]
-        _print_json({"output": str(output), **record})
-    else:
-        out.print(policy_table(policy))
-        out.print(f"Wrote {output}. Next: cascade-bayes evaluate {output} TABLE", soft_wrap=True)
+        _print_json(shown)
+        return
+    out.print(table)
+    for rival in rivals:
+        out.print(_rival_sentence(rival), soft_wrap=True)
+    if certificate is not None:
+        out.print(certificate.sentence(), soft_wrap=True)
+    out.print(f"Wrote {output}. Next: cascade-bayes evaluate {output} TABLE", soft_wrap=True)
 
 
 @app.command()
@@ -421,6 +434,40 @@ def _start_jax(num_chains: int = 1) -> None:
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # the devices of a process that computes are what they are
             jax.config.update("jax_num_cpu_devices", largest_divisor(num_chains, cores))
+
+
+def _rivals(swept: Frontier | Envelope, policy: Policy, question: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the best pair and the best single model that answer a question, where any models would do."""
+    from cascade_bayes.decision.envelope import Envelope
+
+    if not isinstance(swept, Envelope):
+        return []
+    found = []
+    for name, num_models in (("pair", 2), ("single", 1)):
+        record: dict[str, Any] = {"kind": name, "models": None}
+        with contextlib.suppress(InfeasibleError):
+            rival = swept.among(num_models).at(**question)
+            extra = rival.prediction.loss(policy.error_price) - policy.prediction.loss(policy.error_price)
+            record |= {
+                "models": list(rival.models),
+                "expected_error": rival.prediction.error,
+                "expected_cost": rival.prediction.cost,
+                "extra_loss": extra,
+            }
+        found.append(record)
+    return found
+
+
+def _rival_sentence(rival: dict[str, Any]) -> str:
+    """Say what the best pair, or the best single model, would do instead."""
+    what = {"pair": "cascade of two", "single": "single model"}[rival["kind"]]
+    if rival["models"] is None:
+        return f"No {what} meets the request."
+    return (
+        f"Best {what}: {' > '.join(rival['models'])}, expected error {rival['expected_error']:.4g}, cost "
+        f"{rival['expected_cost']:.4g}: loses {1000 * rival['extra_loss']:+.3g} US dollars more per thousand "
+        "queries."
+    )
 
 
 def _draw_checks(

@@ -83,6 +83,7 @@ def test_help_lists_the_commands_and_exit_codes(run: Run) -> None:
             "--target-error",
             "--frontier",
             "--models",
+            "--certify",
             "--prior-queries",
             "--json",
         ],
@@ -168,22 +169,47 @@ def test_log_that_contradicts_its_policy_exits_2(run: Run, table: Path, files: P
     assert not saved.exists()
 
 
+WHOLE = ("--models", "all", "--draws", 20)
+
+
 class TestTune:
     def test_any_models(self, run: Run, files: Path, table: Path, tmp_path: Path) -> None:
         saved = tmp_path / "any.json"
-        args = ("--models", "any", "--draws", 20, "-o", saved)
+        args = ("--draws", 20, "-o", saved)
         shown = run("tune", files / "posterior.nc", "--frontier", 4, *args, "--json").json()["points"]
         assert len({tuple(point["models"]) for point in shown}) > 1
         assert all(0 <= point["prob_best"] <= 1 for point in shown)
         realised = run("evaluate", saved, table, "--json").json()["points"]
         assert [row["models"] for row in realised] == [point["models"] for point in shown]
-        run("tune", files / "posterior.nc", "--error-price", 1e-7, *args)
+        shown = run("tune", files / "posterior.nc", "--error-price", 1e-7, *args)
         assert len(json.loads(saved.read_text())["models"]) == 1
+        assert "Best cascade of two: small-3b > " in shown.out
+        assert "Best single model: small-3b, expected error" in shown.out
+        assert "loses +0 US dollars more per thousand" in shown.out
         assert run("evaluate", saved, table, "--json").json()["models"] == ["small-3b"]
+
+    def test_rivals_answer_the_same_question(self, run: Run, files: Path, tmp_path: Path) -> None:
+        """The dearest model alone costs more than the budget; the best pair keeps to it."""
+        args = ("--draws", 20, "-o", tmp_path / "p.json", "--certify", "--json")
+        shown = run("tune", files / "posterior.nc", "--budget", 2e-4, "--probability", 0.8, *args).json()
+        pair, single = shown["beside"]
+        assert (pair["kind"], single["kind"]) == ("pair", "single")
+        for rival in (pair, single):
+            assert len(rival["models"]) == {"pair": 2, "single": 1}[rival["kind"]]
+            assert rival["expected_cost"] <= 2e-4
+            assert rival["expected_error"] >= shown["prediction"]["error"] - 1e-9
+            price = shown["error_price"]
+            extra = rival["expected_cost"] - shown["prediction"]["cost"]
+            extra += price * (rival["expected_error"] - shown["prediction"]["error"])
+            assert rival["extra_loss"] == pytest.approx(extra, abs=1e-12)
+        assert "no policy of any shape" in shown["certificate"]["sentence"]
+        (point,) = shown["certificate"]["points"]
+        assert point["models"] == shown["models"]
+        assert 0 <= point["shape_gap"] < 0.2
 
     def test_frontier(self, run: Run, files: Path, tmp_path: Path) -> None:
         saved = tmp_path / "f.json"
-        shown = run("tune", files / "posterior.nc", "--frontier", 7, "--draws", 20, "-o", saved, "--json")
+        shown = run("tune", files / "posterior.nc", "--frontier", 7, *WHOLE, "-o", saved, "--json")
         assert shown.code == 0
         points = shown.json()["points"]
         assert points == json.loads(saved.read_text())["points"]
@@ -194,14 +220,12 @@ class TestTune:
 
     def test_error_price(self, run: Run, files: Path, tmp_path: Path) -> None:
         saved = tmp_path / "p.json"
-        shown = run(
-            "tune", files / "posterior.nc", "--error-price", 0.002, "--draws", 20, "-o", saved, "--json"
-        )
+        shown = run("tune", files / "posterior.nc", "--error-price", 0.002, *WHOLE, "-o", saved, "--json")
         assert shown.code == 0
         record = shown.json()
         assert record["question"] == {"error_price": 0.002}
         assert len(record["thresholds"]) == 2
-        again = run("tune", files / "posterior.nc", "--error-price", 0.002, "--draws", 20, "-o", saved)
+        again = run("tune", files / "posterior.nc", "--error-price", 0.002, *WHOLE, "-o", saved)
         assert "defer below" in again.out
         assert "90 % interval" in again.out
 
@@ -209,7 +233,7 @@ class TestTune:
     def test_model_alone(self, run: Run, files: Path, tmp_path: Path) -> None:
         def error(*more: object) -> float:
             saved = tmp_path / "p.json"
-            arguments = ("tune", files / "posterior.nc", "--error-price", 0.002, "--draws", 20, "-o", saved)
+            arguments = ("tune", files / "posterior.nc", "--error-price", 0.002, *WHOLE, "-o", saved)
             shown = run(*arguments, *more, "--json")
             assert shown.code == 0
             return float(shown.json()["prediction"]["error"])
@@ -232,7 +256,7 @@ class TestTune:
         self, run: Run, files: Path, tmp_path: Path
     ) -> None:
         saved = tmp_path / "p.json"
-        shown = run("tune", files / "posterior.nc", "--budget", 1e-9, "--draws", 20, "-o", saved)
+        shown = run("tune", files / "posterior.nc", "--budget", 1e-9, *WHOLE, "-o", saved)
         assert shown.code == 4
         assert "Infeasible" in shown.err
         assert re.search(r"lowest cost it reaches.* is \d", shown.err), shown.err
@@ -385,7 +409,7 @@ def test_spoiled_posterior(run: Run, files: Path, tmp_path: Path) -> None:
 )
 def test_bad_request(flags: tuple, clue: str, run: Run, files: Path, tmp_path: Path) -> None:
     output = tmp_path / "policy.json"
-    shown = run("tune", files / "posterior.nc", "--draws", 20, "-o", output, *flags)
+    shown = run("tune", files / "posterior.nc", *WHOLE, "-o", output, *flags)
     assert shown.code == 2, shown.err
     assert clue in shown.err
     assert not output.exists()

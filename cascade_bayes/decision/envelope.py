@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,27 @@ class Envelope(PricedPolicies):
             raise InputError(f"num_models must lie between 1 and {len(self.models)}; got {num_models!r}.")
         return _first_of_least(np.where(among[:, None], self.loss.mean(axis=2), np.inf))
 
+    def among(self, num_models: int) -> Envelope:
+        """Return the envelope of the cascades of so many models alone, 1 for single models.
+
+        Raises
+        ------
+        InputError
+            If no candidate has so many models.
+        """
+        self.best(num_models)
+        return self._only([names for names in self.candidates if len(names) == num_models])
+
+    def _only(self, candidates: Sequence[tuple[str, ...]]) -> Envelope:
+        at = [self.candidates.index(names) for names in candidates]
+        return replace(
+            self,
+            candidates=tuple(candidates),
+            error=self.error[at],
+            cost=self.cost[at],
+            frontiers={names: one for names, one in self.frontiers.items() if names in candidates},
+        )
+
     def prob_best(self) -> np.ndarray:
         """Return the posterior probability that each candidate has the least loss of all at each price.
 
@@ -157,7 +178,7 @@ class Envelope(PricedPolicies):
         finer = find_envelope(
             self.posterior, [error_price], num_draws=num_draws, prior_queries=self.prior_queries
         )
-        return finer.policy(0)
+        return finer._only(self.candidates).policy(0)
 
     def _constrained(self, figure: str, other: str, limit: float, question: dict[str, Any]) -> Policy:
         values, confidence = getattr(self, figure), question["confidence"]

@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.costs import Payments
 from cascade_bayes.decision.discretise import Discretised, discretise
-from cascade_bayes.decision.lattice import lattice_positions
 from cascade_bayes.decision.optimise import NUM_STEPS
 from cascade_bayes.decision.points import PricedPolicies, infeasible
 from cascade_bayes.decision.policy import Policy, Prediction
 from cascade_bayes.decision.rows import PRIOR_QUERIES
-from cascade_bayes.decision.sweep import PRICE_BATCH, price_range, sweep
+from cascade_bayes.decision.sweep import price_range, sweep_chain
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 
@@ -194,18 +191,8 @@ def sweep_prices(
         Let Adam follow the exact line searches; see `cascade_bayes.decision.optimise`.
     """
     index = list(chain.members)
-    # Whole batches: a remainder would be a second program to compile.
-    extra = -error_prices.size % PRICE_BATCH if error_prices.size > PRICE_BATCH else 0
-    swept = sweep(
-        tables,
-        chain.call_cost,
-        chain.is_atom,
-        jnp.asarray(np.pad(error_prices, (0, extra), mode="edge"), dtype=chain.call_cost.dtype),
-        jnp.asarray(lattice_positions(len(index) - 1, chain.grid.num_cells)),
-        num_steps=NUM_STEPS if polish else 0,
-    )
-    swept = jax.tree.map(lambda field: np.asarray(field)[: error_prices.size], swept)
-    thresholds = chain.thresholds(swept.positions)
+    swept = sweep_chain(chain, tables, error_prices, NUM_STEPS if polish else 0)
+    thresholds = chain.thresholds(np.asarray(swept.positions))
     confidence, paid = posterior.data.confidence[:, index], posterior.data.cost[:, index]
     cost = [
         Payments(confidence, paid, own, reach.shape[0]).expected(reach)
@@ -215,10 +202,10 @@ def sweep_prices(
         models=tuple(posterior.models[i] for i in index),
         error_prices=error_prices,
         thresholds=thresholds,
-        draw_thresholds=chain.thresholds(swept.draw_positions),
-        error=swept.error,
+        draw_thresholds=chain.thresholds(np.asarray(swept.draw_positions)),
+        error=np.asarray(swept.error),
         cost=np.stack(cost),
-        reach_prob=swept.reach_prob,
+        reach_prob=np.asarray(swept.reach_prob),
         context={
             "kind": posterior.data.kind,
             "call_cost": posterior.data.call_cost[index],

@@ -86,7 +86,7 @@ class PricedPolicies(ABC):
         InfeasibleError
             If no policy of the sweep meets the request; names the best reachable value.
         """
-        name, value = _check_question(error_price, budget, target_error, confidence)
+        name, value = check_question(error_price, budget, target_error, confidence)
         if name == "error_price":
             close = np.isclose(self.error_prices, value, rtol=1e-12)
             return self.policy(int(np.argmax(close))) if close.any() else self._policy_at(value)
@@ -180,7 +180,7 @@ def infeasible(whose: str, figure: str, question: dict[str, Any], reachable: flo
     )
 
 
-def _check_question(
+def check_question(
     error_price: float | None, budget: float | None, target_error: float | None, confidence: float
 ) -> tuple[str, float]:
     """Return which question is asked, and its number.

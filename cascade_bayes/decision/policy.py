@@ -38,6 +38,10 @@ class Prediction(NamedTuple):
     cost_q95: float
     reach_prob: tuple[float, ...]
 
+    def loss(self, error_price: float) -> float:
+        """Return the expected loss at a price of an error, US dollars per query."""
+        return self.cost + error_price * self.error
+
     @classmethod
     def of_draws(cls, error: np.ndarray, cost: np.ndarray, reach_prob: np.ndarray) -> Prediction:
         """Summarise draws ``(num_draws,)`` of error and cost, and reach ``(num_draws, num_models)``."""

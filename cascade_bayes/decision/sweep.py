@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.decision.chain import ChainTables, forward, run_draws
-from cascade_bayes.decision.lattice import LatticeOptima, lattice_optima
+from cascade_bayes.decision.discretise import Discretised
+from cascade_bayes.decision.lattice import LatticeOptima, lattice_optima, lattice_positions
 from cascade_bayes.decision.optimise import NUM_STEPS, optimise
 from cascade_bayes.errors import InputError
 
@@ -76,6 +77,33 @@ def sweep(
         return Sweep(best, draw_positions.astype(dtype), outcome.error, outcome.reach_prob)
 
     return jax.lax.map(at_price, (prices, found), batch_size=PRICE_BATCH)
+
+
+def sweep_chain(
+    chain: Discretised, tables: ChainTables, error_prices: np.ndarray, num_steps: int = NUM_STEPS
+) -> Sweep:
+    """Optimise the thresholds of one cascade at every price; NumPy arrays.
+
+    Parameters
+    ----------
+    chain, tables
+        The cascade on its grid, and its tables.
+    error_prices
+        US dollars per wrong answer, ``(num_prices,)``.
+    num_steps
+        As for `sweep`.
+    """
+    # Whole batches: a remainder would be a second program to compile.
+    extra = -error_prices.size % PRICE_BATCH if error_prices.size > PRICE_BATCH else 0
+    found = sweep(
+        tables,
+        chain.call_cost,
+        chain.is_atom,
+        jnp.asarray(np.pad(error_prices, (0, extra), mode="edge"), dtype=chain.call_cost.dtype),
+        jnp.asarray(lattice_positions(len(chain.members) - 1, chain.grid.num_cells)),
+        num_steps=num_steps,
+    )
+    return jax.tree.map(lambda field: np.asarray(field)[: error_prices.size], found)
 
 
 def _in_32_bits(tree: Any) -> Any:

@@ -1,0 +1,146 @@
+"""How close optimised thresholds come to the best there are, and to the best policy of any shape.
+
+Of each ``NAME-train.parquet`` in the folder that ``CASCADE_BAYES_DATA`` names, or of the bundled example,
+cascades of each size are tuned at many error prices. Of two and three models every combination of the grid's
+positions is tried beside it, of more a search starts at many random places. The excess is that of the
+optimised thresholds' posterior mean loss over the best of these. The shape gap is what a policy of any other
+shape could save under the model (`cascade_bayes.certify`).
+
+Run ``python benchmarks/optimum.py [--files NAME ...] [--cascades 3] -o optimum.txt``.
+"""
+
+import argparse
+import itertools
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from cascade_bayes import certify, error_cost_frontier, example, fit, read_table
+from cascade_bayes.decision.chain import ChainTables
+from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.lattice import all_policies
+from cascade_bayes.decision.optimise import mean_loss, optimise
+
+WITHIN = 1e-3
+"""Relative excess that is good enough."""
+
+
+def exhaustive(chain: Discretised, tables: ChainTables, prices: np.ndarray) -> np.ndarray:
+    """Return the least mean loss at each price of all combinations of grid positions."""
+    positions = jnp.arange(chain.grid.num_cells + 1)
+    mean_cost = jnp.mean(chain.call_cost, axis=0)
+
+    @jax.jit
+    def averages(tables: ChainTables) -> tuple[jax.Array, jax.Array]:
+        def one(d: int) -> tuple[jax.Array, jax.Array]:
+            rows = tables.rows
+            draw = jax.tree.map(lambda field: field[d], tables._replace(rows=None))
+            if rows is not None:
+                draw = draw._replace(rows=rows._replace(weight=rows.weight[d], right=rows.right[d]))
+            found = all_policies(draw, positions)
+            return found.error, found.cost(mean_cost)
+
+        error, cost = jax.lax.map(one, jnp.arange(tables.mass.shape[0]))
+        return jnp.mean(error, axis=0), jnp.mean(cost, axis=0)
+
+    error, cost = (np.asarray(x).ravel() for x in averages(tables))
+    return np.asarray([np.min(cost + price * error) for price in prices])
+
+
+def from_random_starts(
+    chain: Discretised, tables: ChainTables, prices: np.ndarray, num_starts: int, seed: int
+) -> np.ndarray:
+    """Return the least mean loss at each price of searches from many random places."""
+    rng = np.random.default_rng(seed)
+    shape = (num_starts, len(chain.members) - 1)
+    starts = jnp.asarray(np.round(rng.uniform(0, chain.grid.num_cells, shape)))
+    mean_cost = jnp.mean(chain.call_cost, axis=0)
+
+    @jax.jit
+    def search(price: jax.Array) -> jax.Array:
+        return optimise(tables, mean_cost, chain.is_atom, price, starts).loss
+
+    return np.asarray([float(search(jnp.asarray(price))) for price in prices])
+
+
+def examine(posterior: Any, models: tuple[str, ...], num_prices: int, num_starts: int) -> pd.DataFrame:
+    """Return a row a price: loss of the optimised thresholds, excess, shape gap."""
+    frontier = error_cost_frontier(posterior, models=models, error_prices=num_prices)
+    chain = discretise(posterior, models, frontier.error.shape[1])
+    tables, prices = chain.tables(), frontier.error_prices
+    mean_cost = jnp.mean(chain.call_cost, axis=0)
+    at = chain.positions(frontier.thresholds)
+    loss = jax.jit(jax.vmap(mean_loss, in_axes=(None, None, None, 0, 0)))
+    own = np.asarray(loss(tables, mean_cost, chain.is_atom, at, jnp.asarray(prices)))
+    if len(models) <= 3:
+        best = exhaustive(chain, tables, prices)
+    else:
+        best = from_random_starts(chain, tables, prices, num_starts, seed=1)
+    certificate = certify(posterior, frontier)
+    return pd.DataFrame(
+        {
+            "models": " > ".join(models),
+            "size": len(models),
+            "error_price": prices,
+            "loss": own,
+            "excess": own / best - 1,
+            "shape_gap": certificate.shape_gap.mean(axis=1),
+            "gap": certificate.gap.mean(axis=1) / certificate.loss.mean(axis=1),
+        }
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--files", nargs="*", help="tables by NAME (default: all of the folder)")
+    parser.add_argument("--method", default="laplace", help="of fit (default: %(default)s)")
+    parser.add_argument("--cascades", type=int, default=3, help="of each size, at random (default: 3)")
+    parser.add_argument("--prices", type=int, default=41)
+    parser.add_argument("--starts", type=int, default=100, help="random places (default: %(default)s)")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="table to write")
+    options = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    folder = os.environ.get("CASCADE_BAYES_DATA")
+    found = {
+        p.name.removesuffix("-train.parquet"): p for p in sorted(Path(folder or ".").glob("*-train.parquet"))
+    }
+    if not folder:
+        found = {"example": example.train_path()}
+    tables = {name: found[name] for name in options.files or found}
+    print(f"Python {platform.python_version()}, jax {jax.__version__}; {options.method}", flush=True)
+    rng = np.random.default_rng(0)
+    rows = []
+    for name, path in tables.items():
+        start = time.perf_counter()
+        posterior = fit(read_table(path), options.method, seed=0, progress=False)
+        for size in range(2, len(posterior.models) + 1):
+            subsets = list(itertools.combinations(posterior.models, size))
+            for at in sorted(rng.permutation(len(subsets))[: options.cascades]):
+                part = examine(posterior, subsets[at], options.prices, options.starts)
+                rows.append(part.assign(table=name))
+        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
+    every = pd.concat(rows, ignore_index=True)
+    every.to_csv(options.output.with_suffix(".csv"), index=False)
+    summary = every.groupby(["table", "size"]).agg(
+        points=("loss", "size"),
+        largest_excess=("excess", "max"),
+        within=("excess", lambda x: float(np.mean(x <= WITHIN))),
+        mean_shape_gap=("shape_gap", "mean"),
+        largest_shape_gap=("shape_gap", "max"),
+        mean_gap=("gap", "mean"),
+    )
+    text = summary.to_string(float_format=lambda x: f"{x:.5f}")
+    options.output.write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+r"""How far thresholds are from the best policy of any shape.
+
+A policy of any shape decides at every model by all confidences seen so far. On one draw of the model the
+confidences are a Markov chain, and whether model i is right depends on its own cell m and the cell l of the
+model before: these two are all that a decision needs. Backward induction (Bellman, *Dynamic Programming*,
+1957) gives the least loss of all policies. With R and Q as in `cascade_bayes.decision.chain` and
+:math:`\rho` the price of an error, going on from cell m of model i is worth
+
+.. math::
+
+    \mathrm{go}_i(m) = c_{i+1} + \sum_n \min\{\rho (R_{i,mn} - Q_{i,mn}),\; R_{i,mn}\, \mathrm{go}_{i+1}(n)\},
+
+where the last model always stops, and the value of the whole is
+
+.. math::
+
+    V = c_1 + \sum_m \min\{\rho \mu_m (1 - p_m),\; \mu_m\, \mathrm{go}_1(m)\} .
+
+What the best thresholds of that draw lose beyond V is the price of their shape. It is 0 where the best policy
+defers what lies below some confidence, whatever was seen before; it is not where, for example, a model that
+is exactly certain is wrong more often than one that is nearly so, or where a query that made the first model
+doubt should leave the second one sooner.
+
+All of this holds for the model alone, without the observed queries beside it: a policy of any shape could
+tell each of these from all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cascade_bayes.decision.chain import ChainTables, forward
+from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.optimise import optimise
+from cascade_bayes.decision.points import PricedPolicies
+from cascade_bayes.decision.policy import Policy
+from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
+from cascade_bayes.decision.sweep import sweep_chain
+from cascade_bayes.inference.posterior import Posterior
+
+
+class BestPolicy(NamedTuple):
+    """The best policy of any shape on one draw.
+
+    Attributes
+    ----------
+    value
+        Its loss, US dollars per query, ``()``.
+    elsewhere
+        Probability that a query gets to a model and is treated there otherwise than by whatever single
+        threshold comes closest, ``(num_models - 1,)``.
+    """
+
+    value: jax.Array
+    elsewhere: jax.Array
+
+
+def best_policy(tables: ChainTables, call_cost: jax.Array, error_price: jax.Array) -> BestPolicy:
+    """Find the best policy of any shape on one draw, by backward induction.
+
+    Parameters
+    ----------
+    tables
+        One draw; observed queries in it are left out.
+    call_cost
+        US dollars per call, ``(num_models,)``.
+    error_price
+        US dollars per wrong answer, ``()``.
+    """
+    num_steps = tables.transition.shape[0]
+    stop = error_price * (tables.transition - tables.right)
+    after = stop[num_steps - 1]
+    go_on = [call_cost[num_steps] + jnp.sum(after, axis=1)]
+    for i in reversed(range(num_steps - 1)):
+        after = jnp.minimum(stop[i], tables.transition[i] * go_on[0])
+        go_on.insert(0, call_cost[i + 1] + jnp.sum(after, axis=1))
+    stop_first = error_price * tables.mass * (1.0 - tables.correct)
+    value = call_cost[0] + jnp.sum(jnp.minimum(stop_first, tables.mass * go_on[0]))
+
+    # Forward again: where the queries stop and go on, by the cell of the model alone.
+    defers = tables.mass * go_on[0] < stop_first
+    deferred, stopped = tables.mass * defers, tables.mass * ~defers
+    elsewhere = [_least_mismatch(deferred, stopped)]
+    for i in range(num_steps - 1):
+        come = deferred[:, None] * tables.transition[i]
+        pairs = tables.transition[i] * go_on[i + 1] < stop[i]
+        deferred, stopped = jnp.sum(come * pairs, axis=0), jnp.sum(come * ~pairs, axis=0)
+        elsewhere.append(_least_mismatch(deferred, stopped))
+    return BestPolicy(value, jnp.stack(elsewhere))
+
+
+def _least_mismatch(deferred: jax.Array, stopped: jax.Array) -> jax.Array:
+    """Return the mass that stops below a threshold or goes on above it, at the best threshold."""
+    below = jnp.concatenate([jnp.zeros(1, stopped.dtype), jnp.cumsum(stopped)])
+    above = jnp.concatenate([jnp.cumsum(deferred[::-1])[::-1], jnp.zeros(1, stopped.dtype)])
+    return jnp.min(below + above)
+
+
+@dataclass(frozen=True, eq=False)
+class Certificate:
+    """What thresholds lose beyond the best policy of any shape, under the model.
+
+    Attributes
+    ----------
+    error_prices
+        US dollars per wrong answer, ``(num_prices,)``.
+    models
+        Names of each price's models.
+    value
+        Least loss of any policy on each draw, US dollars per query, ``(num_prices, num_draws)``.
+    draw_loss
+        Loss of the draw's own best thresholds among the edges of the grid's cells, of the same shape.
+    loss
+        Loss of the Bayes thresholds, of the same shape.
+    elsewhere
+        Probability that a query gets to a model and that the best policy treats it otherwise than any single
+        threshold, mean over draws: an array a price, ``(num_models - 1,)``.
+    """
+
+    error_prices: np.ndarray
+    models: tuple[tuple[str, ...], ...]
+    value: np.ndarray
+    draw_loss: np.ndarray
+    loss: np.ndarray
+    elsewhere: tuple[np.ndarray, ...]
+
+    @property
+    def shape_gap(self) -> np.ndarray:
+        """What any other shape of policy can save on a draw, as a share of its loss.
+
+        ``(num_prices, num_draws)``, at least 0.
+        """
+        return np.maximum(self.draw_loss - self.value, 0.0) / self.draw_loss  # below 0 by rounding alone
+
+    @property
+    def gap(self) -> np.ndarray:
+        """Loss of the Bayes thresholds beyond the best policy of someone who knows the draw, US dollars.
+
+        ``(num_prices, num_draws)``; it holds the price of their shape, and that of not knowing the draw.
+        """
+        return self.loss - self.value
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows of `to_frame` as dictionaries."""
+        shape_gap = self.shape_gap
+        low, high = np.quantile(shape_gap, [0.05, 0.95], axis=1)
+        return [
+            {
+                "error_price": float(price),
+                "models": list(self.models[i]),
+                "loss": float(self.loss[i].mean()),
+                "gap": float(self.gap[i].mean()),
+                "shape_gap": float(shape_gap[i].mean()),
+                "shape_gap_q05": float(low[i]),
+                "shape_gap_q95": float(high[i]),
+                "elsewhere": [float(share) for share in self.elsewhere[i]],
+            }
+            for i, price in enumerate(self.error_prices)
+        ]
+
+    def to_frame(self) -> Any:
+        """Return one row per price as a pandas frame.
+
+        Columns: ``error_price``, ``models``; ``loss`` of the Bayes thresholds under the model and its ``gap``
+        to the best policies of the draws, US dollars per query, means over draws; ``shape_gap``, the share of
+        the loss that another shape of policy would save if the draw were known, with 5 % and 95 % quantiles;
+        ``elsewhere`` (see `Certificate`).
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.records())
+
+    def sentence(self) -> str:
+        """Say what another shape of policy could save at most, and at which model."""
+        mean = self.shape_gap.mean(axis=1)
+        worst = int(np.argmax(mean))
+        high = float(np.quantile(self.shape_gap[worst], 0.95))
+        said = (
+            "Under the model no policy of any shape would save more than "
+            f"{100 * mean[worst]:.2g} % of the loss of the best thresholds (in 95 % of draws not more than "
+            f"{100 * high:.2g} %)"
+        )
+        if len(self.error_prices) > 1:
+            said += f", at {self.error_prices[worst]:.3g} US dollars per wrong answer"
+        if mean[worst] <= NEGLIGIBLE:
+            return said + "."
+        model = int(np.argmax(self.elsewhere[worst]))
+        return (
+            f"{said}. It would treat {100 * self.elsewhere[worst][model]:.2g} % of the queries otherwise at "
+            f"{self.models[worst][model]}: by the confidences before, or not deferring all below a threshold."
+        )
+
+
+NEGLIGIBLE = 0.005
+"""Share of the loss below which the shape of a policy does not matter."""
+
+
+def certify(
+    posterior: Posterior,
+    policies: Policy | PricedPolicies,
+    *,
+    num_draws: int = DEFAULT_DRAWS,
+    num_cells: int | None = None,
+) -> Certificate:
+    """Compare thresholds with the best policy of any shape, draw by draw.
+
+    Parameters
+    ----------
+    posterior
+        The fit.
+    policies
+        A policy, or those of a frontier or an envelope; their models must be in the fit.
+    num_draws
+        Posterior draws, evenly spaced.
+    num_cells
+        Cells of the grid per model; if None, as many as `cascade_bayes.error_cost_frontier` takes.
+
+    Raises
+    ------
+    InputError
+        If the policies are not of the fit's models.
+
+    Examples
+    --------
+    What can thresholds cost at all? ``certify(posterior, error_cost_frontier(posterior)).sentence()``
+    """
+    each = [policies] if isinstance(policies, Policy) else [policies.policy(i) for i in range(len(policies))]
+    found: dict[int, tuple[np.ndarray, ...]] = {}
+    for models in dict.fromkeys(policy.models for policy in each):
+        own = [i for i, policy in enumerate(each) if policy.models == models]
+        prices = np.asarray([each[i].error_price for i in own])
+        thresholds = np.stack([each[i].thresholds for i in own])
+        if len(models) == 1:
+            alone = predict(posterior, each[own[0]], num_draws=num_draws, prior_queries=np.inf)
+            loss = alone.cost + prices[:, None] * alone.error
+            fields: tuple[np.ndarray, ...] = (loss, loss, loss, np.zeros((len(own), 0)))
+        else:
+            chain = discretise(posterior, models, num_draws, num_cells, prior_queries=np.inf)
+            fields = _certify_chain(chain, prices, chain.positions(thresholds))
+        found |= {i: tuple(field[at] for field in fields) for at, i in enumerate(own)}
+    value, draw_loss, loss, elsewhere = zip(*(found[i] for i in range(len(each))), strict=True)
+    return Certificate(
+        error_prices=np.asarray([policy.error_price for policy in each]),
+        models=tuple(policy.models for policy in each),
+        value=np.stack(value),
+        draw_loss=np.stack(draw_loss),
+        loss=np.stack(loss),
+        elsewhere=elsewhere,
+    )
+
+
+def _certify_chain(chain: Discretised, error_prices: np.ndarray, bayes: jax.Array) -> tuple[np.ndarray, ...]:
+    """Return value, draw_loss, loss and elsewhere of one cascade by price; ``bayes`` lie on its grid."""
+    tables = chain.tables()
+    own = sweep_chain(chain, tables, error_prices, num_steps=0).draw_positions
+    prices = jnp.asarray(error_prices, dtype=chain.call_cost.dtype)
+    found = _certify(tables, chain.call_cost, chain.is_atom, prices, bayes, jnp.asarray(own))
+    return tuple(np.asarray(field) for field in found)
+
+
+@jax.jit
+def _certify(
+    tables: ChainTables,
+    call_cost: jax.Array,
+    is_atom: jax.Array,
+    error_prices: jax.Array,
+    bayes: jax.Array,
+    own: jax.Array,
+) -> tuple[jax.Array, ...]:
+    def at_price(at: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+        price, bayes, own = at
+
+        def on_draw(draw: ChainTables, cost: jax.Array, own: jax.Array) -> tuple[jax.Array, ...]:
+            best = best_policy(draw, cost, price)
+            # A policy of any shape takes cells whole; so do the thresholds that it is compared with.
+            found = optimise(draw.alone(), cost, is_atom, price, jnp.round(own)[None], num_steps=0)
+            outcome = forward(draw, cost, is_atom, bayes)
+            loss = outcome.cost + price * outcome.error
+            return best.value, found.loss + found.polish_gain, loss, best.elsewhere
+
+        value, draw_loss, loss, elsewhere = jax.vmap(on_draw)(tables, call_cost, own)
+        return value, draw_loss, loss, jnp.mean(elsewhere, axis=0)
+
+    return jax.lax.map(at_price, (error_prices, bayes, own))
