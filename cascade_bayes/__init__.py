@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.compare import Comparison, compare
     from cascade_bayes.decision.envelope import Envelope
     from cascade_bayes.decision.frontier import Frontier
+    from cascade_bayes.decision.information import Information, value_of_information
     from cascade_bayes.decision.points import load_policies
     from cascade_bayes.decision.policy import Evaluation, Policy
     from cascade_bayes.decision.predict import Predicted, predict
@@ -62,6 +63,7 @@ _HOME = {
     "Envelope": "decision.envelope",
     "Frontier": "decision.frontier",
     "InfeasibleError": "errors",
+    "Information": "decision.information",
     "InputError": "errors",
     "Policy": "decision.policy",
     "Posterior": "inference.posterior",
@@ -90,6 +92,7 @@ _HOME = {
     "sample_prior": "inference.prior",
     "simulate": "model.simulate",
     "simulation_based_calibration": "sbc.calibration",
+    "value_of_information": "decision.information",
 }
 
 __all__ = [
@@ -106,6 +109,7 @@ __all__ = [
     "FailedFit",
     "Frontier",
     "InfeasibleError",
+    "Information",
     "InputError",
     "Policy",
     "Posterior",
@@ -134,6 +138,7 @@ __all__ = [
     "sample_prior",
     "simulate",
     "simulation_based_calibration",
+    "value_of_information",
 ]
 
 try:

@@ -1,0 +1,450 @@
+r"""What more queries, and their labels, would be worth.
+
+With :math:`L_d(a)` the loss of thresholds a on posterior draw d and :math:`a_0` those of least average,
+knowing the truth would be worth :math:`\frac1D \sum_d \{L_d(a_0) - \min_a L_d(a)\}`, the expected value of
+perfect information. N more queries X tell only some of it: the expected value of sample information is
+
+.. math::
+
+    \mathrm{E}[L(a_0)] - \mathrm{E}_X\big[\min_a \mathrm{E}\{L(a) \mid X\}\big]
+
+(Raiffa & Schlaifer, *Applied Statistical Decision Theory*, 1961). The inner expectation, a fit to every X, is
+replaced by regressions over the draws (after Strong, Oakley, Brennan & Breeze, Medical Decision Making 35,
+2015). New queries are simulated from each draw. Their statistics T(X) are means over queries, and T of very
+many queries, :math:`\tau_d`, stands for the draw itself:
+
+* losses are regressed on :math:`\tau`, linearly with a ridge, to
+  :math:`\mathrm{E}[L(a) \mid \tau] = \bar L(a) + b_a^\top (\tau - \bar\tau)`;
+* the best linear estimate of :math:`\tau` from N queries, whose means vary with the covariance
+  :math:`\Sigma / N` about it, is :math:`\bar\tau + S (S + \Sigma / N)^{-1} (T - \bar\tau)`, S the covariance of
+  :math:`\tau` over the draws (Goldstein & Wooff, *Bayes Linear Statistics*, 2007).
+
+What is reported is what is gained at each draw by choosing the thresholds of least predicted loss,
+predictions coming from the other draws: a rule that anyone with X could follow, so that the figure errs on
+the side of too little.
+
+The statistics are those that move the posterior: of every model the scores of its calibration, means of
+"right less predicted" against its own confidence, the previous model's, its atoms, and among the queries that
+the policy sends to it; and of the confidences their means, products of neighbours, and how many the policy
+sends on. Leaving out the label statistics of all models but one tells what labels of that model alone are
+worth.
+
+How far an interval of an optimal threshold will shrink follows from the same regression: a share :math:`R^2`
+of its posterior variance is told by X, which leaves :math:`\sqrt{1 - R^2}` of its width on average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cascade_bayes._trees import evenly_spaced
+from cascade_bayes.copulas import Copula
+from cascade_bayes.decision.chain import forward
+from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.policy import Policy
+from cascade_bayes.decision.rows import PRIOR_QUERIES
+from cascade_bayes.decision.sweep import sweep_chain
+from cascade_bayes.errors import InputError
+from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.model.correctness import MAX_REGRESSOR, correctness_logit
+from cascade_bayes.model.params import CascadeParams
+from cascade_bayes.model.simulate import simulate_scores
+
+DEFAULT_DRAWS = 500
+"""Posterior draws, each with a table of new queries: as many points of the regression."""
+
+NUM_CANDIDATES = 60
+"""Thresholds to choose from: the best of as many draws, and the policy's."""
+
+NUM_FOLDS = 10
+
+JITTER = 1e-9
+"""Added to correlations, of statistics that may say the same twice."""
+
+MANY = 2000
+"""Queries whose statistics stand for the draw that they were simulated from."""
+
+ALL, NONE = "all models", "no labels"
+
+
+@dataclass(frozen=True, eq=False)
+class Information:
+    """What more queries are worth, US dollars per query that is served.
+
+    Attributes
+    ----------
+    error_price
+        US dollars per wrong answer.
+    models
+        Names in cascade order.
+    num_queries
+        Sizes of the new tables, ``(num_sizes,)``.
+    labels
+        Of whom the new queries have labels: all models, none, or one of them, ``(num_labels,)``.
+    perfect
+        Value of perfect information on each draw, ``(num_draws,)``; its mean is what is expected.
+    gain
+        What the choice after the new queries gains on each draw, ``(num_labels, num_sizes, num_draws)``.
+    narrowing
+        Expected share by which the interval of each optimal threshold shrinks,
+        ``(num_labels, num_sizes, num_models - 1)``.
+    """
+
+    error_price: float
+    models: tuple[str, ...]
+    num_queries: np.ndarray
+    labels: tuple[str, ...]
+    perfect: np.ndarray
+    gain: np.ndarray
+    narrowing: np.ndarray
+
+    @property
+    def evpi(self) -> float:
+        """Expected value of perfect information, US dollars per query."""
+        return float(self.perfect.mean())
+
+    @property
+    def evsi(self) -> np.ndarray:
+        """Expected value of the new queries, US dollars per query, ``(num_labels, num_sizes)``."""
+        return np.maximum(self.gain.mean(axis=-1), 0.0)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return the rows of `to_frame` as dictionaries."""
+        error = self.gain.std(axis=-1) / np.sqrt(self.gain.shape[-1])
+        return [
+            {
+                "labels": name,
+                "num_queries": int(size),
+                "evsi_per_1000": float(1000 * self.evsi[i, j]),
+                "standard_error": float(1000 * error[i, j]),
+                "share_of_perfect": float(self.evsi[i, j] / self.evpi) if self.evpi > 0 else 0.0,
+                "narrowing": [float(x) for x in self.narrowing[i, j]],
+            }
+            for i, name in enumerate(self.labels)
+            for j, size in enumerate(self.num_queries)
+        ]
+
+    def to_frame(self) -> Any:
+        """Return one row per kind of labels and number of queries as a pandas frame.
+
+        Columns: ``labels``; ``num_queries``; ``evsi_per_1000``, US dollars per thousand queries served, with
+        its Monte Carlo ``standard_error``; ``share_of_perfect``, its share of the value of perfect
+        information; ``narrowing``, the expected shrinking of each threshold's interval.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(self.records())
+
+    def sentence(self) -> str:
+        """Say what labels would buy, and whose to buy next."""
+        one = [i for i, name in enumerate(self.labels) if name in self.models]
+        best = max(one, key=lambda i: self.evsi[i, -1])
+        size, every = int(self.num_queries[-1]), self.labels.index(ALL)
+        return (
+            f"At {self.error_price:g} US dollars per wrong answer, {size} more queries with all labels would "
+            f"save {1000 * self.evsi[every, -1]:.2g} US dollars per thousand queries, perfect knowledge "
+            f"{1000 * self.evpi:.2g}. Labels of a single model are worth most for {self.labels[best]}: "
+            f"{1000 * self.evsi[best, -1]:.2g}."
+        )
+
+
+def value_of_information(
+    posterior: Posterior,
+    policy: Policy,
+    num_queries: Sequence[int] = (30, 100, 300),
+    *,
+    error_price: float | None = None,
+    num_draws: int = DEFAULT_DRAWS,
+    prior_queries: float = PRIOR_QUERIES,
+    seed: int = 0,
+) -> Information:
+    """Say what more labelled queries would be worth for the thresholds of a cascade.
+
+    Parameters
+    ----------
+    posterior
+        The fit.
+    policy
+        A policy of its models: which cascade, and at which price of an error.
+    num_queries
+        How many new queries, one or several numbers.
+    error_price
+        US dollars per wrong answer; the policy's if None.
+    num_draws
+        Posterior draws, evenly spaced.
+    prior_queries
+        How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`).
+    seed
+        Seed of the new queries.
+
+    Raises
+    ------
+    InputError
+        If the policy has a single model, or models that are not in the fit; for a price or number of queries
+        that is not positive, or fewer than 50 draws.
+
+    Examples
+    --------
+    What would 50 more labels buy? ``value_of_information(posterior, policy, [50]).sentence()``
+    """
+    price = policy.error_price if error_price is None else error_price
+    sizes = np.unique(np.asarray(num_queries, dtype=int))
+    if not (np.isfinite(price) and price > 0):
+        raise InputError(f"error_price must be a positive number; got {price!r}.")
+    if not sizes.size or sizes[0] < 1:
+        raise InputError(f"num_queries must be numbers of at least 1; got {num_queries!r}.")
+    if len(policy.models) < 2:
+        raise InputError("a model alone has no thresholds that more labels could move; give a cascade.")
+    num_draws = min(num_draws, posterior.num_draws)
+    if num_draws < 5 * NUM_FOLDS:
+        raise InputError(f"num_draws must be at least {5 * NUM_FOLDS}; got {num_draws}.")
+    chain = discretise(posterior, policy.models, num_draws, prior_queries=prior_queries)
+    loss, own_loss, own = _losses(chain, policy, price)
+    bayes = int(np.argmin(loss.mean(axis=1)))
+    statistics = _statistics(chain, policy, sizes, seed)
+    labels = (ALL, *policy.models, NONE)
+    gain = np.zeros((len(labels), sizes.size, num_draws))
+    narrowing = np.zeros((len(labels), sizes.size, own.shape[1]))
+    for i, kind in enumerate(labels):
+        known = np.array([kind == ALL or name in (kind, NONE) for name in statistics.names])
+        for j in range(sizes.size):
+            predicted = predict_from_sample((loss - loss[bayes]).T, statistics, j, known)
+            chosen = np.argmin(predicted, axis=1)
+            gain[i, j] = loss[bayes] - loss[chosen, np.arange(num_draws)]
+            left = _unexplained(own, predict_from_sample(own, statistics, j, known))
+            narrowing[i, j] = 1 - np.sqrt(left)
+    return Information(
+        error_price=price,
+        models=policy.models,
+        num_queries=sizes,
+        labels=labels,
+        perfect=loss[bayes] - np.minimum(own_loss, loss.min(axis=0)),
+        gain=gain,
+        narrowing=narrowing,
+    )
+
+
+def _losses(chain: Discretised, policy: Policy, price: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return losses of candidates ``(num_candidates, num_draws)``, of each draw's best, and where these are.
+
+    The last as shares of the scale, ``(num_draws, num_models - 1)``.
+    """
+    tables = chain.tables()
+    prices = np.asarray([price])
+    swept = sweep_chain(chain, tables, prices, num_steps=0)
+    own = np.asarray(swept.draw_positions)[0]
+    some = own[evenly_spaced(len(own), min(NUM_CANDIDATES, len(own)))]
+    candidates = np.unique(
+        np.concatenate([np.asarray(chain.positions(policy.thresholds))[None], swept.positions, some]), axis=0
+    )
+    axes = tables.draw_axes()
+
+    @jax.jit
+    def losses(candidates: jax.Array, own: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def of(at: jax.Array, axis: int | None) -> jax.Array:
+            run = jax.vmap(forward, in_axes=(axes, 0, None, axis))
+            found = run(tables, chain.call_cost, chain.is_atom, at)
+            return found.cost + price * found.error
+
+        return jax.lax.map(lambda at: of(at, None), candidates), of(own, 0)
+
+    of_all, of_own = losses(jnp.asarray(candidates), jnp.asarray(own))
+    return np.asarray(of_all, dtype=float), np.asarray(of_own, dtype=float), own / chain.grid.num_cells
+
+
+class Statistics(NamedTuple):
+    """Statistics of tables simulated from each draw.
+
+    Attributes
+    ----------
+    sample
+        Of tables of the sizes that are asked for, ``(num_draws, num_sizes, num_statistics)``; the smaller are
+        the beginnings of the larger.
+    draw
+        Of `MANY` other queries, ``(num_draws, num_statistics)``.
+    noise
+        Covariance of a single query's about its draw's, ``(num_statistics, num_statistics)``.
+    sizes
+        Of the tables, ``(num_sizes,)``.
+    names
+        Whose labels each statistic needs: a model's name, or "no labels".
+    """
+
+    sample: np.ndarray
+    draw: np.ndarray
+    noise: np.ndarray
+    sizes: np.ndarray
+    names: list[str]
+
+
+def _statistics(chain: Discretised, policy: Policy, sizes: np.ndarray, seed: int) -> Statistics:
+    params, largest = chain.chain.params, int(sizes[-1])
+    num_draws = params.intercept.shape[0]
+    new_z, right = simulate_new(chain, largest + MANY, seed)
+    mean = jax.tree.map(lambda field: jnp.mean(field, axis=0), params)
+    predicted = np.asarray(jax.nn.sigmoid(jax.vmap(correctness_logit, in_axes=(0, None))(new_z, mean)))
+    z, score = np.asarray(new_z, dtype=float), np.asarray(right, dtype=float) - predicted
+    sample, draw, noise = [], [], np.zeros(())
+    for d in range(num_draws):
+        values, names = _by_query(chain, policy, z[d], score[d])
+        sample.append([values[:size].mean(axis=0) for size in sizes])
+        draw.append(values[largest:].mean(axis=0))
+        noise = noise + np.cov(values, rowvar=False) / num_draws
+    return Statistics(np.asarray(sample), np.asarray(draw), np.asarray(noise), sizes, names)
+
+
+def _by_query(
+    chain: Discretised, policy: Policy, z: np.ndarray, score: np.ndarray
+) -> tuple[np.ndarray, list[str]]:
+    """Return the statistics of each query, ``(num_queries, num_statistics)``, and whose labels they need.
+
+    ``z`` and ``score``, right less predicted, are ``(num_chain_models, num_queries)``.
+    """
+    layout, members = chain.chain.layout, chain.chain.members
+    x = np.asarray(np.clip(z, -MAX_REGRESSOR, MAX_REGRESSOR))
+    passed = np.ones(z.shape[1])
+    columns: list[tuple[str, np.ndarray]] = []
+    for place, m in enumerate(members):
+        of_labels, of_confidences = [score[m], score[m] * x[m]], [x[m], np.abs(x[m])]
+        if place:
+            before = x[members[place - 1]]
+            of_labels += [score[m] * before, score[m] * passed]
+            of_confidences += [x[m] * before, passed]
+        for atom in layout.locs[m][~np.isnan(layout.locs[m])]:
+            of_labels.append(score[m] * (z[m] == atom))
+            of_confidences.append(1.0 * (z[m] == atom))
+        columns += [(policy.models[place], values) for values in of_labels]
+        columns += [(NONE, values) for values in of_confidences]
+        if place < len(policy.thresholds):
+            confidence = chain.confidence_map.from_logit(z[m], model=place)
+            passed = passed * (confidence < policy.thresholds[place])
+    return np.stack([values for _, values in columns], axis=1), [name for name, _ in columns]
+
+
+def simulate_new(chain: Discretised, num_queries: int, seed: int) -> tuple[jax.Array, jax.Array]:
+    """Draw new queries from every draw: of the model, or one of the observed as often as these count.
+
+    Logs whose queries end before the last model are left to the model.
+
+    Parameters
+    ----------
+    chain
+        Draws, and observed queries beside them.
+    num_queries
+        Of each draw.
+    seed
+        Seed of the queries.
+
+    Returns
+    -------
+    tuple of jax.Array
+        Standardised logits and labels, ``(num_draws, num_chain_models, num_queries)`` both.
+    """
+    params, copulas = chain.chain.params, chain.chain.copulas
+    keys = jax.random.split(jax.random.key(seed), params.intercept.shape[0])
+    z, right = _simulate(keys, params, copulas, num_queries)
+    if chain.queries is not None and chain.queries.ends is None:
+        return _mix_observed(jax.random.key(seed + 1), chain, z, right)
+    return z, right
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def _simulate(
+    keys: jax.Array, params: CascadeParams, copulas: tuple[Copula, ...], num_queries: int
+) -> tuple[jax.Array, jax.Array]:
+    """Draw a table from each draw, ``(num_draws, num_models, num_queries)`` both."""
+    return jax.lax.map(lambda one: simulate_scores(one[0], one[1], copulas, num_queries), (keys, params))
+
+
+def _mix_observed(
+    key: jax.Array, chain: Discretised, z: jax.Array, right: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Replace new queries by observed ones, as often as these count beside the model on a draw."""
+    queries = chain.queries
+    assert queries is not None
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    weight = np.asarray(queries.weight, dtype=float)
+    cumulative = np.cumsum(weight, axis=1)
+    level = rng.uniform(size=(len(weight), z.shape[2]))
+    at = np.stack([np.searchsorted(c, u, side="right") for c, u in zip(cumulative, level, strict=True)])
+    observed = at < weight.shape[1]
+    place = np.minimum(at, weight.shape[1] - 1)
+    known = np.moveaxis(np.asarray(queries.z)[:, place], 0, 1)
+    mixed = jnp.where(observed[:, None], known, z)
+    rate = jax.nn.sigmoid(jax.vmap(correctness_logit)(mixed, chain.chain.params))
+    drawn = rng.uniform(size=rate.shape) < np.asarray(rate)
+    return mixed, jnp.where(observed[:, None], drawn, right)
+
+
+def predict_from_sample(
+    targets: np.ndarray, statistics: Statistics, size: int, known: np.ndarray
+) -> np.ndarray:
+    """Return predictions of each draw's targets from its sample, made from the other draws.
+
+    Parameters
+    ----------
+    targets
+        ``(num_draws, num_targets)``.
+    statistics
+        Of samples and draws.
+    size
+        Which of the sizes.
+    known
+        Which of the statistics the sample shows, ``(num_statistics,)``.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(num_draws, num_targets)``.
+    """
+    predicted = np.zeros(targets.shape)
+    fold = np.arange(len(targets)) % NUM_FOLDS
+    noise = statistics.noise / statistics.sizes[size]
+    for k in range(NUM_FOLDS):
+        held = fold == k
+        draw, mean = statistics.draw[~held], targets[~held].mean(axis=0)
+        centre, scale = draw.mean(axis=0), draw.std(axis=0)
+        scale = np.where(scale > 0, scale, 1.0)
+        standard = (draw - centre) / scale
+        weights = _ridge(standard, targets[~held] - mean)
+        covariance = standard.T @ standard / len(standard)
+        about = (covariance + noise / np.outer(scale, scale))[np.ix_(known, known)]
+        unit = np.sqrt(np.where(np.diag(about) > 0, np.diag(about), 1.0))
+        correlation = about / np.outer(unit, unit) + JITTER * np.eye(len(unit))
+        estimate = np.linalg.solve(correlation, covariance[known] / unit[:, None])
+        sample = ((statistics.sample[held, size] - centre) / scale)[:, known] / unit
+        predicted[held] = mean + sample @ estimate @ weights
+    return predicted
+
+
+def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    r"""Return ridge coefficients ``(num_features, num_targets)``.
+
+    The penalty is chosen by generalised cross-validation: for every target that of least
+    :math:`\|y - \hat y\|^2 / (n - \mathrm{df})^2` (Golub, Heath & Wahba, Technometrics 21, 1979).
+    """
+    u, s, vt = np.linalg.svd(x, full_matrices=False)
+    rotated, total = u.T @ y, np.sum(y**2, axis=0)
+    best, chosen = np.full(y.shape[1], np.inf), np.zeros((x.shape[1], y.shape[1]))
+    for penalty in len(x) * np.geomspace(1e-3, 1e3, 13):
+        shrink = s**2 / (s**2 + penalty)
+        residual = total - np.sum((2 * shrink - shrink**2)[:, None] * rotated**2, axis=0)
+        score = residual / (len(x) - 1 - shrink.sum()) ** 2
+        found = vt.T @ ((s / (s**2 + penalty))[:, None] * rotated)
+        better = score < best
+        best, chosen = np.where(better, score, best), np.where(better, found, chosen)
+    return chosen
+
+
+def _unexplained(values: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return the share of each column's variance that predictions leave, between 0 and 1."""
+    total = np.sum((values - values.mean(axis=0)) ** 2, axis=0)
+    left = np.sum((values - predicted) ** 2, axis=0)
+    return np.where(total > 0, np.clip(left / np.where(total > 0, total, 1.0), 0.0, 1.0), 1.0)

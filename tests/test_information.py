@@ -1,0 +1,135 @@
+"""What more labels are worth: against normal conjugate answers, and what must hold whatever the model."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from cascade_bayes import error_cost_frontier, value_of_information
+from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.information import (
+    NONE,
+    Information,
+    Statistics,
+    _ridge,
+    predict_from_sample,
+    simulate_new,
+)
+from cascade_bayes.errors import InputError
+from cascade_bayes.model.correctness import correctness_logit
+
+DRAWS = 4000
+
+
+def normal_statistics(rng: np.random.Generator, spread: float, noise: float, sizes: np.ndarray) -> Statistics:
+    """Draws of a normal mean, tables of normal observations, and a statistic that says nothing."""
+    mean = rng.normal(0.3, spread, DRAWS)
+    own = [mean + rng.normal(0, noise / np.sqrt(size), DRAWS) for size in sizes]
+    nothing = rng.normal(size=(DRAWS, len(sizes), 1)) / np.sqrt(sizes)[:, None]
+    return Statistics(
+        sample=np.concatenate([np.stack(own, axis=1)[..., None], nothing], axis=2),
+        draw=np.stack([mean, np.zeros(DRAWS) + 1e-6 * rng.normal(size=DRAWS)], axis=1),
+        noise=np.diag([noise**2, 1.0]),
+        sizes=sizes,
+        names=["a", NONE],
+    )
+
+
+def test_two_actions_and_a_normal_mean() -> None:
+    """One loses nothing, the other the mean: the value of a sample is known (Raiffa & Schlaifer 1961)."""
+    spread, noise, sizes = 1.0, 4.0, np.array([4, 16, 64])
+    statistics = normal_statistics(np.random.default_rng(0), spread, noise, sizes)
+    loss = np.stack([np.zeros(DRAWS), statistics.draw[:, 0]], axis=1)
+    for j, size in enumerate(sizes):
+        found = predict_from_sample(loss, statistics, j, np.array([True, True]))
+        share = spread**2 / (spread**2 + noise**2 / size)
+        # The posterior mean shrinks the sample's towards the prior's.
+        wanted = 0.3 + share * (statistics.sample[:, j, 0] - 0.3)
+        np.testing.assert_allclose(found[:, 1], wanted, atol=0.12)
+        gain = -loss[np.arange(DRAWS), np.argmin(found, axis=1)]
+        tell = spread * np.sqrt(share)
+        exact = tell * stats.norm.pdf(0.3 / tell) - 0.3 * stats.norm.cdf(-0.3 / tell)
+        assert gain.mean() == pytest.approx(exact, abs=4 * gain.std() / np.sqrt(DRAWS))
+        # Without that statistic nothing is told.
+        blind = predict_from_sample(loss, statistics, j, np.array([False, True]))
+        assert np.all(np.argmin(blind, axis=1) == 0)
+
+
+def test_predictions_do_not_see_their_own_draw() -> None:
+    """Targets of pure noise are predicted by nothing."""
+    rng = np.random.default_rng(1)
+    statistics = normal_statistics(rng, 1.0, 1.0, np.array([10]))
+    noise = rng.normal(size=(DRAWS, 3))
+    found = predict_from_sample(noise, statistics, 0, np.array([True, True]))
+    assert np.all(np.abs([np.corrcoef(found[:, i], noise[:, i])[0, 1] for i in range(3)]) < 0.06)
+
+
+def test_ridge_is_the_penalised_least_squares() -> None:
+    """It solves the normal equations at one of the penalties, the same for scaled targets."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(80, 5))
+    y = x @ rng.normal(size=(5, 2)) + rng.normal(size=(80, 2))
+    found = _ridge(x, y)
+    for i in range(2):
+        residual = x.T @ (y[:, i] - x @ found[:, i])
+        penalty = residual / found[:, i]
+        np.testing.assert_allclose(penalty, penalty[0], rtol=1e-8)
+        assert 0 < penalty[0] < 80 * 1e3
+    np.testing.assert_allclose(_ridge(x, 3.0 * y), 3.0 * found)
+
+
+@pytest.fixture(scope="module")
+def policy(small_posterior):
+    return error_cost_frontier(small_posterior, error_prices=[2e-3], num_draws=60).policy(0)
+
+
+@pytest.fixture(scope="module")
+def information(small_posterior, policy) -> Information:
+    return value_of_information(small_posterior, policy, [400, 20], num_draws=200, seed=3)
+
+
+def test_no_sample_is_worth_more_than_the_truth(information, small_posterior) -> None:
+    assert information.num_queries.tolist() == [20, 400]
+    assert information.labels == ("all models", *small_posterior.models, "no labels")
+    assert information.evpi > 0
+    # A draw's gain may be negative, but none is above what its truth would have brought.
+    assert np.all(information.gain <= information.perfect + 1e-12)
+    assert information.evsi[0, 1] > 0.1 * information.evpi
+    assert np.all(information.evsi[0, 1] >= information.evsi[-1] - 1e-9)
+    assert np.all((information.narrowing >= 0) & (information.narrowing < 1))
+    assert np.all(information.narrowing[0, 1] >= information.narrowing[0, 0])
+    frame = information.to_frame()
+    assert len(frame) == 10
+    assert frame["evsi_per_1000"].to_numpy() == pytest.approx(1000 * information.evsi.ravel())
+    assert "400 more queries with all labels would save" in information.sentence()
+
+
+def test_new_queries_are_those_that_the_draws_predict(small_posterior) -> None:
+    """Rates of being right, among observed queries and new ones, and how many are observed."""
+    chain = discretise(small_posterior, None, 100)
+    z, right = (np.asarray(x) for x in simulate_new(chain, 400, seed=0))
+    rate = jax.nn.sigmoid(jax.vmap(correctness_logit)(z, chain.chain.params))
+    np.testing.assert_allclose(right.mean(axis=(0, 2)), np.mean(rate, axis=(0, 2)), atol=0.01)
+    seen = np.asarray(chain.queries.z)[0]
+    share = np.isin(np.round(z[:, 0], 9), np.round(seen[np.isfinite(seen)], 9)).mean(axis=1)
+    alone = np.mean(np.isinf(z[:, 0]), axis=1)
+    weight = np.asarray(chain.queries.weight).sum(axis=1)
+    assert abs(np.mean(share + alone - weight)) < 0.12
+    none = discretise(small_posterior, None, 100, prior_queries=np.inf)
+    fresh = np.asarray(simulate_new(none, 400, seed=0)[0])
+    assert not np.isin(fresh[:, 0][np.isfinite(fresh[:, 0])], seen).any()
+
+
+def test_bad_requests(small_posterior, policy) -> None:
+    for more, clue in (
+        ({"num_queries": [0]}, "num_queries must be numbers of at least 1"),
+        ({"error_price": -1.0}, "error_price must be a positive number"),
+        ({"num_draws": 20}, "num_draws must be at least 50"),
+    ):
+        with pytest.raises(InputError, match=clue):
+            value_of_information(small_posterior, policy, **({"num_queries": [10]} | more))
+    alone = dataclasses.replace(policy, models=policy.models[:1], thresholds=np.zeros(0))
+    with pytest.raises(InputError, match="a model alone has no thresholds"):
+        value_of_information(small_posterior, alone, [10])
