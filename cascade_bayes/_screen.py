@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from cascade_bayes.decision.information import Information
     from cascade_bayes.decision.policy import Policy
     from cascade_bayes.inference.checks import CheckResult
 
@@ -82,6 +83,27 @@ def evaluation_table(rows: list[dict[str, Any]]) -> Table:
             f"{_number(row['realised_cost'])} ± {_number(row['realised_cost_se'])}",
             _band(row["expected_cost"], row["expected_cost_q05"], row["expected_cost_q95"]),
         )
+    return table
+
+
+def information_table(found: Information) -> Table:
+    """Return what more queries are worth, a row for each kind of labels and a column for each number."""
+    table = Table(
+        title=f"Worth of more queries for {' > '.join(found.models)}, US dollars per 1000 queries served",
+        caption=f"at {found.error_price:g} US dollars per wrong answer; perfect knowledge "
+        f"{_number(1000 * found.evpi)}. In brackets how much the thresholds' intervals shrink.",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("labels of")
+    for size in found.num_queries:
+        table.add_column(f"{size} queries")
+    for i, name in enumerate(found.labels):
+        cells = [
+            f"{1000 * worth:.2g} ({', '.join(f'{share:.0%}' for share in narrowing)})"
+            for worth, narrowing in zip(found.evsi[i], found.narrowing[i], strict=True)
+        ]
+        table.add_row(name, *cells)
     return table
 
 

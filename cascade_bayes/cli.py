@@ -1,4 +1,4 @@
-"""The command line: ``cascade-bayes demo | fit | check | tune | evaluate``.
+"""The command line: ``cascade-bayes demo | fit | check | tune | worth | evaluate``.
 
 Exit codes: 0 done; 2 bad usage or input; 3 the fit did not converge or failed a check; 4 no policy meets the
 request.
@@ -21,7 +21,13 @@ import typer
 from rich.console import Console
 
 from cascade_bayes._files import encode
-from cascade_bayes._screen import check_table, evaluation_table, frontier_table, policy_table
+from cascade_bayes._screen import (
+    check_table,
+    evaluation_table,
+    frontier_table,
+    information_table,
+    policy_table,
+)
 from cascade_bayes.errors import InfeasibleError, InputError
 
 if TYPE_CHECKING:
@@ -359,6 +365,38 @@ def tune(
 
 
 @app.command()
+def worth(
+    posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="File written by `fit`.")],
+    policy_file: Annotated[
+        Path,
+        typer.Argument(metavar="POLICY", help="Policy written by `tune`: its cascade and price of an error."),
+    ],
+    queries: Annotated[
+        str, typer.Option(help="Numbers of further queries to ask about.", metavar="N,N,...")
+    ] = "30,100,300",
+    draws: Annotated[int, typer.Option(help="Posterior draws, each with new queries.", min=50)] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the new queries.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Say what more labelled queries would save, and of which model to buy labels next."""
+    sizes = _whole_numbers("--queries", queries)
+    _start_jax()
+    from cascade_bayes.decision.information import value_of_information
+    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.inference.posterior import Posterior
+
+    policy, posterior = Policy.load(policy_file), Posterior.load(posterior_file)
+    found = value_of_information(posterior, policy, sizes, num_draws=draws, seed=seed)
+    if as_json:
+        record = {"error_price": found.error_price, "models": list(found.models)}
+        perfect = {"evpi_per_1000": 1000 * found.evpi, "sentence": found.sentence()}
+        _print_json(record | perfect | {"points": found.records()})
+        return
+    out.print(information_table(found))
+    out.print(found.sentence(), soft_wrap=True)
+
+
+@app.command()
 def evaluate(
     policy_file: Annotated[
         Path, typer.Argument(metavar="POLICY", help="Policy or frontier file written by `tune`.")
@@ -485,6 +523,17 @@ def _draw_checks(
 
 def _split(models: str | None) -> list[str] | None:
     return None if models is None else [name.strip() for name in models.split(",") if name.strip()]
+
+
+def _whole_numbers(flag: str, text: str) -> list[int]:
+    """Read a comma-separated list of numbers of at least 1."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise InputError(f"{flag} must be whole numbers of at least 1, with commas between; got {text!r}.")
+    return numbers
 
 
 def _check_output(path: Path) -> None:

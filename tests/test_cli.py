@@ -73,7 +73,7 @@ def table(small_frame: pd.DataFrame, tmp_path: Path) -> Path:
 def test_help_lists_the_commands_and_exit_codes(run: Run) -> None:
     shown = run("--help")
     assert shown.code == 0
-    for word in ("demo", "fit", "check", "tune", "evaluate", "Exit codes"):
+    for word in ("demo", "fit", "check", "tune", "worth", "evaluate", "Exit codes"):
         assert word in shown.out
     for command, flags in {
         "fit": ["--confidence", "--models", "--prices", "--seed", "--num-samples", "--json"],
@@ -88,6 +88,7 @@ def test_help_lists_the_commands_and_exit_codes(run: Run) -> None:
             "--json",
         ],
         "check": ["--policy", "--pictures", "--level", "--json"],
+        "worth": ["--queries", "--draws", "--seed", "--json"],
         "evaluate": ["--prices", "--json"],
         "demo": ["--output", "--json"],
     }.items():
@@ -261,6 +262,25 @@ class TestTune:
         assert "Infeasible" in shown.err
         assert re.search(r"lowest cost it reaches.* is \d", shown.err), shown.err
         assert not saved.exists()
+
+
+class TestWorth:
+    def test_table_and_json(self, run: Run, files: Path) -> None:
+        args = ("worth", files / "posterior.nc", files / "policy.json", "--queries", "200,20", "--draws", 60)
+        record = run(*args, "--json").json()
+        assert [p["num_queries"] for p in record["points"]] == [20, 200] * 5
+        assert record["points"][0]["labels"] == "all models"
+        assert record["evpi_per_1000"] >= 0
+        shown = run(*args)
+        assert shown.code == 0
+        assert "no labels" in shown.out
+        assert "200 more queries with all labels" in shown.out
+
+    @pytest.mark.parametrize("text", ["0", "ten", "", "10,-3"])
+    def test_bad_numbers(self, text: str, run: Run, files: Path) -> None:
+        shown = run("worth", files / "posterior.nc", files / "policy.json", "--queries", text)
+        assert shown.code == 2
+        assert "--queries must be whole numbers of at least 1" in shown.err
 
 
 class TestEvaluate:

@@ -78,6 +78,11 @@ def test_more_queries_leave_the_posterior_alone(small_posterior) -> None:
         np.testing.assert_allclose(close, exact, rtol=0.1)
     np.testing.assert_allclose(many.reach_prob, limit.reach_prob, atol=5 * np.sqrt(0.25 / 20_000))
     assert many.interval("reach_prob", 0.5).shape == (2, 3)
+    stops = limit.stop_prob
+    np.testing.assert_allclose(stops.sum(axis=-1), 1.0)
+    np.testing.assert_allclose(stops[:, 0], 1 - limit.reach_prob[:, 1])
+    np.testing.assert_allclose(limit.interval("stop_prob"), np.quantile(stops, [0.05, 0.95], axis=0))
+    np.testing.assert_allclose(limit.loss(0.02), limit.cost + 0.02 * limit.error)
 
 
 class TestPayments:

@@ -16,8 +16,8 @@ many queries, :math:`\tau_d`, stands for the draw itself:
 * losses are regressed on :math:`\tau`, linearly with a ridge, to
   :math:`\mathrm{E}[L(a) \mid \tau] = \bar L(a) + b_a^\top (\tau - \bar\tau)`;
 * the best linear estimate of :math:`\tau` from N queries, whose means vary with the covariance
-  :math:`\Sigma / N` about it, is :math:`\bar\tau + S (S + \Sigma / N)^{-1} (T - \bar\tau)`, S the covariance of
-  :math:`\tau` over the draws (Goldstein & Wooff, *Bayes Linear Statistics*, 2007).
+  :math:`\Sigma / N` about it, is :math:`\bar\tau + S (S + \Sigma / N)^{-1} (T - \bar\tau)`, S the covariance
+  of :math:`\tau` over the draws (Goldstein & Wooff, *Bayes Linear Statistics*, 2007).
 
 What is reported is what is gained at each draw by choosing the thresholds of least predicted loss,
 predictions coming from the other draws: a rule that anyone with X could follow, so that the figure errs on

@@ -45,25 +45,35 @@ class Predicted(NamedTuple):
     cost: np.ndarray
     reach_prob: np.ndarray
 
+    @property
+    def stop_prob(self) -> np.ndarray:
+        """Share of queries that each model answers, ``(..., num_draws, num_models)``."""
+        return stop_prob(self.reach_prob)
+
+    def loss(self, error_price: float) -> np.ndarray:
+        """Return ``cost + error_price * error``, US dollars per query, ``(..., num_draws)``."""
+        return np.asarray(self.cost + error_price * self.error)
+
     def interval(self, figure: str = "error", probability: float = 0.9) -> np.ndarray:
-        """Return the central interval of ``"error"``, ``"cost"`` or ``"reach_prob"``.
+        """Return the central interval of ``"error"``, ``"cost"``, ``"reach_prob"`` or ``"stop_prob"``.
 
         Returns
         -------
         numpy.ndarray
-            ``(2, ...)``, the lower and the upper ends; for ``reach_prob`` the last axis is of models.
+            ``(2, ...)``, the lower and the upper ends; for the last two the last axis is of models.
 
         Raises
         ------
         InputError
             For another figure or a probability that is none.
         """
-        if figure not in self._fields:
-            raise InputError(f"figure must be one of {', '.join(self._fields)}; got {figure!r}.")
+        figures = (*self._fields, "stop_prob")
+        if figure not in figures:
+            raise InputError(f"figure must be one of {', '.join(figures)}; got {figure!r}.")
         if not 0 < probability < 1:
             raise InputError(f"probability must lie between 0 and 1; got {probability!r}.")
         tail = (1 - probability) / 2
-        axis = -2 if figure == "reach_prob" else -1
+        axis = -2 if figure.endswith("_prob") else -1
         return np.quantile(getattr(self, figure), [tail, 1 - tail], axis=axis)
 
 
