@@ -97,6 +97,22 @@ def examine(posterior: Any, models: tuple[str, ...], num_prices: int, num_starts
     )
 
 
+def write(every: pd.DataFrame, path: Path) -> str:
+    """Write all points (CSV) and their summary, and return the latter."""
+    every.to_csv(path.with_suffix(".csv"), index=False)
+    summary = every.groupby(["table", "size"]).agg(
+        points=("loss", "size"),
+        largest_excess=("excess", "max"),
+        within=("excess", lambda x: float(np.mean(x <= WITHIN))),
+        mean_shape_gap=("shape_gap", "mean"),
+        largest_shape_gap=("shape_gap", "max"),
+        mean_gap=("gap", "mean"),
+    )
+    text = str(summary.to_string(float_format=lambda x: f"{x:.5f}"))
+    path.write_text(text + "\n")
+    return text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--files", nargs="*", help="tables by NAME (default: all of the folder)")
@@ -127,18 +143,7 @@ def main() -> None:
                 part = examine(posterior, subsets[at], options.prices, options.starts)
                 rows.append(part.assign(table=name))
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-    every = pd.concat(rows, ignore_index=True)
-    every.to_csv(options.output.with_suffix(".csv"), index=False)
-    summary = every.groupby(["table", "size"]).agg(
-        points=("loss", "size"),
-        largest_excess=("excess", "max"),
-        within=("excess", lambda x: float(np.mean(x <= WITHIN))),
-        mean_shape_gap=("shape_gap", "mean"),
-        largest_shape_gap=("shape_gap", "max"),
-        mean_gap=("gap", "mean"),
-    )
-    text = summary.to_string(float_format=lambda x: f"{x:.5f}")
-    options.output.write_text(text + "\n")
+        text = write(pd.concat(rows, ignore_index=True), options.output)
     print(text)
 
 

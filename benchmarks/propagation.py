@@ -7,9 +7,9 @@ are computed on the same grid, for the same posterior draws of one Markov chain;
 same.
 
 Of each ``NAME-train.parquet`` in the folder that ``CASCADE_BAYES_DATA`` names, or of the bundled example, the
-first 3, 4 and 5 models are tuned under either. The table tells by how much the pairwise error differs from the
-exact one at the exact thresholds, how far apart the thresholds are that either chooses, as shares of the scale,
-and what the pairwise ones lose under the exact pass.
+first 3, 4 and 5 models are tuned under either. The table tells by how much the pairwise error differs from
+the exact one at the exact thresholds, how far apart the thresholds are that either chooses, as shares of the
+scale, and what the pairwise ones lose under the exact pass.
 
 Run ``python benchmarks/propagation.py [--files NAME ...]``.
 """
