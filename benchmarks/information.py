@@ -32,13 +32,13 @@ from cascade_bayes import (
     value_of_information,
 )
 from cascade_bayes.decision.chain import forward
-from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.information import simulate_new
 
 
-def with_new(data: CascadeData, z: np.ndarray, right: np.ndarray) -> CascadeData:
+def with_new(data: CascadeData, chain: Discretised, z: np.ndarray, right: np.ndarray) -> CascadeData:
     """Append queries, ``(num_models, num_queries)`` each, with labels and the mean costs of calls."""
-    new = data.confidence_map.from_logit(z.T)
+    new = np.stack([chain.raw(own, i) for i, own in enumerate(z)], axis=1)
     added = len(new)
     return replace(
         data,
@@ -80,7 +80,7 @@ def main() -> None:
     z, right = simulate_new(chain, options.new, seed=2)
     which = np.linspace(0, 499, options.draws).astype(int)
     start = time.perf_counter()
-    tables = [with_new(data, np.asarray(z[d], dtype=float), np.asarray(right[d])) for d in which]
+    tables = [with_new(data, chain, np.asarray(z[d], dtype=float), np.asarray(right[d])) for d in which]
     fits = fit_batch(tables, options.method, seed=1, progress=False)
     print(f"fitted {len(fits)} tables in {time.perf_counter() - start:.0f} s", flush=True)
     draws = chain.tables()

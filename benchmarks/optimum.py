@@ -63,11 +63,9 @@ def from_random_starts(
     starts = jnp.asarray(np.round(rng.uniform(0, chain.grid.num_cells, shape)))
     mean_cost = jnp.mean(chain.call_cost, axis=0)
 
-    @jax.jit
-    def search(price: jax.Array) -> jax.Array:
-        return optimise(tables, mean_cost, chain.is_atom, price, starts).loss
-
-    return np.asarray([float(search(jnp.asarray(price))) for price in prices])
+    search = jax.jit(optimise)
+    found = [search(tables, mean_cost, chain.is_atom, jnp.asarray(price), starts).loss for price in prices]
+    return np.asarray(found, dtype=float)
 
 
 def examine(posterior: Any, models: tuple[str, ...], num_prices: int, num_starts: int) -> pd.DataFrame:

@@ -105,7 +105,7 @@ def by_simulation(chain: Discretised, thresholds: np.ndarray, num_queries: int) 
     one = jax.tree.map(lambda field: field[0], chain.chain.params)
     z, right = simulate_scores(jax.random.key(0), one, chain.chain.copulas, num_queries)
     members = list(chain.chain.members)
-    confidence = chain.confidence_map.from_logit(np.asarray(z)[members].T)
+    confidence = np.stack([chain.raw(np.asarray(z)[m], i) for i, m in enumerate(members)], axis=1)
     wrong = ~np.asarray(right)[members].T[np.arange(num_queries), decide(confidence, thresholds)]
     return float(wrong.mean()), float(wrong.std() / np.sqrt(num_queries))
 

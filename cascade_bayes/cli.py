@@ -62,6 +62,13 @@ Models = Annotated[
         "--models", help="Comma-separated models in cascade order, cheapest first.", metavar="A,B,..."
     ),
 ]
+PriorQueries = Annotated[
+    float | None,
+    typer.Option(
+        help="How many queries the model counts for beside those of the table; inf for the model alone. "
+        "10 if left out."
+    ),
+]
 Prices = Annotated[
     Path | None,
     typer.Option(
@@ -294,15 +301,9 @@ def tune(
         ),
     ] = "any",
     draws: Annotated[int, typer.Option(help="Posterior draws to average over.", min=2)] = 200,
-    prior_queries: Annotated[
-        float | None,
-        typer.Option(
-            help="How many queries the model counts for beside those of the table; inf for the model alone. "
-            "10 if left out."
-        ),
-    ] = None,
+    prior_queries: PriorQueries = None,
     certify: Annotated[
-        bool, typer.Option("--certify", help="Say what a policy of any other shape could save at most.")
+        bool, typer.Option("--certify", help="Say what a policy of any shape could save at most.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -375,6 +376,7 @@ def worth(
         str, typer.Option(help="Numbers of further queries to ask about.", metavar="N,N,...")
     ] = "30,100,300",
     draws: Annotated[int, typer.Option(help="Posterior draws, each with new queries.", min=50)] = 500,
+    prior_queries: PriorQueries = None,
     seed: Annotated[int, typer.Option(help="Seed of the new queries.", min=0)] = 0,
     as_json: Json = False,
 ) -> None:
@@ -383,10 +385,12 @@ def worth(
     _start_jax()
     from cascade_bayes.decision.information import value_of_information
     from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.decision.rows import PRIOR_QUERIES
     from cascade_bayes.inference.posterior import Posterior
 
     policy, posterior = Policy.load(policy_file), Posterior.load(posterior_file)
-    found = value_of_information(posterior, policy, sizes, num_draws=draws, seed=seed)
+    weight = PRIOR_QUERIES if prior_queries is None else prior_queries
+    found = value_of_information(posterior, policy, sizes, num_draws=draws, prior_queries=weight, seed=seed)
     if as_json:
         record = {"error_price": found.error_price, "models": list(found.models)}
         perfect = {"evpi_per_1000": 1000 * found.evpi, "sentence": found.sentence()}
@@ -485,13 +489,17 @@ def _rivals(swept: Frontier | Envelope, policy: Policy, question: dict[str, Any]
         record: dict[str, Any] = {"kind": name, "models": None}
         with contextlib.suppress(InfeasibleError):
             rival = swept.among(num_models).at(**question)
-            extra = rival.prediction.loss(policy.error_price) - policy.prediction.loss(policy.error_price)
+            chosen, other = policy.prediction, rival.prediction
             record |= {
                 "models": list(rival.models),
-                "expected_error": rival.prediction.error,
-                "expected_cost": rival.prediction.cost,
-                "extra_loss": extra,
+                "expected_error": other.error,
+                "expected_cost": other.cost,
+                "extra_error": other.error - chosen.error,
+                "extra_cost": other.cost - chosen.cost,
             }
+            if question["error_price"] is not None:
+                price = policy.error_price
+                record["extra_loss"] = other.loss(price) - chosen.loss(price)
         found.append(record)
     return found
 
@@ -501,10 +509,14 @@ def _rival_sentence(rival: dict[str, Any]) -> str:
     what = {"pair": "cascade of two", "single": "single model"}[rival["kind"]]
     if rival["models"] is None:
         return f"No {what} meets the request."
+    said = (
+        f"Best {what}: {' > '.join(rival['models'])}, expected error {rival['expected_error']:.4g} "
+        f"({rival['extra_error']:+.2g}), cost {rival['expected_cost']:.4g} ({rival['extra_cost']:+.2g})"
+    )
+    if "extra_loss" not in rival:
+        return said + "."
     return (
-        f"Best {what}: {' > '.join(rival['models'])}, expected error {rival['expected_error']:.4g}, cost "
-        f"{rival['expected_cost']:.4g}: loses {1000 * rival['extra_loss']:+.3g} US dollars more per thousand "
-        "queries."
+        f"{said}; it loses {round(1000 * rival['extra_loss'], 9):.3g} US dollars more per thousand queries."
     )
 
 

@@ -85,7 +85,7 @@ def test_the_best_is_the_one_of_least_average_loss(envelope) -> None:
         envelope.gain(1).mean(axis=1), mean[:3].min(axis=0) - mean.min(axis=0), atol=1e-12
     )
     assert len({envelope.candidates[c] for c in envelope.best()}) > 1
-    with pytest.raises(InputError, match="num_models must lie between 1 and 3; got 4"):
+    with pytest.raises(InputError, match="num_models must be one of 1, 2, 3; got 4"):
         envelope.best(4)
 
 
@@ -143,6 +143,30 @@ def test_a_policy_of_one_model_is_a_policy(envelope, small_data, tmp_path) -> No
     own = small_data.models.index(name)
     assert found.realised.error == pytest.approx(1 - small_data.correct[:, own].mean())
     assert found.realised.cost == pytest.approx(small_data.cost[:, own].mean())
+
+
+@pytest.mark.parametrize("num_models", [1, 2, 3])
+def test_among_those_of_one_size(envelope, num_models: int, tmp_path) -> None:
+    some = envelope.among(num_models)
+    assert [names for names in envelope.candidates if len(names) == num_models] == list(some.candidates)
+    frame = some.to_frame()
+    for i, row in frame.iterrows():
+        assert tuple(row["models"]) == envelope.candidates[envelope.best(num_models)[i]]
+    assert ("best_pair" in frame) == (num_models == 2)
+    some.save(tmp_path / "some.json")
+    assert {len(policy.models) for policy in load_policies(tmp_path / "some.json")} == {num_models}
+    price = float(np.sqrt(PRICES[2] * PRICES[3]))
+    assert len(some.at(error_price=price).models) == num_models
+
+
+def test_an_answer_that_is_a_model_alone_has_a_price_at_which_it_is_best(envelope) -> None:
+    singles = [c for c in np.unique(envelope.best()) if c < 3]
+    for candidate in singles:
+        budget = float(np.quantile(envelope.cost[candidate, 0], 0.9)) * (1 + 1e-9)
+        policy = envelope.among(1).at(budget=budget, confidence=0.8)
+        at = int(np.argmin(np.abs(PRICES - policy.error_price)))
+        loss = envelope.loss[:3, at].mean(axis=1)
+        assert loss[envelope.models.index(policy.models[0])] == pytest.approx(loss.min())
 
 
 def test_budgets_and_targets_of_any_models(envelope) -> None:

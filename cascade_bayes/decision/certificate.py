@@ -16,13 +16,17 @@ where the last model always stops, and the value of the whole is
 
     V = c_1 + \sum_m \min\{\rho \mu_m (1 - p_m),\; \mu_m\, \mathrm{go}_1(m)\} .
 
-What the best thresholds of that draw lose beyond V is the price of their shape. It is 0 where the best policy
-defers what lies below some confidence, whatever was seen before; it is not where, for example, a model that
-is exactly certain is wrong more often than one that is nearly so, or where a query that made the first model
-doubt should leave the second one sooner.
+A policy here is a rule for when to stop, by all confidences so far, in the cascade's order of models; it
+skips none, and a later answer replaces an earlier one. It takes the cells of the grid whole.
 
-All of this holds for the model alone, without the observed queries beside it: a policy of any shape could
-tell each of these from all others.
+Two gaps follow. What the Bayes thresholds lose beyond V on average over the draws bounds what any such rule
+can save, because none knows the draw, and V does. What a draw's own best thresholds lose beyond V is the
+price of their shape on that draw. It is 0 where the best rule defers what lies below some confidence,
+whatever was seen before; it is not where, for example, a model that is exactly certain is wrong more often
+than one that is nearly so, or where a query that made the first model doubt should leave the second sooner.
+
+All of this holds for the model alone, without the observed queries beside it: a rule of any shape could tell
+each of these from all others. Thresholds that were tuned with them are judged here without.
 """
 
 from __future__ import annotations
@@ -112,7 +116,8 @@ class Certificate:
     models
         Names of each price's models.
     value
-        Least loss of any policy on each draw, US dollars per query, ``(num_prices, num_draws)``.
+        Least loss of any rule for when to stop on each draw, US dollars per query,
+        ``(num_prices, num_draws)``.
     draw_loss
         Loss of the draw's own best thresholds among the edges of the grid's cells, of the same shape.
     loss
@@ -131,7 +136,7 @@ class Certificate:
 
     @property
     def shape_gap(self) -> np.ndarray:
-        """What any other shape of policy can save on a draw, as a share of its loss.
+        """What another shape of policy saves on a draw that is known, as a share of its thresholds' loss.
 
         ``(num_prices, num_draws)``, at least 0.
         """
@@ -141,7 +146,9 @@ class Certificate:
     def gap(self) -> np.ndarray:
         """Loss of the Bayes thresholds beyond the best policy of someone who knows the draw, US dollars.
 
-        ``(num_prices, num_draws)``; it holds the price of their shape, and that of not knowing the draw.
+        ``(num_prices, num_draws)``; its mean over draws bounds what any policy can save. It holds the price
+        of the thresholds' shape, that of not knowing the draw, and what tuning with observed queries beside
+        the model costs under the model alone.
         """
         return self.loss - self.value
 
@@ -167,32 +174,36 @@ class Certificate:
         """Return one row per price as a pandas frame.
 
         Columns: ``error_price``, ``models``; ``loss`` of the Bayes thresholds under the model and its ``gap``
-        to the best policies of the draws, US dollars per query, means over draws; ``shape_gap``, the share of
-        the loss that another shape of policy would save if the draw were known, with 5 % and 95 % quantiles;
-        ``elsewhere`` (see `Certificate`).
+        to the best policies of the draws, US dollars per query, means over draws, the latter a bound on what
+        any policy saves; ``shape_gap``, the share of the loss that another shape would save if the draw were
+        known, with 5 % and 95 % quantiles; ``elsewhere`` (see `Certificate`).
         """
         import pandas as pd
 
         return pd.DataFrame(self.records())
 
     def sentence(self) -> str:
-        """Say what another shape of policy could save at most, and at which model."""
-        mean = self.shape_gap.mean(axis=1)
-        worst = int(np.argmax(mean))
+        """Say what any policy could save at most, and what the shape of thresholds costs, at which model."""
+        bound = np.maximum(self.gap.mean(axis=1) / self.loss.mean(axis=1), 0.0)
+        shape = self.shape_gap.mean(axis=1)
+        most, worst = int(np.argmax(bound)), int(np.argmax(shape))
+        several = len(self.error_prices) > 1
+
+        def at(index: int) -> str:
+            return f" (at {self.error_prices[index]:.3g} US dollars per wrong answer)" if several else ""
+
         high = float(np.quantile(self.shape_gap[worst], 0.95))
         said = (
-            "Under the model no policy of any shape would save more than "
-            f"{100 * mean[worst]:.2g} % of the loss of the best thresholds (in 95 % of draws not more than "
-            f"{100 * high:.2g} %)"
+            f"Under the model no policy of any shape saves more than {100 * bound[most]:.2g} % of the loss "
+            f"of these thresholds{at(most)}. Were the parameters known, another shape than thresholds would "
+            f"save {100 * shape[worst]:.2g} %{at(worst)}, in 95 % of draws at most {100 * high:.2g} %"
         )
-        if len(self.error_prices) > 1:
-            said += f", at {self.error_prices[worst]:.3g} US dollars per wrong answer"
-        if mean[worst] <= NEGLIGIBLE:
+        if shape[worst] <= NEGLIGIBLE:
             return said + "."
         model = int(np.argmax(self.elsewhere[worst]))
         return (
-            f"{said}. It would treat {100 * self.elsewhere[worst][model]:.2g} % of the queries otherwise at "
-            f"{self.models[worst][model]}: by the confidences before, or not deferring all below a threshold."
+            f"{said}: by treating {100 * self.elsewhere[worst][model]:.2g} % of the queries otherwise at "
+            f"{self.models[worst][model]}."
         )
 
 
@@ -227,7 +238,7 @@ def certify(
 
     Examples
     --------
-    What can thresholds cost at all? ``certify(posterior, error_cost_frontier(posterior)).sentence()``
+    What could any policy save? ``certify(posterior, error_cost_frontier(posterior)).sentence()``
     """
     each = [policies] if isinstance(policies, Policy) else [policies.policy(i) for i in range(len(policies))]
     found: dict[int, tuple[np.ndarray, ...]] = {}

@@ -58,6 +58,17 @@ class Discretised(NamedTuple):
         """Return the grid positions of raw thresholds ``(..., num_models - 1)``."""
         return jnp.asarray(self.grid.positions(thresholds, self.confidence_map), self.call_cost.dtype)
 
+    def raw(self, z: np.ndarray, place: int) -> np.ndarray:
+        """Return the raw confidences of standardised logits of the model at a place of the cascade.
+
+        Those at an atom are the atom's own, to the last digit: thresholds stand just at or above them.
+        """
+        layout, m = self.chain.layout, self.chain.members[place]
+        found = self.confidence_map.from_logit(np.asarray(z, dtype=float), model=place)
+        for loc, raw in zip(layout.locs[m], layout.raw[m], strict=True):
+            found = np.where(np.asarray(z) == np.asarray(loc, dtype=self.call_cost.dtype), raw, found)
+        return found
+
     def thresholds(self, positions: np.ndarray) -> np.ndarray:
         """Return the raw thresholds of grid positions ``(..., num_models - 1)``."""
         return self.grid.thresholds(positions, self.confidence_map)

@@ -45,6 +45,9 @@ LEVEL = 1e-6
 """Relative difference of losses below which two candidates are level: a pair that never defers is its first
 model, but for rounding."""
 
+WITHIN_REACH = 0.02
+"""Relative difference of error or cost that refining the prices of a sweep may make good."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Envelope(PricedPolicies):
@@ -97,7 +100,8 @@ class Envelope(PricedPolicies):
         """
         among = np.asarray([num_models in (None, len(names)) for names in self.candidates])
         if not among.any():
-            raise InputError(f"num_models must lie between 1 and {len(self.models)}; got {num_models!r}.")
+            sizes = ", ".join(str(size) for size in sorted({len(names) for names in self.candidates}))
+            raise InputError(f"num_models must be one of {sizes}; got {num_models!r}.")
         return _first_of_least(np.where(among[:, None], self.loss.mean(axis=2), np.inf))
 
     def among(self, num_models: int) -> Envelope:
@@ -187,17 +191,29 @@ class Envelope(PricedPolicies):
             reachable = np.quantile(values, confidence, axis=2).min()
             raise infeasible("any cascade of these models", figure, question, reachable)
         at = np.where(holds, getattr(self, other).mean(axis=2), np.inf)
-        candidate, index = np.unravel_index(np.argmin(at), at.shape)
-        names = self.candidates[int(candidate)]
+        least = at.min(axis=1)
+        # Between the prices of the sweep a candidate may be better than at them: try all that are close.
+        close = np.flatnonzero(least <= least.min() * (1 + WITHIN_REACH))
+        tried = [self._answer(int(c), int(np.argmin(at[c])), question) for c in close]
+        found = np.asarray([getattr(policy.prediction, other) for policy in tried])
+        return tried[int(_first_of_least(found))]
+
+    def _answer(self, candidate: int, index: int, question: dict[str, Any]) -> Policy:
+        """Return the policy of one candidate that answers a question, which it does at price ``index``."""
+        names = self.candidates[candidate]
         if names in self.frontiers:
             return self.frontiers[names].at(**question)
-        return self._policy(int(candidate), int(index), question)
+        # A model alone is the same at every price: take one at which it comes nearest to being best.
+        mean = self.loss.mean(axis=2)
+        nearest = int(np.argmin(mean[candidate] / mean.min(axis=0)))
+        return self._policy(candidate, nearest, question)
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows of `to_frame` as dictionaries."""
         at = np.arange(len(self))
         more = {"prob_best": self.prob_best()[self.best(), at], "optimism": self.optimism()}
-        rivals = {"pair": 2, "single": 1}
+        sizes = {len(names) for names in self.candidates}
+        rivals = {name: size for name, size in {"pair": 2, "single": 1}.items() if size in sizes}
         gains = {  # of candidates that are level a gain may be below 0 by rounding
             f"gain_over_{name}": np.maximum(self.gain(count).mean(axis=1), 0.0)
             for name, count in rivals.items()
@@ -257,7 +273,7 @@ def find_envelope(
     if len(names) > MAX_MODELS:
         raise InputError(
             f"every cascade is tried of at most {MAX_MODELS} models; this fit has {len(names)}. Name the "
-            "models of the cascade, or fit fewer."
+            "models of the cascade, or take all of them as one (models=None; --models all)."
         )
     whole = posterior.sub_cascade(range(len(names)), num_draws)
     grid = make_grid(whole.params, whole.layout, cells_for(whole.layout) if num_cells is None else num_cells)

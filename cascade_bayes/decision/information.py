@@ -46,7 +46,7 @@ import numpy as np
 
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import Copula
-from cascade_bayes.decision.chain import forward
+from cascade_bayes.decision.chain import ChainTables, forward
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.policy import Policy
 from cascade_bayes.decision.rows import PRIOR_QUERIES
@@ -69,7 +69,7 @@ JITTER = 1e-9
 """Added to correlations, of statistics that may say the same twice."""
 
 MANY = 2000
-"""Queries whose statistics stand for the draw that they were simulated from."""
+"""Queries at least whose statistics stand for the draw that they were simulated from; twice the new ones."""
 
 ALL, NONE = "all models", "no labels"
 
@@ -180,7 +180,8 @@ def value_of_information(
     num_draws
         Posterior draws, evenly spaced.
     prior_queries
-        How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`).
+        How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`). Where
+        observed queries end before the last model, as those of logs do, the model counts for all.
     seed
         Seed of the new queries.
 
@@ -201,11 +202,23 @@ def value_of_information(
     if not sizes.size or sizes[0] < 1:
         raise InputError(f"num_queries must be numbers of at least 1; got {num_queries!r}.")
     if len(policy.models) < 2:
-        raise InputError("a model alone has no thresholds that more labels could move; give a cascade.")
+        raise InputError(
+            f"the policy must be a cascade; it is {policy.models[0]} alone, which has no thresholds that "
+            "more labels could move. Tune a cascade (--models all)."
+        )
+    least = 5 * NUM_FOLDS
+    if num_draws < least:
+        raise InputError(f"num_draws must be at least {least}; got {num_draws}.")
+    if posterior.num_draws < least:
+        raise InputError(
+            f"the posterior must have at least {least} draws; it has {posterior.num_draws}. Fit it with "
+            "more, or by another method."
+        )
     num_draws = min(num_draws, posterior.num_draws)
-    if num_draws < 5 * NUM_FOLDS:
-        raise InputError(f"num_draws must be at least {5 * NUM_FOLDS}; got {num_draws}.")
     chain = discretise(posterior, policy.models, num_draws, prior_queries=prior_queries)
+    if chain.queries is not None and chain.queries.ends is not None:
+        # Queries that end early cannot be drawn anew: neither losses nor new queries take them.
+        chain = discretise(posterior, policy.models, num_draws, prior_queries=np.inf)
     loss, own_loss, own = _losses(chain, policy, price)
     bayes = int(np.argmin(loss.mean(axis=1)))
     statistics = _statistics(chain, policy, sizes, seed)
@@ -244,19 +257,27 @@ def _losses(chain: Discretised, policy: Policy, price: float) -> tuple[np.ndarra
     candidates = np.unique(
         np.concatenate([np.asarray(chain.positions(policy.thresholds))[None], swept.positions, some]), axis=0
     )
-    axes = tables.draw_axes()
-
-    @jax.jit
-    def losses(candidates: jax.Array, own: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def of(at: jax.Array, axis: int | None) -> jax.Array:
-            run = jax.vmap(forward, in_axes=(axes, 0, None, axis))
-            found = run(tables, chain.call_cost, chain.is_atom, at)
-            return found.cost + price * found.error
-
-        return jax.lax.map(lambda at: of(at, None), candidates), of(own, 0)
-
-    of_all, of_own = losses(jnp.asarray(candidates), jnp.asarray(own))
+    how = tables, chain.call_cost, chain.is_atom, jnp.asarray(price, dtype=chain.call_cost.dtype)
+    of_all, of_own = _loss_matrix(*how, jnp.asarray(candidates), jnp.asarray(own))
     return np.asarray(of_all, dtype=float), np.asarray(of_own, dtype=float), own / chain.grid.num_cells
+
+
+@jax.jit
+def _loss_matrix(
+    tables: ChainTables,
+    call_cost: jax.Array,
+    is_atom: jax.Array,
+    price: jax.Array,
+    candidates: jax.Array,
+    own: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Return losses on every draw, of candidates that all draws share and of each draw's own positions."""
+
+    def of(at: jax.Array, axis: int | None) -> jax.Array:
+        found = jax.vmap(forward, in_axes=(tables.draw_axes(), 0, None, axis))(tables, call_cost, is_atom, at)
+        return found.cost + price * found.error
+
+    return jax.lax.map(lambda at: of(at, None), candidates), of(own, 0)
 
 
 class Statistics(NamedTuple):
@@ -268,9 +289,11 @@ class Statistics(NamedTuple):
         Of tables of the sizes that are asked for, ``(num_draws, num_sizes, num_statistics)``; the smaller are
         the beginnings of the larger.
     draw
-        Of `MANY` other queries, ``(num_draws, num_statistics)``.
+        Of very many other queries, ``(num_draws, num_statistics)``.
     noise
         Covariance of a single query's about its draw's, ``(num_statistics, num_statistics)``.
+    many
+        How many queries ``draw`` is a mean of.
     sizes
         Of the tables, ``(num_sizes,)``.
     names
@@ -280,14 +303,15 @@ class Statistics(NamedTuple):
     sample: np.ndarray
     draw: np.ndarray
     noise: np.ndarray
+    many: int
     sizes: np.ndarray
     names: list[str]
 
 
 def _statistics(chain: Discretised, policy: Policy, sizes: np.ndarray, seed: int) -> Statistics:
     params, largest = chain.chain.params, int(sizes[-1])
-    num_draws = params.intercept.shape[0]
-    new_z, right = simulate_new(chain, largest + MANY, seed)
+    num_draws, many = params.intercept.shape[0], max(MANY, 2 * largest)
+    new_z, right = simulate_new(chain, largest + many, seed)
     mean = jax.tree.map(lambda field: jnp.mean(field, axis=0), params)
     predicted = np.asarray(jax.nn.sigmoid(jax.vmap(correctness_logit, in_axes=(0, None))(new_z, mean)))
     z, score = np.asarray(new_z, dtype=float), np.asarray(right, dtype=float) - predicted
@@ -297,7 +321,7 @@ def _statistics(chain: Discretised, policy: Policy, sizes: np.ndarray, seed: int
         sample.append([values[:size].mean(axis=0) for size in sizes])
         draw.append(values[largest:].mean(axis=0))
         noise = noise + np.cov(values, rowvar=False) / num_draws
-    return Statistics(np.asarray(sample), np.asarray(draw), np.asarray(noise), sizes, names)
+    return Statistics(np.asarray(sample), np.asarray(draw), np.asarray(noise), many, sizes, names)
 
 
 def _by_query(
@@ -307,7 +331,7 @@ def _by_query(
 
     ``z`` and ``score``, right less predicted, are ``(num_chain_models, num_queries)``.
     """
-    layout, members = chain.chain.layout, chain.chain.members
+    layout, members, dtype = chain.chain.layout, chain.chain.members, np.dtype(chain.call_cost.dtype)
     x = np.asarray(np.clip(z, -MAX_REGRESSOR, MAX_REGRESSOR))
     passed = np.ones(z.shape[1])
     columns: list[tuple[str, np.ndarray]] = []
@@ -317,14 +341,13 @@ def _by_query(
             before = x[members[place - 1]]
             of_labels += [score[m] * before, score[m] * passed]
             of_confidences += [x[m] * before, passed]
-        for atom in layout.locs[m][~np.isnan(layout.locs[m])]:
+        for atom in layout.locs[m][~np.isnan(layout.locs[m])].astype(dtype):
             of_labels.append(score[m] * (z[m] == atom))
             of_confidences.append(1.0 * (z[m] == atom))
         columns += [(policy.models[place], values) for values in of_labels]
         columns += [(NONE, values) for values in of_confidences]
         if place < len(policy.thresholds):
-            confidence = chain.confidence_map.from_logit(z[m], model=place)
-            passed = passed * (confidence < policy.thresholds[place])
+            passed = passed * (chain.raw(z[m], place) < policy.thresholds[place])
     return np.stack([values for _, values in columns], axis=1), [name for name, _ in columns]
 
 
@@ -406,7 +429,8 @@ def predict_from_sample(
     """
     predicted = np.zeros(targets.shape)
     fold = np.arange(len(targets)) % NUM_FOLDS
-    noise = statistics.noise / statistics.sizes[size]
+    # The statistics of very many queries have some noise of their own, which their covariance holds.
+    noise = statistics.noise * (1.0 / statistics.sizes[size] - 1.0 / statistics.many)
     for k in range(NUM_FOLDS):
         held = fold == k
         draw, mean = statistics.draw[~held], targets[~held].mean(axis=0)
