@@ -17,7 +17,7 @@ r"""Approximate posteriors, which propose draws to be corrected by importance sa
 
 All of this runs in 32-bit arithmetic, two to three times as fast on a processor: its rounding moves the log
 densities of proposals by some 1e-4, far less than would show in weights. Modes and curvatures, and what is
-made of the draws, have the precision of the session.
+made of the draws, have the precision that is switched on.
 """
 
 from __future__ import annotations
