@@ -525,8 +525,9 @@ def whole_job(train: Path, test: Path, folder: Path, confidence: str = "logprob"
     assert verdict["max_r_hat"] <= 1.01
     assert verdict["min_ess_bulk"] >= 400
     assert verdict["num_divergences"] == 0
-    assert len(call("tune", nc, "--frontier", 41, "-o", frontier)["points"]) == 41
-    call("tune", nc, "--error-price", 0.002, "-o", policy)
+    whole = ("--models", "all")
+    assert len(call("tune", nc, "--frontier", 41, *whole, "-o", frontier)["points"]) == 41
+    call("tune", nc, "--error-price", 0.002, *whole, "-o", policy)
     assert 0 < call("evaluate", policy, test)["realised_error"] < 1
     assert len(call("evaluate", frontier, test)["points"]) == 41
     return verdict
