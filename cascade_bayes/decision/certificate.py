@@ -196,7 +196,7 @@ class Certificate:
         said = (
             f"Under the model no policy of any shape saves more than {100 * bound[most]:.2g} % of the loss "
             f"of these thresholds{at(most)}. Were the parameters known, another shape than thresholds would "
-            f"save {100 * shape[worst]:.2g} %{at(worst)}, in 95 % of draws at most {100 * high:.2g} %"
+            f"save {100 * shape[worst]:.2g} %{at(worst)}, in 95 % of draws at most {round(100 * high, 4):.2g} %"
         )
         if shape[worst] <= NEGLIGIBLE:
             return said + "."
