@@ -192,11 +192,11 @@ class Certificate:
         def at(index: int) -> str:
             return f" (at {self.error_prices[index]:.3g} US dollars per wrong answer)" if several else ""
 
-        high = float(np.quantile(self.shape_gap[worst], 0.95))
+        high = round(float(100 * np.quantile(self.shape_gap[worst], 0.95)), 4)
         said = (
             f"Under the model no policy of any shape saves more than {100 * bound[most]:.2g} % of the loss "
             f"of these thresholds{at(most)}. Were the parameters known, another shape than thresholds would "
-            f"save {100 * shape[worst]:.2g} %{at(worst)}, in 95 % of draws at most {round(100 * high, 4):.2g} %"
+            f"save {100 * shape[worst]:.2g} %{at(worst)}, in 95 % of draws at most {high:.2g} %"
         )
         if shape[worst] <= NEGLIGIBLE:
             return said + "."
