@@ -123,11 +123,8 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     folder = os.environ.get("CASCADE_BAYES_DATA")
-    found = {
-        p.name.removesuffix("-train.parquet"): p for p in sorted(Path(folder or ".").glob("*-train.parquet"))
-    }
-    if not folder:
-        found = {"example": example.train_path()}
+    paths = sorted(Path(folder).glob("*-train.parquet")) if folder else [example.train_path()]
+    found = {path.name.removesuffix("-train.parquet"): path for path in paths}
     tables = {name: found[name] for name in options.files or found}
     print(f"Python {platform.python_version()}, jax {jax.__version__}; {options.method}", flush=True)
     rng = np.random.default_rng(0)

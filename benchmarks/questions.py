@@ -88,7 +88,7 @@ def main() -> None:
             figure = "cost" if name == "budget" else "error"
             try:
                 policy = frontier.at(**{name: float(limit)}, confidence=CONFIDENCE)
-            except (InfeasibleError, ValueError):
+            except InfeasibleError:
                 refused[name] += 1
                 continue
             error, cost = truth_of(cascade, policy, data)

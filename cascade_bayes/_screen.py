@@ -86,6 +86,21 @@ def evaluation_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def rival_sentence(rival: dict[str, Any]) -> str:
+    """Say what the best pair, or the best single model, would do instead of the policy that was chosen."""
+    what = {"pair": "cascade of two", "single": "single model"}[rival["kind"]]
+    if rival["models"] is None:
+        return f"No {what} meets the request."
+    said = (
+        f"Best {what}: {' > '.join(rival['models'])}, expected error {rival['expected_error']:.4g} "
+        f"({rival['extra_error']:+.2g}), cost {rival['expected_cost']:.4g} ({rival['extra_cost']:+.2g})"
+    )
+    if "extra_loss" not in rival:
+        return said + "."
+    extra = round(1000 * rival["extra_loss"], 9)
+    return f"{said}; it loses {extra:.3g} US dollars more per thousand queries."
+
+
 def information_table(found: Information) -> Table:
     """Return what more queries are worth, a row for each kind of labels and a column for each number."""
     table = Table(

@@ -27,11 +27,11 @@ from cascade_bayes._screen import (
     frontier_table,
     information_table,
     policy_table,
+    rival_sentence,
 )
 from cascade_bayes.errors import InfeasibleError, InputError
 
 if TYPE_CHECKING:
-    from cascade_bayes.decision.envelope import Envelope
     from cascade_bayes.decision.frontier import Frontier
     from cascade_bayes.decision.policy import Policy
     from cascade_bayes.inference.checks import CheckResult
@@ -315,6 +315,7 @@ def tune(
         raise InputError(f"--error-price must be positive, US dollars per wrong answer; got {error_price}.")
     _check_output(output)
     _start_jax()
+    from cascade_bayes.decision.envelope import Envelope
     from cascade_bayes.decision.frontier import DEFAULT_PRICES
     from cascade_bayes.decision.points import check_question
     from cascade_bayes.decision.rows import PRIOR_QUERIES
@@ -339,14 +340,21 @@ def tune(
         shown: dict[str, Any] = {"output": str(output), "points": swept.points()}
         table = frontier_table(swept.records())
     else:
-        question = {"error_price": error_price, "budget": budget, "target_error": target_error}
-        policy = swept.at(**question, confidence=probability)
+        question: dict[str, Any] = {
+            "error_price": error_price,
+            "budget": budget,
+            "target_error": target_error,
+            "confidence": probability,
+        }
+        policy = swept.at(**question)
         policy.save(output)
         shown = {"output": str(output), **policy.to_dict()}
         del shown["draw_thresholds"]
         table, asked_of = policy_table(policy), policy
-        rivals = _rivals(swept, policy, question | {"confidence": probability})
-        if rivals:
+        if isinstance(swept, Envelope):
+            priced = error_price is not None
+            for kind, rival in swept.beside(**question).items():
+                rivals.append(_rival_record(kind, rival, policy, priced))
             shown["beside"] = rivals
     certificate = None
     if certify:
@@ -359,7 +367,7 @@ def tune(
         return
     out.print(table)
     for rival in rivals:
-        out.print(_rival_sentence(rival), soft_wrap=True)
+        out.print(rival_sentence(rival), soft_wrap=True)
     if certificate is not None:
         out.print(certificate.sentence(), soft_wrap=True)
     out.print(f"Wrote {output}. Next: cascade-bayes evaluate {output} TABLE", soft_wrap=True)
@@ -478,46 +486,22 @@ def _start_jax(num_chains: int = 1) -> None:
             jax.config.update("jax_num_cpu_devices", largest_divisor(num_chains, cores))
 
 
-def _rivals(swept: Frontier | Envelope, policy: Policy, question: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the best pair and the best single model that answer a question, where any models would do."""
-    from cascade_bayes.decision.envelope import Envelope
-
-    if not isinstance(swept, Envelope):
-        return []
-    found = []
-    for name, num_models in (("pair", 2), ("single", 1)):
-        record: dict[str, Any] = {"kind": name, "models": None}
-        with contextlib.suppress(InfeasibleError):
-            rival = swept.among(num_models).at(**question)
-            chosen, other = policy.prediction, rival.prediction
-            record |= {
-                "models": list(rival.models),
-                "expected_error": other.error,
-                "expected_cost": other.cost,
-                "extra_error": other.error - chosen.error,
-                "extra_cost": other.cost - chosen.cost,
-            }
-            if question["error_price"] is not None:
-                price = policy.error_price
-                record["extra_loss"] = other.loss(price) - chosen.loss(price)
-        found.append(record)
-    return found
-
-
-def _rival_sentence(rival: dict[str, Any]) -> str:
-    """Say what the best pair, or the best single model, would do instead."""
-    what = {"pair": "cascade of two", "single": "single model"}[rival["kind"]]
-    if rival["models"] is None:
-        return f"No {what} meets the request."
-    said = (
-        f"Best {what}: {' > '.join(rival['models'])}, expected error {rival['expected_error']:.4g} "
-        f"({rival['extra_error']:+.2g}), cost {rival['expected_cost']:.4g} ({rival['extra_cost']:+.2g})"
-    )
-    if "extra_loss" not in rival:
-        return said + "."
-    return (
-        f"{said}; it loses {round(1000 * rival['extra_loss'], 9):.3g} US dollars more per thousand queries."
-    )
+def _rival_record(kind: str, rival: Policy | None, policy: Policy, priced: bool) -> dict[str, Any]:
+    """Return what the best pair, or single model, would do instead of a policy."""
+    if rival is None:
+        return {"kind": kind, "models": None}
+    other, chosen = rival.prediction, policy.prediction
+    record = {
+        "kind": kind,
+        "models": list(rival.models),
+        "expected_error": other.error,
+        "expected_cost": other.cost,
+        "extra_error": other.error - chosen.error,
+        "extra_cost": other.cost - chosen.cost,
+    }
+    if priced:
+        record["extra_loss"] = other.loss(policy.error_price) - chosen.loss(policy.error_price)
+    return record
 
 
 def _draw_checks(

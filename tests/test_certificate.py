@@ -150,7 +150,7 @@ def test_who_does_not_know_the_draw_can_lose_by_shape_where_no_draw_does() -> No
     assert could == pytest.approx(1.0)
     assert found.gap.mean() >= could
     said = 100 * found.gap.mean() / found.loss.mean()
-    assert f"no policy of any shape saves more than {said:.2g} %" in found.sentence()
+    assert f"no policy of these models saves more than {said:.2g} %" in found.sentence()
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_of_a_frontier(certificate, small_posterior) -> None:
         assert row["shape_gap"] == pytest.approx(certificate.shape_gap[i].mean())
         assert row["gap"] == pytest.approx(certificate.gap[i].mean())
         assert all(0 <= share <= 1 for share in row["elsewhere"])
-    assert "no policy of any shape saves more than" in certificate.sentence()
+    assert "no policy of these models saves more than" in certificate.sentence()
 
 
 def test_of_any_models_and_of_one(small_posterior) -> None:

@@ -203,7 +203,7 @@ class TestTune:
                 extra = rival[f"expected_{figure}"] - shown["prediction"][figure]
                 assert rival[f"extra_{figure}"] == pytest.approx(extra, abs=1e-15)
             assert "extra_loss" not in rival
-        assert "no policy of any shape" in shown["certificate"]["sentence"]
+        assert "no policy of these models" in shown["certificate"]["sentence"]
         (point,) = shown["certificate"]["points"]
         assert point["models"] == shown["models"]
         assert 0 <= point["shape_gap"] < 0.2

@@ -14,6 +14,7 @@ from cascade_bayes.decision.information import (
     Information,
     Statistics,
     _ridge,
+    fit_folds,
     predict_from_sample,
     simulate_new,
 )
@@ -30,7 +31,7 @@ def normal_statistics(
     mean = rng.normal(0.3, spread, DRAWS)
     own = [mean + rng.normal(0, noise / np.sqrt(size), DRAWS) for size in sizes]
     nothing = rng.normal(size=(DRAWS, len(sizes), 1)) / np.sqrt(sizes)[:, None]
-    many = 400
+    many = 100
     draw = np.stack([mean, np.zeros(DRAWS)], axis=1) + rng.normal(size=(DRAWS, 2)) * [noise, 1.0] / np.sqrt(
         many
     )
@@ -50,8 +51,9 @@ def test_two_actions_and_a_normal_mean() -> None:
     spread, noise, sizes = 1.0, 4.0, np.array([4, 16, 64])
     statistics, mean = normal_statistics(np.random.default_rng(0), spread, noise, sizes)
     loss = np.stack([np.zeros(DRAWS), mean], axis=1)
+    folds = fit_folds(loss, statistics)
     for j, size in enumerate(sizes):
-        found = predict_from_sample(loss, statistics, j, np.array([True, True]))
+        found = predict_from_sample(folds, statistics, j, np.array([True, True]))
         share = spread**2 / (spread**2 + noise**2 / size)
         # The posterior mean shrinks the sample's towards the prior's.
         wanted = 0.3 + share * (statistics.sample[:, j, 0] - 0.3)
@@ -61,7 +63,7 @@ def test_two_actions_and_a_normal_mean() -> None:
         exact = tell * stats.norm.pdf(0.3 / tell) - 0.3 * stats.norm.cdf(-0.3 / tell)
         assert gain.mean() == pytest.approx(exact, abs=4 * gain.std() / np.sqrt(DRAWS))
         # Without that statistic nothing is told.
-        blind = predict_from_sample(loss, statistics, j, np.array([False, True]))
+        blind = predict_from_sample(folds, statistics, j, np.array([False, True]))
         assert np.all(np.argmin(blind, axis=1) == 0)
 
 
@@ -75,7 +77,7 @@ def test_predictions_do_not_see_their_own_draw() -> None:
     def correlations(predicted: np.ndarray) -> np.ndarray:
         return np.array([np.corrcoef(predicted[:, i], noise[:, i])[0, 1] for i in range(8)])
 
-    found = predict_from_sample(noise, statistics, 0, np.ones(30, bool))
+    found = predict_from_sample(fit_folds(noise, statistics), statistics, 0, np.ones(30, bool))
     assert correlations(found).mean() < 0.05
     assert correlations(known @ _ridge(known, noise)).mean() > 0.2
 

@@ -194,9 +194,10 @@ class Certificate:
 
         high = round(float(100 * np.quantile(self.shape_gap[worst], 0.95)), 4)
         said = (
-            f"Under the model no policy of any shape saves more than {100 * bound[most]:.2g} % of the loss "
-            f"of these thresholds{at(most)}. Were the parameters known, another shape than thresholds would "
-            f"save {100 * shape[worst]:.2g} %{at(worst)}, in 95 % of draws at most {high:.2g} %"
+            f"Under the model no policy of these models saves more than {100 * bound[most]:.2g} % of the "
+            f"loss of these thresholds{at(most)}, whatever its shape. Were the parameters known, another "
+            f"shape than thresholds would save {100 * shape[worst]:.2g} %{at(worst)}, in 95 % of draws at "
+            f"most {high:.2g} %"
         )
         if shape[worst] <= NEGLIGIBLE:
             return said + "."

@@ -35,7 +35,7 @@ from cascade_bayes.decision.points import PricedPolicies, infeasible
 from cascade_bayes.decision.policy import Policy, Prediction
 from cascade_bayes.decision.predict import predict
 from cascade_bayes.decision.rows import PRIOR_QUERIES
-from cascade_bayes.errors import InputError
+from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.inference.posterior import Posterior
 
 MAX_MODELS = 8
@@ -113,17 +113,33 @@ class Envelope(PricedPolicies):
             If no candidate has so many models.
         """
         self.best(num_models)
-        return self._only([names for names in self.candidates if len(names) == num_models])
-
-    def _only(self, candidates: Sequence[tuple[str, ...]]) -> Envelope:
-        at = [self.candidates.index(names) for names in candidates]
+        at = [c for c, names in enumerate(self.candidates) if len(names) == num_models]
+        candidates = tuple(self.candidates[c] for c in at)
         return replace(
             self,
-            candidates=tuple(candidates),
+            candidates=candidates,
             error=self.error[at],
             cost=self.cost[at],
             frontiers={names: one for names, one in self.frontiers.items() if names in candidates},
         )
+
+    def beside(self, **question: float | None) -> dict[str, Policy | None]:
+        """Return the best ``"pair"`` and the best ``"single"`` model that answer a question.
+
+        None where no such policy meets the request.
+
+        Parameters
+        ----------
+        **question
+            As for `at`.
+        """
+        found: dict[str, Policy | None] = {}
+        for name, num_models in (("pair", 2), ("single", 1)):
+            try:
+                found[name] = self.among(num_models).at(**question)  # type: ignore[arg-type]
+            except InfeasibleError:
+                found[name] = None
+        return found
 
     def prob_best(self) -> np.ndarray:
         """Return the posterior probability that each candidate has the least loss of all at each price.
@@ -180,9 +196,13 @@ class Envelope(PricedPolicies):
     def _policy_at(self, error_price: float) -> Policy:
         num_draws = self.error.shape[2]
         finer = find_envelope(
-            self.posterior, [error_price], num_draws=num_draws, prior_queries=self.prior_queries
+            self.posterior,
+            [error_price],
+            num_draws=num_draws,
+            prior_queries=self.prior_queries,
+            candidates=self.candidates,
         )
-        return finer._only(self.candidates).policy(0)
+        return finer.policy(0)
 
     def _constrained(self, figure: str, other: str, limit: float, question: dict[str, Any]) -> Policy:
         values, confidence = getattr(self, figure), question["confidence"]
@@ -248,6 +268,7 @@ def find_envelope(
     num_draws: int = DEFAULT_DRAWS,
     num_cells: int | None = None,
     prior_queries: float = PRIOR_QUERIES,
+    candidates: Sequence[tuple[str, ...]] | None = None,
 ) -> Envelope:
     """Optimise every cascade of a fit's models at every price.
 
@@ -258,6 +279,8 @@ def find_envelope(
     error_prices, num_draws, num_cells, prior_queries
         As for `cascade_bayes.error_cost_frontier`. Prices that are not given are those of the cascade of all
         models.
+    candidates
+        Those to try, each by the names of its models; all if None. They need prices that are given.
 
     Returns
     -------
@@ -278,31 +301,41 @@ def find_envelope(
     whole = posterior.sub_cascade(range(len(names)), num_draws)
     grid = make_grid(whole.params, whole.layout, cells_for(whole.layout) if num_cells is None else num_cells)
     digest = posterior.digest()
-    prices: np.ndarray | None = None
+    if candidates is None:
+        sizes = range(1, len(names) + 1)
+        candidates = [subset for size in sizes for subset in itertools.combinations(names, size)]
+    # Prices that are a number are found on the cascade of all models, the last candidate.
+    prices = None if isinstance(error_prices, (int, np.integer)) else np.asarray(error_prices, dtype=float)
     frontiers: dict[tuple[str, ...], Frontier] = {}
-    for size in range(len(names), 1, -1):
-        for subset in itertools.combinations(names, size):
-            chain = discretise(posterior, subset, num_draws, prior_queries=prior_queries, whole_grid=grid)
-            tables = chain.tables()
-            if prices is None:
-                prices = find_prices(tables, posterior.data.call_cost, error_prices)
-            frontiers[subset] = sweep_prices(
-                posterior, chain, tables, prices, prior_queries, digest=digest, polish=False
-            )
+    for subset in reversed(candidates):
+        if len(subset) == 1:
+            continue
+        chain = discretise(posterior, subset, num_draws, prior_queries=prior_queries, whole_grid=grid)
+        tables = chain.tables()
+        if not frontiers:
+            prices = find_prices(tables, posterior.data.call_cost, error_prices)
+        assert prices is not None
+        frontiers[subset] = sweep_prices(
+            posterior, chain, tables, prices, prior_queries, digest=digest, polish=False
+        )
     assert prices is not None
-    alone = [
-        predict(posterior, np.zeros(0), models=[name], num_draws=num_draws, prior_queries=prior_queries)
-        for name in names
-    ]
-    ordered = sorted(frontiers, key=lambda subset: (len(subset), [names.index(name) for name in subset]))
-    error = [np.tile(one.error, (len(prices), 1)) for one in alone]
-    cost = [np.tile(one.cost, (len(prices), 1)) for one in alone]
+    error, cost = [], []
+    for subset in candidates:
+        if subset in frontiers:
+            error.append(frontiers[subset].error)
+            cost.append(frontiers[subset].cost)
+        else:
+            alone = predict(
+                posterior, np.zeros(0), models=subset, num_draws=num_draws, prior_queries=prior_queries
+            )
+            error.append(np.tile(alone.error, (len(prices), 1)))
+            cost.append(np.tile(alone.cost, (len(prices), 1)))
     return Envelope(
         models=names,
-        candidates=tuple([(name,) for name in names] + ordered),
+        candidates=tuple(candidates),
         error_prices=prices,
-        error=np.stack(error + [frontiers[subset].error for subset in ordered]),
-        cost=np.stack(cost + [frontiers[subset].cost for subset in ordered]),
+        error=np.stack(error),
+        cost=np.stack(cost),
         frontiers=frontiers,
         context={
             "kind": posterior.data.kind,

@@ -225,14 +225,14 @@ def value_of_information(
     labels = (ALL, *policy.models, NONE)
     gain = np.zeros((len(labels), sizes.size, num_draws))
     narrowing = np.zeros((len(labels), sizes.size, own.shape[1]))
+    folds = fit_folds(np.concatenate([(loss - loss[bayes]).T, own], axis=1), statistics)
     for i, kind in enumerate(labels):
         known = np.array([kind == ALL or name in (kind, NONE) for name in statistics.names])
         for j in range(sizes.size):
-            predicted = predict_from_sample((loss - loss[bayes]).T, statistics, j, known)
-            chosen = np.argmin(predicted, axis=1)
-            gain[i, j] = loss[bayes] - loss[chosen, np.arange(num_draws)]
-            left = _unexplained(own, predict_from_sample(own, statistics, j, known))
-            narrowing[i, j] = 1 - np.sqrt(left)
+            predicted = predict_from_sample(folds, statistics, j, known)
+            losses, thresholds = predicted[:, : len(loss)], predicted[:, len(loss) :]
+            gain[i, j] = loss[bayes] - loss[np.argmin(losses, axis=1), np.arange(num_draws)]
+            narrowing[i, j] = 1 - np.sqrt(_unexplained(own, thresholds))
     return Information(
         error_price=price,
         models=policy.models,
@@ -406,15 +406,54 @@ def _mix_observed(
     return mixed, jnp.where(observed[:, None], drawn, right)
 
 
+class Fold(NamedTuple):
+    """A regression of targets on the statistics of draws, made without some of the draws.
+
+    Attributes
+    ----------
+    held
+        Which draws it has not seen, ``(num_draws,)``.
+    centre, scale
+        Of the statistics of those it has, ``(num_statistics,)``.
+    covariance
+        Of their standardised statistics, ``(num_statistics, num_statistics)``.
+    mean
+        Of their targets, ``(num_targets,)``.
+    weights
+        Coefficients of standardised statistics, ``(num_statistics, num_targets)``.
+    """
+
+    held: np.ndarray
+    centre: np.ndarray
+    scale: np.ndarray
+    covariance: np.ndarray
+    mean: np.ndarray
+    weights: np.ndarray
+
+
+def fit_folds(targets: np.ndarray, statistics: Statistics) -> list[Fold]:
+    """Regress targets ``(num_draws, num_targets)`` on the draws' statistics, without each fold in turn."""
+    folds = []
+    for k in range(NUM_FOLDS):
+        held = np.arange(len(targets)) % NUM_FOLDS == k
+        draw, mean = statistics.draw[~held], targets[~held].mean(axis=0)
+        centre, scale = draw.mean(axis=0), draw.std(axis=0)
+        scale = np.where(scale > 0, scale, 1.0)
+        standard = (draw - centre) / scale
+        weights = _ridge(standard, targets[~held] - mean)
+        folds.append(Fold(held, centre, scale, standard.T @ standard / len(standard), mean, weights))
+    return folds
+
+
 def predict_from_sample(
-    targets: np.ndarray, statistics: Statistics, size: int, known: np.ndarray
+    folds: list[Fold], statistics: Statistics, size: int, known: np.ndarray
 ) -> np.ndarray:
     """Return predictions of each draw's targets from its sample, made from the other draws.
 
     Parameters
     ----------
-    targets
-        ``(num_draws, num_targets)``.
+    folds
+        From `fit_folds`.
     statistics
         Of samples and draws.
     size
@@ -427,18 +466,10 @@ def predict_from_sample(
     numpy.ndarray
         ``(num_draws, num_targets)``.
     """
-    predicted = np.zeros(targets.shape)
-    fold = np.arange(len(targets)) % NUM_FOLDS
+    predicted = np.zeros((len(statistics.draw), len(folds[0].mean)))
     # The statistics of very many queries have some noise of their own, which their covariance holds.
     noise = statistics.noise * (1.0 / statistics.sizes[size] - 1.0 / statistics.many)
-    for k in range(NUM_FOLDS):
-        held = fold == k
-        draw, mean = statistics.draw[~held], targets[~held].mean(axis=0)
-        centre, scale = draw.mean(axis=0), draw.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
-        standard = (draw - centre) / scale
-        weights = _ridge(standard, targets[~held] - mean)
-        covariance = standard.T @ standard / len(standard)
+    for held, centre, scale, covariance, mean, weights in folds:
         about = (covariance + noise / np.outer(scale, scale))[np.ix_(known, known)]
         unit = np.sqrt(np.where(np.diag(about) > 0, np.diag(about), 1.0))
         correlation = about / np.outer(unit, unit) + JITTER * np.eye(len(unit))

@@ -92,7 +92,7 @@ def _in_32_bits(function: Callable[P, T]) -> Callable[P, T]:
 
     def short(leaf: Any) -> Any:
         is_float = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
-        return np.asarray(leaf, dtype=np.float32) if is_float else leaf
+        return jnp.asarray(leaf, dtype=jnp.float32) if is_float else leaf
 
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
