@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes import (
@@ -34,6 +33,7 @@ from cascade_bayes import (
 from cascade_bayes.decision.chain import forward
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.information import simulate_new
+from cascade_bayes.decision.policy import Cuts
 
 
 def with_new(data: CascadeData, chain: Discretised, z: np.ndarray, right: np.ndarray) -> CascadeData:
@@ -90,8 +90,8 @@ def main() -> None:
         one = jax.tree.map(lambda field: field[d], draws._replace(rows=None))
         if rows is not None:
             one = one._replace(rows=rows._replace(weight=rows.weight[d], right=rows.right[d]))
-        at = jnp.asarray(chain.positions(thresholds))
-        outcome = forward(one, chain.call_cost[d], chain.is_atom, at)
+        at = chain.positions(Cuts(thresholds))
+        outcome = forward(one, chain.call_cost[d], chain.is_atom, *at)
         return float(outcome.cost + policy.error_price * outcome.error)
 
     gain = []

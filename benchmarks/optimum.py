@@ -4,7 +4,8 @@ Of each ``NAME-train.parquet`` in the folder that ``CASCADE_BAYES_DATA`` names, 
 cascades of each size are tuned at many error prices. Of two and three models every combination of the grid's
 positions is tried beside it, of more a search starts at many random places. The excess is that of the
 optimised thresholds' posterior mean loss over the best of these. The shape gap is what a policy of any other
-shape could save under the model (`cascade_bayes.certify`).
+shape could save under the model (`cascade_bayes.certify`). With ``--abstain`` every model may leave queries
+without an answer, and all cascades are compared with random starts.
 
 Run ``python benchmarks/optimum.py [--files NAME ...] [--cascades 3] -o optimum.txt``.
 """
@@ -59,25 +60,33 @@ def from_random_starts(
 ) -> np.ndarray:
     """Return the least mean loss at each price of searches from many random places."""
     rng = np.random.default_rng(seed)
-    shape = (num_starts, len(chain.members) - 1)
+    shape = (num_starts, chain.num_thresholds)
     starts = jnp.asarray(np.round(rng.uniform(0, chain.grid.num_cells, shape)))
     mean_cost = jnp.mean(chain.call_cost, axis=0)
 
-    search = jax.jit(optimise)
-    found = [search(tables, mean_cost, chain.is_atom, jnp.asarray(price), starts).loss for price in prices]
+    search = jax.jit(optimise, static_argnames="early")
+    how = {"starts": starts, "early": chain.terms.abstains_early}
+    found = [search(tables, mean_cost, chain.is_atom, jnp.asarray(price), **how).loss for price in prices]
     return np.asarray(found, dtype=float)
 
 
-def examine(posterior: Any, models: tuple[str, ...], num_prices: int, num_starts: int) -> pd.DataFrame:
+def examine(
+    posterior: Any, models: tuple[str, ...], num_prices: int, num_starts: int, abstain: float | None
+) -> pd.DataFrame:
     """Return a row a price: loss of the optimised thresholds, excess, shape gap."""
     frontier = error_cost_frontier(posterior, models=models, error_prices=num_prices)
-    chain = discretise(posterior, models, frontier.error.shape[1])
+    if abstain is not None:
+        price = abstain * float(np.median(frontier.error_prices))
+        frontier = error_cost_frontier(
+            posterior, models=models, error_prices=frontier.error_prices, abstain_price=price
+        )
+    chain = discretise(posterior, models, frontier.error.shape[1], terms=frontier.terms)
     tables, prices = chain.tables(), frontier.error_prices
     mean_cost = jnp.mean(chain.call_cost, axis=0)
-    at = chain.positions(frontier.thresholds)
-    loss = jax.jit(jax.vmap(mean_loss, in_axes=(None, None, None, 0, 0)))
-    own = np.asarray(loss(tables, mean_cost, chain.is_atom, at, jnp.asarray(prices)))
-    if len(models) <= 3:
+    at = chain.positions(frontier.cuts)
+    loss = jax.jit(jax.vmap(mean_loss, in_axes=(None, None, None, 0, 0, 0)))
+    own = np.asarray(loss(tables, mean_cost, chain.is_atom, at.defer, jnp.asarray(prices), at.early))
+    if len(models) <= 3 and abstain is None:
         best = exhaustive(chain, tables, prices)
     else:
         best = from_random_starts(chain, tables, prices, num_starts, seed=1)
@@ -118,6 +127,9 @@ def main() -> None:
     parser.add_argument("--cascades", type=int, default=3, help="of each size, at random (default: 3)")
     parser.add_argument("--prices", type=int, default=41)
     parser.add_argument("--starts", type=int, default=100, help="random places (default: %(default)s)")
+    parser.add_argument(
+        "--abstain", type=float, help="price of abstaining early, as a share of the middle price of an error"
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, help="table to write")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
@@ -135,7 +147,7 @@ def main() -> None:
         for size in range(2, len(posterior.models) + 1):
             subsets = list(itertools.combinations(posterior.models, size))
             for at in sorted(rng.permutation(len(subsets))[: options.cascades]):
-                part = examine(posterior, subsets[at], options.prices, options.starts)
+                part = examine(posterior, subsets[at], options.prices, options.starts, options.abstain)
                 rows.append(part.assign(table=name))
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
         text = write(pd.concat(rows, ignore_index=True), options.output)

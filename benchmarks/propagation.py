@@ -27,18 +27,21 @@ import numpy as np
 import pandas as pd
 
 from cascade_bayes import DataWarning, error_cost_frontier, example, fit, read_table
-from cascade_bayes.decision.chain import ChainTables, run_chain
+from cascade_bayes.decision.chain import ChainTables, Split, run_chain
 from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.optimise import Thresholds
+from cascade_bayes.decision.terms import Terms
 from cascade_bayes.evaluation import decide
 from cascade_bayes.model.simulate import simulate_scores
 
 Pass = Callable[[ChainTables, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 STARTS = (0.25, 0.5, 0.75)
+CONSTANT = Terms(constant_costs=True)  # the pairwise rule knows no others
 
 
 def exact(tables: ChainTables, call_cost: jax.Array, fraction: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return error and cost of whole cells deferred, ``(num_models - 1, num_cells)``, on one draw."""
-    found = run_chain(tables, call_cost, fraction, jnp.zeros_like(fraction))
+    found = run_chain(tables, call_cost, Split(fraction, jnp.zeros_like(fraction)))
     return found.error, found.cost
 
 
@@ -132,7 +135,7 @@ def main() -> None:
         posterior = fit(read_table(path), options.method, seed=0, progress=False)
         for size in range(3, len(posterior.models) + 1):
             models = posterior.models[:size]
-            chain = discretise(posterior, models, options.draws, prior_queries=np.inf)
+            chain = discretise(posterior, models, options.draws, prior_queries=np.inf, terms=CONSTANT)
             tables, cells = chain.tables(), chain.grid.num_cells
             cost = jnp.mean(chain.call_cost, axis=0)
             prices = error_cost_frontier(
@@ -156,7 +159,9 @@ def main() -> None:
                 }
                 if i == options.prices // 2:
                     first = jax.tree.map(lambda field: field[:1], tables)
-                    simulated, se = by_simulation(chain, chain.thresholds(own[exact]), options.queries)
+                    simulated, se = by_simulation(
+                        chain, chain.cuts(Thresholds(jnp.asarray(own[exact]))).thresholds, options.queries
+                    )
                     found = [float(means(rule, first, cost, at)[0]) for rule in (exact, pairwise)]
                     row |= {
                         "exact_less_simulated": found[0] - simulated,

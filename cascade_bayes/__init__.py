@@ -2,7 +2,7 @@
 
 >>> import cascade_bayes as cb
 >>> sorted(cb.__all__)[:4]
-['CalibrationRanks', 'CascadeData', 'CheckResult', 'ConfidenceMap']
+['ABSTAIN', 'CalibrationRanks', 'Cascade', 'CascadeData']
 
 Names are imported when first used, so that importing the package is quick and asks for no more than the
 part of it that is needed. Switch on 64-bit arithmetic, ``jax.config.update("jax_enable_x64", True)``,
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.certificate import Certificate, certify
     from cascade_bayes.decision.compare import Comparison, compare
     from cascade_bayes.decision.envelope import Envelope
+    from cascade_bayes.decision.figures import Predicted
     from cascade_bayes.decision.frontier import Frontier
     from cascade_bayes.decision.information import Information, value_of_information
     from cascade_bayes.decision.points import load_policies
-    from cascade_bayes.decision.policy import Evaluation, Policy
-    from cascade_bayes.decision.predict import Predicted, predict
+    from cascade_bayes.decision.policy import ABSTAIN, Evaluation, Policy
+    from cascade_bayes.decision.predict import predict
+    from cascade_bayes.decision.terms import Terms
     from cascade_bayes.decision.tuning import error_cost_frontier
     from cascade_bayes.errors import DataWarning, InfeasibleError, InputError
     from cascade_bayes.inference.batch import FailedFit, fit_batch
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from cascade_bayes.transforms import ConfidenceMap
 
 _HOME = {
+    "ABSTAIN": "decision.policy",
     "CalibrationRanks": "sbc.ranks",
     "Cascade": "model.simulate",
     "CascadeData": "data",
@@ -67,9 +70,10 @@ _HOME = {
     "InputError": "errors",
     "Policy": "decision.policy",
     "Posterior": "inference.posterior",
-    "Predicted": "decision.predict",
+    "Predicted": "decision.figures",
     "PriorDraws": "inference.prior",
     "Priors": "model.priors",
+    "Terms": "decision.terms",
     "certify": "decision.certificate",
     "check": "inference.checks",
     "check_fittable": "data",
@@ -96,6 +100,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ABSTAIN",
     "CalibrationRanks",
     "Cascade",
     "CascadeData",
@@ -116,6 +121,7 @@ __all__ = [
     "Predicted",
     "PriorDraws",
     "Priors",
+    "Terms",
     "certify",
     "check",
     "check_fittable",

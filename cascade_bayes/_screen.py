@@ -26,37 +26,60 @@ def policy_table(policy: Policy) -> Table:
 
     p = policy.prediction
     question = ", ".join(f"{k} {_number(v)}" for k, v in policy.question.items())
+    predicted = [f"predicted error {_band(p.error, p.error_q05, p.error_q95)}"]
+    predicted.append(f"cost {_band(p.cost, p.cost_q05, p.cost_q95)} US dollars per query")
+    abstain = policy.abstain_thresholds
+    if abstain is not None:
+        predicted.append(f"no answer {_band(p.abstain, p.abstain_q05, p.abstain_q95)}")
+    if p.latency is not None and p.latency_q05 is not None and p.latency_q95 is not None:
+        predicted.append(f"latency {_band(p.latency, p.latency_q05, p.latency_q95)} s")
     table = Table(
-        title=f"Policy for {question}",
-        caption=f"predicted error {_band(p.error, p.error_q05, p.error_q95)}, cost "
-        f"{_band(p.cost, p.cost_q05, p.cost_q95)} US dollars per query (90 % posterior bands)",
+        title=f"Policy for {question}"
+        + ("" if policy.terms.costs_alone else f"; expense: {policy.terms.spelled_out()}"),
+        caption=", ".join(predicted) + " (90 % posterior bands)",
         title_justify="left",
         caption_justify="left",
     )
-    for name in ("model", "defer below", "90 % interval", "reached by"):
+    names = ["model", "defer below", "90 % interval", "reached by"]
+    if abstain is not None:
+        names[1:1] = ["abstain below", "90 % interval"]
+    for name in names:
         table.add_column(name)
     intervals = policy.threshold_interval(0.9)
+    abstain_intervals = policy.abstain_interval(0.9) if abstain is not None else []
     for i, model in enumerate(policy.models):
-        last = i == len(policy.thresholds)
-        table.add_row(
-            model,
-            "(last: always answers)" if last else describe_threshold(policy.thresholds[i]),
-            "" if last else f"[{_number(intervals[i][0])}, {_number(intervals[i][1])}]",
-            f"{p.reach_prob[i]:.1%}",
-        )
+        cells = []
+        if abstain is not None:
+            cells = [describe_threshold(abstain[i], "abstain"), _ends(*abstain_intervals[i])]
+        if i == len(policy.thresholds):
+            cells += [f"(last: {'always answers' if abstain is None else 'answers the rest'})", ""]
+        else:
+            cells += [describe_threshold(policy.thresholds[i]), _ends(*intervals[i])]
+        table.add_row(model, *cells, f"{p.reach_prob[i]:.1%}")
     return table
+
+
+def _ends(low: float, high: float) -> str:
+    return f"[{_number(low)}, {_number(high)}]"
 
 
 def frontier_table(rows: list[dict[str, Any]]) -> Table:
     """Return the points of a frontier, from `Frontier.records`, or of an envelope, each with its models."""
-    any_models = "prob_best" in rows[0]
+    any_models, abstains = "prob_best" in rows[0], "expected_abstain" in rows[0]
     table = Table(title="Error-cost frontier, 90 % posterior bands", title_justify="left")
     for name in ("error price, $", "expected error", "expected cost, $/query", "thresholds"):
+        table.add_column(name)
+    for name in ("no answer", "abstain below") if abstains else ():
         table.add_column(name)
     for name in ("models", "P(best)") if any_models else ():
         table.add_column(name)
     for row in rows:
-        more = [" > ".join(row["models"]), f"{row['prob_best']:.2f}"] if any_models else []
+        more = []
+        if abstains:
+            band = (row[f"expected_abstain{end}"] for end in ("", "_q05", "_q95"))
+            more = [_band(*band), " ".join(f"{t:.3g}" for t in row["abstain_thresholds"])]
+        if any_models:
+            more += [" > ".join(row["models"]), f"{row['prob_best']:.2f}"]
         table.add_row(
             _number(row["error_price"]),
             _band(row["expected_error"], row["expected_error_q05"], row["expected_error_q95"]),
@@ -73,16 +96,21 @@ def evaluation_table(rows: list[dict[str, Any]]) -> Table:
         title=f"Realised on {rows[0]['num_queries']} queries, against predicted with 90 % band",
         title_justify="left",
     )
-    for name in ("error price, $", "realised error", "predicted", "realised cost, $", "predicted"):
-        table.add_column(name)
+    figures = {"error": "error", "cost": "cost, $"}
+    if any(row["expected_abstain"] or row["realised_abstain"] for row in rows):
+        figures["abstain"] = "share without an answer"
+    if all(row["expected_latency"] is not None and row["realised_latency"] is not None for row in rows):
+        figures["latency"] = "latency, s"
+    table.add_column("error price, $")
+    for name in figures.values():
+        table.add_column(f"realised {name}")
+        table.add_column("predicted")
     for row in rows:
-        table.add_row(
-            _number(row["error_price"]),
-            f"{_number(row['realised_error'])} ± {_number(row['realised_error_se'])}",
-            _band(row["expected_error"], row["expected_error_q05"], row["expected_error_q95"]),
-            f"{_number(row['realised_cost'])} ± {_number(row['realised_cost_se'])}",
-            _band(row["expected_cost"], row["expected_cost_q05"], row["expected_cost_q95"]),
-        )
+        cells = [_number(row["error_price"])]
+        for name in figures:
+            cells.append(f"{_number(row[f'realised_{name}'])} ± {_number(row[f'realised_{name}_se'])}")
+            cells.append(_band(*(row[f"expected_{name}{end}"] for end in ("", "_q05", "_q95"))))
+        table.add_row(*cells)
     return table
 
 

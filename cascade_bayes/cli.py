@@ -278,13 +278,17 @@ def tune(
     posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="File written by `fit`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Policy or frontier file to write (JSON).")],
     error_price: Annotated[
-        float | None, typer.Option(help="US dollars a wrong answer costs: minimise cost + price * error.")
+        float | None, typer.Option(help="US dollars a wrong answer costs: minimise expense + price * error.")
     ] = None,
     budget: Annotated[
-        float | None, typer.Option(help="US dollars per query: least error within it, with --probability.")
+        float | None,
+        typer.Option(
+            help="US dollars per query, for calls and what else has a price: least error within it, with "
+            "--probability."
+        ),
     ] = None,
     target_error: Annotated[
-        float | None, typer.Option(help="Error probability: least cost below it, with --probability.")
+        float | None, typer.Option(help="Error probability: least expense below it, with --probability.")
     ] = None,
     frontier: Annotated[
         int | None, typer.Option(help="Number of error prices to sweep; writes them all.", min=2)
@@ -302,6 +306,30 @@ def tune(
     ] = "any",
     draws: Annotated[int, typer.Option(help="Posterior draws to average over.", min=2)] = 200,
     prior_queries: PriorQueries = None,
+    abstain_price: Annotated[
+        float | None,
+        typer.Option(
+            help="US dollars per query that is left without an answer; if left out, every query is answered.",
+            min=0.0,
+        ),
+    ] = None,
+    abstain: Annotated[
+        str,
+        typer.Option(
+            help="Who may leave a query without an answer: every model (early), or the last (final).",
+            metavar="early|final",
+        ),
+    ] = "early",
+    latency_price: Annotated[
+        float,
+        typer.Option(help="US dollars per second that a query waits; needs a column latency_ms.", min=0.0),
+    ] = 0.0,
+    constant_costs: Annotated[
+        bool,
+        typer.Option(
+            "--constant-costs", help="Take a model's calls to cost the same whichever queries it gets."
+        ),
+    ] = False,
     certify: Annotated[
         bool, typer.Option("--certify", help="Say what a policy of any shape could save at most.")
     ] = False,
@@ -330,8 +358,14 @@ def tune(
     if chosen == "any":
         say.print(f"Trying every cascade of {len(posterior.models)} models; --models all takes less time.")
     prices = [error_price] if error_price is not None else frontier or DEFAULT_PRICES
+    terms: dict[str, Any] = {
+        "latency_price": latency_price,
+        "abstain_price": abstain_price,
+        "abstain": abstain,
+        "constant_costs": constant_costs,
+    }
     swept = error_cost_frontier(
-        posterior, models=chosen, error_prices=prices, num_draws=draws, prior_queries=weight
+        posterior, models=chosen, error_prices=prices, num_draws=draws, prior_queries=weight, **terms
     )
     asked_of: Policy | Frontier | Envelope = swept
     rivals: list[dict[str, Any]] = []
@@ -349,7 +383,7 @@ def tune(
         policy = swept.at(**question)
         policy.save(output)
         shown = {"output": str(output), **policy.to_dict()}
-        del shown["draw_thresholds"]
+        del shown["draw_thresholds"], shown["draw_abstain_thresholds"]
         table, asked_of = policy_table(policy), policy
         if isinstance(swept, Envelope):
             priced = error_price is not None
@@ -397,6 +431,8 @@ def worth(
     from cascade_bayes.inference.posterior import Posterior
 
     policy, posterior = Policy.load(policy_file), Posterior.load(posterior_file)
+    if policy.fit_digest != posterior.digest():
+        say.print(f"{policy_file} was not tuned on {posterior_file}: asking the latter all the same.")
     weight = PRIOR_QUERIES if prior_queries is None else prior_queries
     found = value_of_information(posterior, policy, sizes, num_draws=draws, prior_queries=weight, seed=seed)
     if as_json:

@@ -28,6 +28,7 @@ def random_tables(rng: np.random.Generator, num_models: int, num_cells: int) -> 
         transition_slope=jnp.asarray(zeros),
         right_slope=jnp.asarray(zeros),
         correct_slope=jnp.zeros((num_models, num_cells)),
+        relative_cost=jnp.asarray(rng.uniform(0.5, 2.0, (num_models - 1, num_cells))),
     )
 
 
@@ -43,7 +44,7 @@ def loss_by_paths(tables: ChainTables, cost: np.ndarray, price: float, defers: l
         for i in range(num_models - 1):
             if not defers[i][path[: i + 1]]:
                 break
-            paid += cost[i + 1]
+            paid += cost[i + 1] * float(tables.relative_cost[i, path[i]])
             here = i, path[i], path[i + 1]
             right = float(tables.right[here] / tables.transition[here])
         total += weight * (paid + price * (1 - right))
@@ -113,6 +114,7 @@ def test_where_certainty_is_deceptive_no_threshold_will_do() -> None:
         transition_slope=jnp.zeros((1, 3, 3)),
         right_slope=jnp.zeros((1, 3, 3)),
         correct_slope=jnp.zeros((2, 3)),
+        relative_cost=jnp.ones((1, 3)),
     )
     cost, price, is_atom = jnp.array([1.0, 2.0]), jnp.array(5.0), jnp.ones((2, 3), bool)
     found = best_policy(tables, cost, price)

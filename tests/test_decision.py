@@ -20,7 +20,7 @@ from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
 from cascade_bayes.decision.points import load_policies
-from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.decision.policy import Cuts, Policy, Prediction
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.errors import InfeasibleError, InputError
@@ -77,6 +77,7 @@ class TestForward:
             transition_slope=jnp.zeros((k - 1, n, n)),
             right_slope=jnp.zeros((k - 1, n, n)),
             correct_slope=jnp.zeros((k, n)),
+            relative_cost=jnp.asarray(rng.uniform(0.5, 2.0, (k - 1, n))),
         )
         cost, is_atom = np.array([1.0, 3.0, 10.0]), np.ones((k, n), dtype=bool)
         for r in itertools.product(range(n + 1), repeat=k - 1):
@@ -90,7 +91,8 @@ class TestForward:
                 reach[: stop + 1] += weight
                 right = rate[stop - 1, path[stop - 1], path[stop]] if stop else tables.correct[path[0]]
                 error += weight * (1 - float(right))
-                paid += weight * cost[: stop + 1].sum()
+                calls = [cost[i + 1] * float(tables.relative_cost[i, path[i]]) for i in range(stop)]
+                paid += weight * (cost[0] + sum(calls))
             outcome = forward(tables, cost, is_atom, jnp.asarray(r, dtype=float))
             np.testing.assert_allclose(outcome.error, error, atol=1e-12)
             np.testing.assert_allclose(outcome.cost, paid, atol=1e-12)
@@ -243,7 +245,7 @@ class TestOptimise:
         )
         assert best.loss <= losses.min() * 1.0005
         np.testing.assert_allclose(
-            best.loss, mean_loss(tables, cost, is_atom, best.positions, error_price), rtol=1e-12
+            best.loss, mean_loss(tables, cost, is_atom, best.at.defer, error_price), rtol=1e-12
         )
 
     def test_stationary_where_stopping_equals_going_on(self) -> None:
@@ -261,7 +263,7 @@ class TestOptimise:
         (last_loss,) = np.flatnonzero((gain[:-1] < 0) & (gain[1:] >= 0))
         crossing = np.interp(0.0, gain[last_loss : last_loss + 2], middle[last_loss : last_loss + 2])
         assert 20 < crossing < 180
-        assert abs(float(best.positions[0]) - crossing) < 0.6
+        assert abs(float(best.at.defer[0]) - crossing) < 0.6
 
     def test_threshold_stands_on_the_right_side_of_an_atom(self) -> None:
         """All mass in one atom: defer it iff cost + price * error_2 is below price * error_1."""
@@ -273,19 +275,20 @@ class TestOptimise:
             transition_slope=jnp.zeros((1, 1, 3, 3)),
             right_slope=jnp.zeros((1, 1, 3, 3)),
             correct_slope=jnp.zeros((1, 2, 3)),
+            relative_cost=jnp.ones((1, 1, 3)),
         )
         is_atom = jnp.array([[False, True, False]] * 2)
         cost = jnp.array([0.0, 1.0])
         for price, deferred in ((2.4, False), (2.6, True)):  # indifferent at 1 / 0.4 = 2.5
             best = optimise(tables, cost, is_atom, jnp.asarray(price), default_starts(1, 3))
-            outcome = forward(first(tables), cost, is_atom, best.positions)
+            outcome = forward(first(tables), cost, is_atom, best.at.defer)
             assert float(outcome.reach_prob[1]) == float(deferred)
 
     def test_trivial_policies_at_the_ends(self) -> None:
         _, grid, tables = lay(3)
         cost, is_atom = jnp.asarray(COST[3]), jnp.asarray(grid.is_atom)
         cheap = optimise(tables, cost, is_atom, jnp.asarray(1e-6), default_starts(2, 64))
-        np.testing.assert_array_equal(cheap.positions, 0.0)
+        np.testing.assert_array_equal(cheap.at.defer, 0.0)
 
 
 def _table(num_queries: int = 6) -> CascadeData:
@@ -312,7 +315,7 @@ def _policy(thresholds: list[float]) -> Policy:
         draw_thresholds=np.array([[t + d for t in thresholds] for d in (-0.1, 0.0, 0.1)]),
         error_price=0.5,
         question={"error_price": 0.5},
-        prediction=Prediction(0.3, 0.2, 0.4, 2.0, 1.5, 2.5, (1.0, 0.6, 0.3)),
+        prediction=Prediction(0.3, 0.2, 0.4, 2.0, 1.5, 2.5, (1.0, 0.6, 0.3), 2.0),
         kind="score",
         call_cost=np.array([1.0, 2.0, 4.0]),
         fit_digest="0" * 64,
@@ -402,7 +405,7 @@ class TestFrontier:
         for d in range(20):
             one = jax.tree.map(lambda x, d=d: x[d], tables._replace(rows=None))
             rows = tables.rows._replace(weight=tables.rows.weight[d], right=tables.rows.right[d])
-            positions = chain.positions(swept.draw_thresholds[0, d])
+            positions = chain.positions(Cuts(swept.draw_thresholds[0, d])).defer
             own = forward(one._replace(rows=rows), chain.call_cost[d], chain.is_atom, positions)
             bayes = swept.cost[0, d] + price * swept.error[0, d]
             assert float(own.cost + price * own.error) <= bayes * (1 + 1e-4)

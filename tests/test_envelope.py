@@ -30,7 +30,7 @@ def envelope(small_posterior) -> Envelope:
 def test_candidates_are_all_ordered_subsets(envelope, small_posterior) -> None:
     a, b, c = small_posterior.models
     assert envelope.candidates == ((a,), (b,), (c,), (a, b), (a, c), (b, c), (a, b, c))
-    assert envelope.error.shape == envelope.cost.shape == (7, len(PRICES), DRAWS)
+    assert envelope.error.shape == envelope.expense.shape == (7, len(PRICES), DRAWS)
 
 
 def test_each_candidate_is_tuned_as_by_itself(envelope, small_posterior) -> None:
@@ -50,9 +50,9 @@ def test_a_model_alone_is_as_its_own_calibration_has_it(envelope, small_posterio
     for at, pair in enumerate([(a, b), (b, c)]):
         one = predict(small_posterior, [-np.inf], models=pair, num_draws=DRAWS)
         np.testing.assert_allclose(envelope.error[at], np.tile(one.error, (len(PRICES), 1)), atol=1e-9)
-        np.testing.assert_allclose(envelope.cost[at], np.tile(one.cost, (len(PRICES), 1)), rtol=1e-9)
+        np.testing.assert_allclose(envelope.expense[at], np.tile(one.cost, (len(PRICES), 1)), rtol=1e-9)
     mean = np.nanmean(small_posterior.data.cost, axis=0)
-    np.testing.assert_allclose(envelope.cost[:3].mean(axis=(1, 2)), mean, rtol=0.1)
+    np.testing.assert_allclose(envelope.expense[:3].mean(axis=(1, 2)), mean, rtol=0.1)
     # Each is right as often as it was on the table, about.
     wrong = 1 - small_posterior.data.correct.mean(axis=0)
     np.testing.assert_allclose(envelope.error[:3].mean(axis=(1, 2)), wrong, atol=0.07)
@@ -73,7 +73,7 @@ def test_a_model_alone_can_be_predicted_and_compared(envelope, small_posterior) 
 
 
 def test_the_best_is_the_one_of_least_average_loss(envelope) -> None:
-    loss = envelope.cost + PRICES[:, None] * envelope.error
+    loss = envelope.expense + PRICES[:, None] * envelope.error
     mean = loss.mean(axis=2)
     for i, of_all in enumerate(mean.T):
         assert envelope.best()[i] == first_of_least(of_all)
@@ -107,10 +107,10 @@ def test_the_winner_of_one_draw_disappoints(envelope) -> None:
 
 def test_of_level_candidates_the_one_of_fewer_models_is_best(envelope) -> None:
     """Rounding may say otherwise: a pair that never defers from its first model is that model."""
-    cost = np.ones_like(envelope.cost)
+    cost = np.ones_like(envelope.expense)
     error = np.full_like(envelope.error, 0.5)
     cost[4] -= 1e-9
-    level = dataclasses.replace(envelope, error=error, cost=cost)
+    level = dataclasses.replace(envelope, error=error, expense=cost)
     assert level.best().tolist() == [0] * len(PRICES)
     np.testing.assert_array_equal(level.prob_best()[0], 1.0)
     assert all(row["gain_over_pair"] == 0 for row in level.records())
@@ -162,7 +162,7 @@ def test_among_those_of_one_size(envelope, num_models: int, tmp_path) -> None:
 def test_an_answer_that_is_a_model_alone_has_a_price_at_which_it_is_best(envelope) -> None:
     singles = [c for c in np.unique(envelope.best()) if c < 3]
     for candidate in singles:
-        budget = float(np.quantile(envelope.cost[candidate, 0], 0.9)) * (1 + 1e-9)
+        budget = float(np.quantile(envelope.expense[candidate, 0], 0.9)) * (1 + 1e-9)
         policy = envelope.among(1).at(budget=budget, confidence=0.8)
         at = int(np.argmin(np.abs(PRICES - policy.error_price)))
         loss = envelope.loss[:3, at].mean(axis=1)
@@ -170,11 +170,11 @@ def test_an_answer_that_is_a_model_alone_has_a_price_at_which_it_is_best(envelop
 
 
 def test_budgets_and_targets_of_any_models(envelope) -> None:
-    mean = envelope.cost.mean(axis=2)
+    mean = envelope.expense.mean(axis=2)
     for budget in (1.3 * mean[:3].min(), np.median(mean), mean.max()):
         policy = envelope.at(budget=budget, confidence=0.8)
         assert policy.prediction.cost <= budget
-        holds = np.mean(envelope.cost <= budget, axis=2) >= 0.8
+        holds = np.mean(envelope.expense <= budget, axis=2) >= 0.8
         assert policy.prediction.error <= np.min(envelope.error.mean(axis=2)[holds]) * (1 + 1e-9)
         assert policy.question == {"budget": budget, "confidence": 0.8}
     target = float(np.median(envelope.error))

@@ -18,6 +18,7 @@ from cascade_bayes.decision.information import (
     predict_from_sample,
     simulate_new,
 )
+from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.correctness import correctness_logit
 
@@ -111,7 +112,7 @@ def test_perfect_information_is_what_each_draws_own_thresholds_save(information,
     frontier = error_cost_frontier(small_posterior, error_prices=[price], num_draws=200)
     chain = discretise(small_posterior, None, 200)
     both = np.concatenate([frontier.thresholds, frontier.draw_thresholds[0]])
-    outcome = chain.outcomes(chain.positions(both))
+    outcome = chain.outcomes(chain.positions(Cuts(both)))
     loss = np.asarray(outcome.cost + price * outcome.error)
     saved = loss[0] - np.diagonal(loss[1:])
     assert information.evpi == pytest.approx(saved.mean(), rel=0.03)

@@ -17,6 +17,7 @@ from cascade_bayes.decision.lattice import (
     lattice_positions,
 )
 from cascade_bayes.decision.optimise import mean_loss
+from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.rows import Rows
 from cascade_bayes.decision.tuning import error_cost_frontier
 
@@ -96,7 +97,7 @@ def test_no_combination_on_the_grid_beats_the_frontier(small_posterior) -> None:
     loss = jax.jit(lambda at, price: mean_loss(tables, call_cost, chain.is_atom, at, price))
     every = jnp.asarray(list(itertools.product(range(33), repeat=2)), dtype=float)
     for i, price in enumerate(prices):
-        tuned = loss(chain.positions(frontier.thresholds[i]), price)
+        tuned = loss(chain.positions(Cuts(frontier.thresholds[i])).defer, price)
         assert tuned <= jnp.min(jax.vmap(lambda at, price=price: loss(at, price))(every)) * (1 + 1e-9)
 
 

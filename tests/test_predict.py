@@ -165,8 +165,8 @@ def test_bad_requests(small_posterior, thresholds, options, message) -> None:
 
 
 def test_bad_intervals() -> None:
-    draws = Predicted(np.zeros(3), np.zeros(3), np.ones((3, 2)))
-    with pytest.raises(InputError, match="one of error, cost, reach_prob, stop_prob; got 'loss'"):
+    draws = Predicted(*np.zeros((2, 3)), np.ones((3, 2)), np.zeros(3), None, np.zeros(3))
+    with pytest.raises(InputError, match=r"one of error, cost, .*, expense, stop_prob; got 'loss'"):
         draws.interval("loss")
     with pytest.raises(InputError, match="probability must lie between 0 and 1; got 90"):
         draws.interval("error", 90)

@@ -152,6 +152,7 @@ class TestForward:
             transition_slope=jnp.zeros((k - 1, n, n)),
             right_slope=jnp.zeros((k - 1, n, n)),
             correct_slope=jnp.zeros((k, n)),
+            relative_cost=jnp.asarray(rng.uniform(0.5, 2.0, (k - 1, n))),
             rows=rows,
         )
         cost = np.array([1.0, 3.0, 10.0])
@@ -177,7 +178,10 @@ class TestForward:
                     p = rows.right[stop, q] if known else rate[stop - 1, path[stop - 1], path[stop]]
                     answered += mass * float(p)
                     own = np.arange(k) < last if last < k - 1 else np.ones(k, dtype=bool)
-                    paid += mass * np.where(own, rows.cost[:, q], cost)[: stop + 1].sum()
+                    relative = [
+                        float(tables.relative_cost[i - 1, path[i - 1]]) if i > last else 1.0 for i in range(k)
+                    ]
+                    paid += mass * np.where(own, rows.cost[:, q], cost * relative)[: stop + 1].sum()
             is_atom = np.ones((k, n), dtype=bool)
             outcome = forward(tables, jnp.asarray(cost), jnp.asarray(is_atom), jnp.asarray(r, dtype=float))
             np.testing.assert_allclose(outcome.reach_prob, reach, atol=1e-12)
@@ -239,7 +243,7 @@ def test_no_grid_point_is_better(k: int, gaps: bool, error_price: float) -> None
     )
     assert best.loss <= losses.min() * 1.0005
     np.testing.assert_allclose(
-        best.loss, mean_loss(tables, cost, is_atom, best.positions, error_price), rtol=1e-12
+        best.loss, mean_loss(tables, cost, is_atom, best.at.defer, error_price), rtol=1e-12
     )
 
 
@@ -251,7 +255,7 @@ def test_parabolas_are_exact_for_a_single_threshold(error_price: float) -> None:
     points = jnp.linspace(0, 40, 8001)[:, None]
     losses = LOSSES(tables, cost, is_atom, points, price)
     assert best.polish_gain > 0
-    assert abs(float(best.positions[0] - points[jnp.argmin(losses), 0])) < 0.006
+    assert abs(float(best.at.defer[0] - points[jnp.argmin(losses), 0])) < 0.006
     assert float(best.loss) <= float(losses.min()) * (1 + 1e-12)
 
 

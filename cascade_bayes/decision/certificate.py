@@ -8,9 +8,12 @@ model before: these two are all that a decision needs. Backward induction (Bellm
 
 .. math::
 
-    \mathrm{go}_i(m) = c_{i+1} + \sum_n \min\{\rho (R_{i,mn} - Q_{i,mn}),\; R_{i,mn}\, \mathrm{go}_{i+1}(n)\},
+    \mathrm{go}_i(m) = c_{i+1}(m)
+        + \sum_n \min\{\rho (R_{i,mn} - Q_{i,mn}),\; R_{i,mn}\, \mathrm{go}_{i+1}(n)\},
 
-where the last model always stops, and the value of the whole is
+where the last model always stops and the cost of a call may depend on the cell that defers. Where models may
+abstain early, the price of abstaining, times :math:`R_{i,mn}`, is a third term of the minimum; after the last
+model it is what going on costs. The value of the whole is
 
 .. math::
 
@@ -40,9 +43,9 @@ import numpy as np
 
 from cascade_bayes.decision.chain import ChainTables, forward
 from cascade_bayes.decision.discretise import Discretised, discretise
-from cascade_bayes.decision.optimise import optimise
+from cascade_bayes.decision.optimise import Thresholds, optimise
 from cascade_bayes.decision.points import PricedPolicies
-from cascade_bayes.decision.policy import Policy
+from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
 from cascade_bayes.decision.sweep import sweep_chain
 from cascade_bayes.inference.posterior import Posterior
@@ -57,14 +60,16 @@ class BestPolicy(NamedTuple):
         Its loss, US dollars per query, ``()``.
     elsewhere
         Probability that a query gets to a model and is treated there otherwise than by whatever single
-        threshold comes closest, ``(num_models - 1,)``.
+        threshold comes closest, or two where it may abstain, ``(num_models - 1,)``.
     """
 
     value: jax.Array
     elsewhere: jax.Array
 
 
-def best_policy(tables: ChainTables, call_cost: jax.Array, error_price: jax.Array) -> BestPolicy:
+def best_policy(
+    tables: ChainTables, call_cost: jax.Array, error_price: jax.Array, early: bool = False
+) -> BestPolicy:
     """Find the best policy of any shape on one draw, by backward induction.
 
     Parameters
@@ -75,34 +80,50 @@ def best_policy(tables: ChainTables, call_cost: jax.Array, error_price: jax.Arra
         US dollars per call, ``(num_models,)``.
     error_price
         US dollars per wrong answer, ``()``.
+    early
+        Whether models may abstain early; abstaining must be the last model.
     """
     num_steps = tables.transition.shape[0]
+    call = call_cost[1:, None] * tables.relative_cost
+    abstain_price = call_cost[-1] if early else jnp.inf
     stop = error_price * (tables.transition - tables.right)
-    after = stop[num_steps - 1]
-    go_on = [call_cost[num_steps] + jnp.sum(after, axis=1)]
+    go_on = [call[num_steps - 1] + jnp.sum(stop[num_steps - 1], axis=1)]
     for i in reversed(range(num_steps - 1)):
-        after = jnp.minimum(stop[i], tables.transition[i] * go_on[0])
-        go_on.insert(0, call_cost[i + 1] + jnp.sum(after, axis=1))
+        end = jnp.minimum(stop[i], tables.transition[i] * abstain_price) if early else stop[i]
+        go_on.insert(0, call[i] + jnp.sum(jnp.minimum(end, tables.transition[i] * go_on[0]), axis=1))
     stop_first = error_price * tables.mass * (1.0 - tables.correct)
-    value = call_cost[0] + jnp.sum(jnp.minimum(stop_first, tables.mass * go_on[0]))
+    going_first = tables.mass * jnp.minimum(go_on[0], abstain_price)
+    value = call_cost[0] + jnp.sum(jnp.minimum(stop_first, going_first))
 
-    # Forward again: where the queries stop and go on, by the cell of the model alone.
-    defers = tables.mass * go_on[0] < stop_first
-    deferred, stopped = tables.mass * defers, tables.mass * ~defers
-    elsewhere = [_least_mismatch(deferred, stopped)]
+    # Forward again: what becomes of the queries, by the cell of the model alone.
+    def fates(come: jax.Array, stop: jax.Array, go_on: jax.Array) -> tuple[jax.Array, ...]:
+        answers = stop <= come * jnp.minimum(go_on, abstain_price)
+        abstains = ~answers & (abstain_price < go_on)
+        return tuple(jnp.where(chosen, come, 0.0) for chosen in (answers, abstains, ~answers & ~abstains))
+
+    answered, left, deferred = fates(tables.mass, stop_first, go_on[0])
+    elsewhere = [_least_mismatch(answered, left, deferred)]
     for i in range(num_steps - 1):
-        come = deferred[:, None] * tables.transition[i]
-        pairs = tables.transition[i] * go_on[i + 1] < stop[i]
-        deferred, stopped = jnp.sum(come * pairs, axis=0), jnp.sum(come * ~pairs, axis=0)
-        elsewhere.append(_least_mismatch(deferred, stopped))
+        # Per unit that gets to a cell of the model before, so that stopping and going on compare as above.
+        answered, left, on = fates(tables.transition[i], stop[i], go_on[i + 1])
+        answered, left, deferred = (deferred @ part for part in (answered, left, on))
+        elsewhere.append(_least_mismatch(answered, left, deferred))
     return BestPolicy(value, jnp.stack(elsewhere))
 
 
-def _least_mismatch(deferred: jax.Array, stopped: jax.Array) -> jax.Array:
-    """Return the mass that stops below a threshold or goes on above it, at the best threshold."""
-    below = jnp.concatenate([jnp.zeros(1, stopped.dtype), jnp.cumsum(stopped)])
-    above = jnp.concatenate([jnp.cumsum(deferred[::-1])[::-1], jnp.zeros(1, stopped.dtype)])
-    return jnp.min(below + above)
+def _least_mismatch(answered: jax.Array, left: jax.Array, deferred: jax.Array) -> jax.Array:
+    """Return the mass that two thresholds would treat otherwise, at the best thresholds.
+
+    They leave what lies below the first without an answer, and defer what lies between it and the second.
+    """
+
+    def below(part: jax.Array) -> jax.Array:
+        return jnp.concatenate([jnp.zeros(1, part.dtype), jnp.cumsum(part)])
+
+    # Treated as they are: ``left`` up to the first, ``deferred`` up to the second, ``answered`` beyond.
+    first = jax.lax.cummax(below(left) - below(deferred))
+    alike = first + below(deferred) + jnp.sum(answered) - below(answered)
+    return jnp.sum(answered) + jnp.sum(left) + jnp.sum(deferred) - jnp.max(alike)
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +144,8 @@ class Certificate:
     loss
         Loss of the Bayes thresholds, of the same shape.
     elsewhere
-        Probability that a query gets to a model and that the best policy treats it otherwise than any single
-        threshold, mean over draws: an array a price, ``(num_models - 1,)``.
+        Probability that a query gets to a model and that the best policy treats it otherwise than any
+        threshold, mean over draws: an array a price, of the models that have one.
     """
 
     error_prices: np.ndarray
@@ -246,14 +267,16 @@ def certify(
     for models in dict.fromkeys(policy.models for policy in each):
         own = [i for i, policy in enumerate(each) if policy.models == models]
         prices = np.asarray([each[i].error_price for i in own])
-        thresholds = np.stack([each[i].thresholds for i in own])
-        if len(models) == 1:
-            alone = predict(posterior, each[own[0]], num_draws=num_draws, prior_queries=np.inf)
-            loss = alone.cost + prices[:, None] * alone.error
+        first = each[own[0]]
+        if len(models) == 1 and first.abstain_thresholds is None:
+            alone = predict(posterior, first, num_draws=num_draws, prior_queries=np.inf)
+            loss = alone.loss(prices[:, None])
             fields: tuple[np.ndarray, ...] = (loss, loss, loss, np.zeros((len(own), 0)))
         else:
-            chain = discretise(posterior, models, num_draws, num_cells, prior_queries=np.inf)
-            fields = _certify_chain(chain, prices, chain.positions(thresholds))
+            chain = discretise(
+                posterior, models, num_draws, num_cells, prior_queries=np.inf, terms=first.terms
+            )
+            fields = _certify_chain(chain, prices, chain.positions(Cuts.stack([each[i].cuts for i in own])))
         found |= {i: tuple(field[at] for field in fields) for at, i in enumerate(own)}
     value, draw_loss, loss, elsewhere = zip(*(found[i] for i in range(len(each))), strict=True)
     return Certificate(
@@ -266,12 +289,12 @@ def certify(
     )
 
 
-def _certify_chain(chain: Discretised, error_prices: np.ndarray, bayes: jax.Array) -> tuple[np.ndarray, ...]:
+def _certify_chain(chain: Discretised, error_prices: np.ndarray, bayes: Thresholds) -> tuple[np.ndarray, ...]:
     """Return value, draw_loss, loss and elsewhere of one cascade by price; ``bayes`` lie on its grid."""
     tables = chain.tables()
-    own = sweep_chain(chain, tables, error_prices, num_steps=0).draw_positions
+    own = jax.tree.map(jnp.asarray, sweep_chain(chain, tables, error_prices, num_steps=0).own)
     prices = jnp.asarray(error_prices, dtype=chain.call_cost.dtype)
-    found = _certify(tables, chain.call_cost, chain.is_atom, prices, bayes, jnp.asarray(own))
+    found = _certify(tables, chain.call_cost, chain.is_atom, prices, bayes, own)
     return tuple(np.asarray(field) for field in found)
 
 
@@ -281,17 +304,19 @@ def _certify(
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_prices: jax.Array,
-    bayes: jax.Array,
-    own: jax.Array,
+    bayes: Thresholds,
+    own: Thresholds,
 ) -> tuple[jax.Array, ...]:
-    def at_price(at: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+    early = bayes.early is not None
+
+    def at_price(at: tuple[jax.Array, Thresholds, Thresholds]) -> tuple[jax.Array, ...]:
         price, bayes, own = at
 
-        def on_draw(draw: ChainTables, cost: jax.Array, own: jax.Array) -> tuple[jax.Array, ...]:
-            best = best_policy(draw, cost, price)
+        def on_draw(draw: ChainTables, cost: jax.Array, own: Thresholds) -> tuple[jax.Array, ...]:
+            best = best_policy(draw, cost, price, early)
             # A policy of any shape takes cells whole; so do the thresholds that it is compared with.
-            found = optimise(draw.alone(), cost, is_atom, price, jnp.round(own)[None], num_steps=0)
-            outcome = forward(draw, cost, is_atom, bayes)
+            found = optimise(draw.alone(), cost, is_atom, price, jnp.round(own.defer)[None], 0, early)
+            outcome = forward(draw, cost, is_atom, *bayes)
             loss = outcome.cost + price * outcome.error
             return best.value, found.loss + found.polish_gain, loss, best.elsewhere
 

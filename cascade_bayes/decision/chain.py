@@ -27,6 +27,13 @@ The pass carries the mass that got to each cell and the part of it in which the 
 A cascade that skips models moves by the product of the skipped models' matrices (Chapman-Kolmogorov):
 one fit of a chain serves every ordered subset of its models.
 
+A call may cost more or less where the model before it had another confidence: its cost is the mean cost of
+the model's calls times a factor of the cell that deferred (`cascade_bayes.decision.costs`).
+
+Abstaining is a model of its own at the end of the cascade: it costs the price of abstaining and is never
+wrong. The last model's threshold decides whether it is called. With *early* abstention every model also sends
+what lies below a second threshold straight to it.
+
 Observed queries run beside the chain (`cascade_bayes.decision.rows`), each with its own weight, and the
 chain with what is left of 1.
 """
@@ -42,6 +49,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.copulas import Copula
+from cascade_bayes.decision.costs import CostTrend
 from cascade_bayes.decision.grid import Grid
 from cascade_bayes.decision.rows import DRAW_AXES, Queries, Rows, follow_rows, right_prob
 from cascade_bayes.distributions import MarginPoint, mixed
@@ -69,6 +77,9 @@ class ChainTables(NamedTuple):
         Their changes ``D`` across a cell.
     correct_slope
         Change of the probability of being right across each cell, ``(num_models, num_cells)``.
+    relative_cost
+        What a call of the next model costs that a cell defers, over the mean of its calls,
+        ``(num_models - 1, num_cells)``.
     rows
         Observed queries; None if the chain counts for all.
     """
@@ -80,6 +91,7 @@ class ChainTables(NamedTuple):
     transition_slope: jax.Array
     right_slope: jax.Array
     correct_slope: jax.Array
+    relative_cost: jax.Array
     rows: Rows | None = None
 
     def draw_axes(self) -> ChainTables:
@@ -109,12 +121,15 @@ class Outcome(NamedTuple):
         Probability that each model is called, ``(num_models,)``.
     right_prob
         Probability that each model answers, and rightly, ``(num_models,)``.
+    early_prob
+        Probability that each model but the last abstains early, ``(num_models - 1,)``.
     """
 
     error: jax.Array
     cost: jax.Array
     reach_prob: jax.Array
     right_prob: jax.Array
+    early_prob: jax.Array
 
 
 def chain_tables(
@@ -123,6 +138,8 @@ def chain_tables(
     is_atom: jax.Array,
     copulas: tuple[Copula, ...],
     members: tuple[int, ...] | None = None,
+    trend: CostTrend | None = None,
+    abstains: bool = False,
 ) -> ChainTables:
     """Build the tables of one draw, without observed queries.
 
@@ -136,6 +153,10 @@ def chain_tables(
         Family of each neighbouring pair of all models.
     members
         Ascending indices of the models of the cascade; all if None. Static.
+    trend
+        How the cost of a member's calls changes with the confidence of the member before; not at all if None.
+    abstains
+        Whether abstaining is a last model of the cascade. Static.
     """
     members = tuple(range(params.num_models)) if members is None else members
     margins = jax.tree.map(lambda field: field[:, None, :], params.margins)
@@ -185,7 +206,11 @@ def chain_tables(
     transition, right, transition_slope, right_slope = (
         [jnp.stack(part) for part in zip(*steps, strict=True)] if steps else [empty] * 4
     )
-    return ChainTables(
+    before = jnp.asarray(members[:-1], dtype=int)
+    relative_cost = jnp.ones((len(before), num_cells), dtype=correct.dtype)
+    if trend is not None:
+        relative_cost = jnp.exp(trend.slope[:, None] * x[before] - trend.log_mean[:, None])
+    tables = ChainTables(
         mass=mass(start),
         correct=correct,
         transition=transition,
@@ -193,6 +218,27 @@ def chain_tables(
         transition_slope=transition_slope,
         right_slope=right_slope,
         correct_slope=jnp.stack([correct_slope(i) for i in members]),
+        relative_cost=relative_cost,
+    )
+    return with_abstention(tables) if abstains else tables
+
+
+def with_abstention(tables: ChainTables) -> ChainTables:
+    """Append a model that is never wrong, whose queries all lie in its first cell."""
+    num_cells = tables.mass.shape[0]
+    dtype = tables.mass.dtype
+    certain = jnp.zeros((1, num_cells, num_cells), dtype).at[:, :, 0].set(1.0)
+
+    def append(field: jax.Array, more: jax.Array) -> jax.Array:
+        return jnp.concatenate([field, more])
+
+    return tables._replace(
+        transition=append(tables.transition, certain),
+        right=append(tables.right, certain),
+        transition_slope=append(tables.transition_slope, jnp.zeros_like(certain)),
+        right_slope=append(tables.right_slope, jnp.zeros_like(certain)),
+        correct_slope=append(tables.correct_slope, jnp.zeros((1, num_cells), dtype)),
+        relative_cost=append(tables.relative_cost, jnp.ones((1, num_cells), dtype)),
     )
 
 
@@ -272,41 +318,105 @@ def deferral(positions: jax.Array, is_atom: jax.Array) -> tuple[jax.Array, jax.A
     return fraction, jnp.where(is_atom, 0.0, 0.5 * below * (1.0 - below))
 
 
-def run_chain(tables: ChainTables, call_cost: jax.Array, fraction: jax.Array, tilt: jax.Array) -> Outcome:
-    """Run the forward pass of one draw with given deferred fractions (see `deferral`)."""
+class Split(NamedTuple):
+    r"""How thresholds divide the cells of every model but the last, ``(num_models - 1, num_cells)`` each.
+
+    Attributes
+    ----------
+    deferred
+        Fraction of a cell that is deferred.
+    upper_tilt
+        :math:`\varphi (1 - \varphi) / 2` of the fraction below the threshold above which the model answers.
+    early
+        Fraction on which the model abstains early, below all that is deferred; None if it never does.
+    lower_tilt
+        :math:`\varphi (1 - \varphi) / 2` of that fraction.
+    """
+
+    deferred: jax.Array
+    upper_tilt: jax.Array
+    early: jax.Array | None = None
+    lower_tilt: jax.Array | None = None
+
+
+def split_cells(positions: jax.Array, is_atom: jax.Array, early: jax.Array | None = None) -> Split:
+    """Return how thresholds divide the cells.
+
+    Parameters
+    ----------
+    positions
+        Thresholds as positions on the grid, ``(num_models - 1,)``.
+    is_atom
+        ``(num_models - 1, num_cells)`` of the models that have a threshold.
+    early
+        Positions below which models abstain early, at most ``positions``; None if none does.
+    """
+    below, upper_tilt = deferral(positions, is_atom)
+    if early is None:
+        return Split(below, upper_tilt)
+    abstained, lower_tilt = deferral(jnp.minimum(early, positions), is_atom)
+    return Split(below - abstained, upper_tilt, abstained, lower_tilt)
+
+
+def run_chain(tables: ChainTables, call_cost: jax.Array, split: Split) -> Outcome:
+    """Run the forward pass of one draw with cells divided by thresholds (see `split_cells`)."""
     rows = tables.rows
-    followed = None if rows is None else follow_rows(rows, fraction)
+    followed = None if rows is None else follow_rows(rows, split.deferred, split.early)
     handed = None if followed is None else followed.handed
     start = 1.0 if rows is None else 1.0 - jnp.sum(rows.weight)
     mass = start * tables.mass
     right = mass * tables.correct
-    answered, reach = [], [jnp.sum(mass)]
-    for i in range(fraction.shape[0]):
+    paid = call_cost[0] * jnp.sum(mass)
+    answered, reach, early = [], [jnp.sum(mass)], []
+    for i in range(split.deferred.shape[0]):
         if handed is not None:
             mass, right = mass + handed[0][i], right + handed[1][i]
             reach[i] = reach[i] + jnp.sum(handed[0][i])
-        deferred, tilted = mass * fraction[i], mass * tilt[i]
-        answered.append(jnp.dot(right, 1.0 - fraction[i]) + jnp.dot(tilted, tables.correct_slope[i]))
+            paid = paid + call_cost[i] * jnp.sum(handed[0][i])
+        below, tilt = split.deferred[i], split.upper_tilt[i]
+        if split.early is not None and split.lower_tilt is not None:
+            early.append(jnp.dot(mass, split.early[i]))
+            below, tilt = below + split.early[i], tilt - split.lower_tilt[i]
+        answered.append(
+            jnp.dot(right, 1.0 - below) + jnp.dot(mass * split.upper_tilt[i], tables.correct_slope[i])
+        )
+        deferred, tilted = mass * split.deferred[i], mass * tilt
         reach.append(jnp.sum(deferred))
+        paid = paid + call_cost[i + 1] * jnp.dot(deferred, tables.relative_cost[i])
         mass = deferred @ tables.transition[i] - tilted @ tables.transition_slope[i]
         right = deferred @ tables.right[i] - tilted @ tables.right_slope[i]
     answered.append(jnp.sum(right))
     reach_prob, right_prob = jnp.stack(reach), jnp.stack(answered)
-    cost = jnp.dot(reach_prob, call_cost)
+    early_prob = jnp.stack(early) if early else jnp.zeros(split.deferred.shape[0], mass.dtype)
     if rows is not None and followed is not None:
         reach_prob = reach_prob + followed.reach_prob()
         right_prob = right_prob + followed.right_prob(rows)
-        cost = cost + followed.cost(rows)
-    return Outcome(1.0 - jnp.sum(right_prob), cost, reach_prob, right_prob)
+        paid = paid + followed.cost(rows)
+        early_prob = early_prob + followed.early_prob()
+    # The last model of a cascade that abstains is abstaining itself.
+    abstained = jnp.sum(early_prob)
+    return Outcome(
+        error=1.0 - jnp.sum(right_prob) - abstained,
+        cost=paid + call_cost[-1] * abstained,
+        reach_prob=reach_prob.at[-1].add(abstained),
+        right_prob=right_prob.at[-1].add(abstained),
+        early_prob=early_prob,
+    )
 
 
-def run_draws(tables: ChainTables, call_cost: jax.Array, fraction: jax.Array, tilt: jax.Array) -> Outcome:
-    """Run the forward pass of many draws at the same costs and deferred fractions."""
-    run = jax.vmap(run_chain, in_axes=(tables.draw_axes(), None, None, None))
-    return run(tables, call_cost, fraction, tilt)
+def run_draws(tables: ChainTables, call_cost: jax.Array, split: Split) -> Outcome:
+    """Run the forward pass of many draws at the same costs and divided cells."""
+    run = jax.vmap(run_chain, in_axes=(tables.draw_axes(), None, None))
+    return run(tables, call_cost, split)
 
 
-def forward(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, positions: jax.Array) -> Outcome:
+def forward(
+    tables: ChainTables,
+    call_cost: jax.Array,
+    is_atom: jax.Array,
+    positions: jax.Array,
+    early: jax.Array | None = None,
+) -> Outcome:
     """Return error, cost and reach of a threshold policy on one draw.
 
     Parameters
@@ -319,8 +429,10 @@ def forward(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, posit
         ``(num_models, num_cells)``.
     positions
         Thresholds as positions on the grid, ``(num_models - 1,)``.
+    early
+        Positions below which models abstain early, ``(num_models - 1,)``; None if none does.
     """
-    return run_chain(tables, call_cost, *deferral(positions, is_atom[: positions.shape[0]]))
+    return run_chain(tables, call_cost, split_cells(positions, is_atom[: positions.shape[0]], early))
 
 
 def tables_for_draws(
@@ -329,6 +441,8 @@ def tables_for_draws(
     copulas: tuple[Copula, ...],
     members: tuple[int, ...],
     queries: Queries | None = None,
+    trend: CostTrend | None = None,
+    abstains: bool = False,
 ) -> ChainTables:
     """Build the tables of many draws, in sequence over draws so that memory stays bounded.
 
@@ -342,29 +456,36 @@ def tables_for_draws(
         As for `chain_tables`.
     queries
         Observed queries; None for the chain alone.
+    trend, abstains
+        As for `chain_tables`, ``trend`` with a leading axis of draws.
     """
     dtype = params.intercept.dtype
     edges, is_atom = jnp.asarray(grid.edges, dtype=dtype), jnp.asarray(grid.is_atom)
-    tables, right = _tables_for_draws(params, edges, is_atom, queries and queries.z, copulas, members)
+    draws = params, trend
+    tables, right = _tables_for_draws(
+        draws, edges, is_atom, queries and queries.z, copulas, members, abstains
+    )
     if queries is None or right is None:
         return tables
     return tables._replace(rows=queries.rows(queries.weight, right))
 
 
-@partial(jax.jit, static_argnums=(4, 5))
+@partial(jax.jit, static_argnums=(4, 5, 6))
 def _tables_for_draws(
-    params: CascadeParams,
+    draws: tuple[CascadeParams, CostTrend | None],
     edges: jax.Array,
     is_atom: jax.Array,
     z: jax.Array | None,
     copulas: tuple[Copula, ...],
     members: tuple[int, ...],
+    abstains: bool,
 ) -> tuple[ChainTables, jax.Array | None]:
-    def one(draw: CascadeParams) -> tuple[ChainTables, jax.Array | None]:
-        right = None if z is None else right_prob(z, draw, members)
-        return chain_tables(draw, edges, is_atom, copulas, members), right
+    def one(draw: tuple[CascadeParams, CostTrend | None]) -> tuple[ChainTables, jax.Array | None]:
+        params, trend = draw
+        right = None if z is None else right_prob(z, params, members)
+        return chain_tables(params, edges, is_atom, copulas, members, trend, abstains), right
 
-    return jax.lax.map(one, params)
+    return jax.lax.map(one, draws)
 
 
 def outcomes_for_draws(
@@ -375,17 +496,20 @@ def outcomes_for_draws(
     call_cost: jax.Array,
     positions: jax.Array,
     queries: Queries | None = None,
+    trend: CostTrend | None = None,
+    abstains: bool = False,
+    early: jax.Array | None = None,
 ) -> Outcome:
     """Run policies on many draws, whose tables are dropped one after another.
 
     Parameters
     ----------
-    params, grid, copulas, members, queries
+    params, grid, copulas, members, queries, trend, abstains
         As for `tables_for_draws`.
     call_cost
-        US dollars per call, ``(num_draws, num_members)``.
-    positions
-        Thresholds as positions on the grid, ``(num_policies, num_members - 1)``.
+        US dollars per call, ``(num_draws, num_models)``.
+    positions, early
+        As for `forward`, with a leading axis of policies.
 
     Returns
     -------
@@ -395,40 +519,50 @@ def outcomes_for_draws(
     dtype = params.intercept.dtype
     edges, is_atom = jnp.asarray(grid.edges, dtype=dtype), jnp.asarray(grid.is_atom)
     weight = None if queries is None else queries.weight
+    draws = _Draws(params, trend, call_cost, weight)
     found = _outcomes_for_draws(
-        (params, call_cost, weight), edges, is_atom, positions, queries, copulas, members
+        draws, edges, is_atom, (positions, early), queries, copulas, members, abstains
     )
     return jax.tree.map(np.asarray, found)
 
 
-@partial(jax.jit, static_argnums=(5, 6))
+class _Draws(NamedTuple):
+    """What differs between draws."""
+
+    params: CascadeParams
+    trend: CostTrend | None
+    call_cost: jax.Array
+    weight: jax.Array | None
+
+
+@partial(jax.jit, static_argnums=(5, 6, 7))
 def _outcomes_for_draws(
-    draws: tuple[CascadeParams, jax.Array, jax.Array | None],
+    draws: _Draws,
     edges: jax.Array,
     is_atom: jax.Array,
-    positions: jax.Array,
+    policies: tuple[jax.Array, jax.Array | None],
     queries: Queries | None,
     copulas: tuple[Copula, ...],
     members: tuple[int, ...],
+    abstains: bool,
 ) -> Outcome:
     def of_draws(
-        draws: tuple[CascadeParams, jax.Array, jax.Array | None],
+        draws: _Draws,
         edges: jax.Array,
         is_atom: jax.Array,
-        positions: jax.Array,
+        policies: tuple[jax.Array, jax.Array | None],
         queries: Queries | None,
     ) -> Outcome:
-        def one(draw: tuple[CascadeParams, jax.Array, jax.Array | None]) -> Outcome:
-            params, call_cost, weight = draw
-            tables = chain_tables(params, edges, is_atom, copulas, members)
-            if queries is not None and weight is not None:
-                rows = queries.rows(weight, right_prob(queries.z, params, members))
+        def one(draw: _Draws) -> Outcome:
+            tables = chain_tables(draw.params, edges, is_atom, copulas, members, draw.trend, abstains)
+            if queries is not None and draw.weight is not None:
+                rows = queries.rows(draw.weight, right_prob(queries.z, draw.params, members))
                 tables = tables._replace(rows=rows)
             own = is_atom[jnp.asarray(members)]
-            return jax.vmap(lambda at: forward(tables, call_cost, own, at))(positions)
+            return jax.vmap(lambda at: forward(tables, draw.call_cost, own, *at))(policies)
 
         found = jax.lax.map(one, draws)
         return jax.tree.map(lambda field: jnp.moveaxis(field, 0, 1), found)
 
-    divided = divide(of_draws, len(draws[1]), (0, None, None, None, None), 1)
-    return divided(draws, edges, is_atom, positions, queries)
+    divided = divide(of_draws, len(draws.call_cost), (0, None, None, None, None), 1)
+    return divided(draws, edges, is_atom, policies, queries)

@@ -29,7 +29,7 @@ class Comparison(NamedTuple):
     cost
         Difference of US dollars per query, ``(num_draws,)``.
     loss
-        Difference of ``cost + error_price * error``, ``(num_draws,)``.
+        Difference of ``expense + error_price * error``, ``(num_draws,)``.
     """
 
     error_price: float
@@ -100,8 +100,8 @@ def compare(
     Raises
     ------
     InputError
-        If the policies have different prices and none is given, a price is not a positive number, or the
-        policies are not of the fit's models.
+        If the policies have different terms, or different prices and none is given, a price is not a positive
+        number, or the policies are not of the fit's models.
 
     Examples
     --------
@@ -116,9 +116,18 @@ def compare(
         error_price = first.error_price
     if not (np.isfinite(error_price) and error_price > 0):
         raise InputError(f"error_price must be a positive number; got {error_price!r}.")
+    if first.terms != second.terms:
+        raise InputError(
+            f"the policies were found on different terms, {first.terms.spelled_out()} and "
+            f"{second.terms.spelled_out()}; tune both on the same."
+        )
     one, other = (
         predict(posterior, policy, num_draws=num_draws, prior_queries=prior_queries)
         for policy in (first, second)
     )
-    error, cost = one.error - other.error, one.cost - other.cost
-    return Comparison(error_price, error, cost, cost + error_price * error)
+    return Comparison(
+        error_price,
+        one.error - other.error,
+        one.cost - other.cost,
+        one.loss(error_price) - other.loss(error_price),
+    )

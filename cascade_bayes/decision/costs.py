@@ -1,29 +1,181 @@
-r"""What calls cost: their means with the uncertainty of a sample, and what the queries of a policy pay.
+r"""What calls cost: means with the uncertainty of a sample, trends, and what the queries of a policy pay.
+
+A query pays for every call, for its latency if that has a price, and for being left without an answer:
+
+.. math:: \text{expense} = \mathrm{cost} + \text{latency price} \cdot \mathrm{latency}
+    + \text{abstain price} \cdot P(\text{abstain}) ,
+
+to which the price of an error adds the loss. Latency is paid by the call, as its cost is.
 
 Nothing is assumed of the distribution of costs. Its posterior is the Bayesian bootstrap (Rubin, Annals of
 Statistics 9, 1981): the observed queries under weights :math:`w \sim \mathrm{Dirichlet}(1, \dots, 1)`, the
 same :math:`w` for all models, because a long query costs more with each of them.
 
-Queries that get deferred can cost more than others, or less. What a query pays that stops at model s is
-therefore taken from observed queries that the same policy stops there, shrunk towards all queries: their
-distribution has a Dirichlet process prior (Ferguson, Annals of Statistics 1, 1973) that is centred on that of
-all queries and counts as much as `COST_PRIOR_QUERIES` of them. Its posterior gives query q the weight
+Queries that get deferred can cost more than others, or less. Where the model of the confidences speaks for
+them, the cost of a call is therefore
+
+.. math:: c_{i+1} \exp(\beta_i\, x(z_i)) / \mathrm{E}[\exp(\beta_i\, x(z_i))] ,
+
+with :math:`x(z_i)` the confidence that deferred, :math:`c_{i+1}` the mean over observed calls, over which the
+expectation goes too, and :math:`\beta_i` the least-squares slope of cost over its mean, shrunk towards 0 by a
+normal prior with the scale `TREND_SCALE`.
+
+What a query pays that a policy ends at model s is taken from observed queries that the same policy ends
+there, shrunk towards all queries: their distribution has a Dirichlet process prior (Ferguson, Annals of
+Statistics 1, 1973) that is centred on that of all queries and counts as much as `COST_PRIOR_QUERIES` of them.
+Its posterior gives query q the weight
 
 .. math:: w_q \left(1\{\text{stop}_q = s\} + \kappa / n\right) .
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
+import jax
 import numpy as np
 from scipy.special import gammaincinv
 
 from cascade_bayes.data import CascadeData
+from cascade_bayes.decision.terms import COSTS_ALONE, Terms
+from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import follow
+from cascade_bayes.model.correctness import MAX_REGRESSOR
 
 COST_PRIOR_QUERIES = 2.0
 """Queries that the prior counts for, :math:`\\kappa`: enough for a model at which no observed query stops."""
+
+TREND_SCALE = 0.2
+"""Prior scale of the slope of a call's cost, as a share of its mean, per unit of the standardised logit."""
+
+MILLISECONDS = 1000.0
+"""In a second."""
+
+
+def expense(data: CascadeData, terms: Terms) -> np.ndarray:
+    """Return US dollars of every call, its latency included, ``(num_queries, num_models)``; NaN if not made.
+
+    A call whose latency is not known has the mean of its model's.
+
+    Raises
+    ------
+    InputError
+        If latency has a price and is not known of a model.
+    """
+    mean = call_expense(data, terms)
+    if terms.constant_costs:
+        return np.where(np.isnan(data.cost), np.nan, mean)
+    if not terms.latency_price:
+        return data.cost
+    mean_seconds = mean_latency(data)
+    seconds = np.asarray(data.latency_ms) / MILLISECONDS
+    return np.asarray(data.cost + terms.latency_price * np.where(np.isnan(seconds), mean_seconds, seconds))
+
+
+def call_expense(data: CascadeData, terms: Terms) -> np.ndarray:
+    """Return mean US dollars per call of each model, latency included, ``(num_models,)`` (see `expense`)."""
+    if not terms.latency_price:
+        return data.call_cost
+    return np.asarray(data.call_cost + terms.latency_price * mean_latency(data))
+
+
+def latency(data: CascadeData, members: Sequence[int]) -> np.ndarray | None:
+    """Return seconds of every call of some models, ``(num_queries, num_members)``.
+
+    None unless they are known of every one of these models; NaN where those of a single call are not.
+    """
+    if data.latency_ms is None:
+        return None
+    seconds = data.latency_ms[:, list(members)] / MILLISECONDS
+    return None if np.isnan(seconds).all(axis=0).any() else seconds
+
+
+def mean_latency(data: CascadeData) -> np.ndarray:
+    """Return mean seconds per call of each model, ``(num_models,)``.
+
+    Raises
+    ------
+    InputError
+        If it is not known of a model.
+    """
+    if data.latency_ms is None:
+        raise InputError("latency_price needs a column latency_ms, which the fitted table lacks.")
+    unknown = np.isnan(data.latency_ms).all(axis=0)
+    if unknown.any():
+        name = data.models[int(np.argmax(unknown))]
+        raise InputError(
+            f"latency_price needs latency_ms of every model; the fitted table has none of {name!r}."
+        )
+    return np.asarray(np.nanmean(data.latency_ms, axis=0) / MILLISECONDS)
+
+
+class CostTrend(NamedTuple):
+    r"""How the cost of a call goes with the confidence that deferred; fields may have an axis of draws.
+
+    Attributes
+    ----------
+    slope
+        :math:`\beta`, ``(num_models - 1,)``.
+    log_mean
+        Logarithm of the mean of :math:`\exp(\beta x)` over observed calls, ``(num_models - 1,)``.
+    """
+
+    slope: jax.Array
+    log_mean: jax.Array
+
+
+def find_trend(data: CascadeData, members: Sequence[int], terms: Terms, num_draws: int) -> CostTrend | None:
+    """Return posterior draws of how the cost of calls goes with the confidence before, as NumPy arrays.
+
+    Parameters
+    ----------
+    data
+        The table of the fit.
+    members
+        Positions of the cascade's models.
+    terms
+        What is paid for; with constant costs there is no trend.
+    num_draws
+        How many.
+
+    Returns
+    -------
+    CostTrend or None
+        Fields ``(num_draws, num_members - 1)``.
+    """
+    if terms.constant_costs:
+        return None
+    spent, mean = expense(data, terms), call_expense(data, terms)
+    weights = query_weights(data.num_queries, num_draws)
+    z = np.where(data.observed, data.logit_score(), np.nan)
+    slope = np.zeros((num_draws, len(members) - 1))
+    log_mean = np.zeros_like(slope)
+    for i, (before, here) in enumerate(itertools.pairwise(members)):
+        known = data.observed[:, before] & ~np.isnan(spent[:, here])
+        if mean[here] <= 0 or known.sum() < 3:
+            continue
+        x = np.clip(z[known, before], -MAX_REGRESSOR, MAX_REGRESSOR)
+        w = weights[:, known] / weights[:, known].sum(axis=1, keepdims=True)
+        y = spent[known, here] / mean[here]
+        slope[:, i] = _shrunk_slopes(x, y, w)
+        log_mean[:, i] = np.log(np.sum(w * np.exp(slope[:, i, None] * x), axis=1))
+    return CostTrend(slope, log_mean)  # type: ignore[arg-type]  # NumPy until it is used
+
+
+def _shrunk_slopes(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return least-squares slopes under each draw of weights, shrunk if uncertain, ``(num_draws,)``."""
+    centred = x - x.mean()
+    spread = centred @ centred
+    if spread <= 0:
+        return np.zeros(len(weights))
+    residual = y - y.mean() - centred * (centred @ (y - y.mean())) / spread
+    variance = np.sum((centred * residual) ** 2) / spread**2
+    about = x - (weights @ x)[:, None]
+    slope = np.sum(weights * about * y, axis=1) / np.sum(weights * about**2, axis=1)
+    return np.asarray(slope * TREND_SCALE**2 / (TREND_SCALE**2 + variance))
 
 
 @lru_cache(maxsize=8)
@@ -41,16 +193,17 @@ def query_weights(num_queries: int, num_draws: int, shape: float = 1.0) -> np.nd
     return weights
 
 
-def call_cost_draws(data: CascadeData, num_draws: int) -> np.ndarray:
-    """Return posterior draws of the mean cost of a call, ``(num_draws, num_models)``, US dollars.
+def call_cost_draws(data: CascadeData, num_draws: int, terms: Terms = COSTS_ALONE) -> np.ndarray:
+    """Return posterior draws of the mean expense of a call, ``(num_draws, num_models)``, US dollars.
 
-    The draws are scaled so that their mean is ``data.call_cost``. The same table gives the same draws.
+    The draws are scaled so that their mean is `call_expense`. The same table gives the same draws.
     """
     weights = query_weights(data.num_queries, num_draws)
-    seen = ~np.isnan(data.cost)
-    draws = (weights @ np.where(seen, data.cost, 0.0)) / (weights @ seen)
+    spent, wanted = expense(data, terms), call_expense(data, terms)
+    seen = ~np.isnan(spent)
+    draws = (weights @ np.where(seen, spent, 0.0)) / (weights @ seen)
     mean = draws.mean(axis=0)
-    return np.asarray(draws * np.where(mean > 0, data.call_cost / np.where(mean > 0, mean, 1.0), 1.0))
+    return np.asarray(draws * np.where(mean > 0, wanted / np.where(mean > 0, mean, 1.0), 1.0))
 
 
 def stop_prob(reach_prob: np.ndarray) -> np.ndarray:
@@ -70,15 +223,22 @@ class Payments:
         Raw, ``(num_models - 1,)``.
     num_draws
         Posterior draws of the queries' weights.
+    abstain
+        Raw thresholds below which models abstain, ``(num_models,)``; None if none does.
     """
 
     def __init__(
-        self, confidence: np.ndarray, cost: np.ndarray, thresholds: np.ndarray, num_draws: int
+        self,
+        confidence: np.ndarray,
+        cost: np.ndarray,
+        thresholds: np.ndarray,
+        num_draws: int,
+        abstain: np.ndarray | None = None,
     ) -> None:
         self._cost = cost
         self._weights = query_weights(len(cost), num_draws)
         # Where the table does not say where a query stops, it belongs to no model's.
-        stops_here = follow(confidence, thresholds)[:, None] == np.arange(cost.shape[1])
+        stops_here = follow(confidence, thresholds, abstain)[:, None] == np.arange(cost.shape[1])
         self._relevance = stops_here + COST_PRIOR_QUERIES / len(cost)
 
     def expected(self, reach_prob: np.ndarray) -> np.ndarray:

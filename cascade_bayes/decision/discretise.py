@@ -10,9 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.decision.chain import ChainTables, Outcome, outcomes_for_draws, tables_for_draws
-from cascade_bayes.decision.costs import call_cost_draws
+from cascade_bayes.decision.costs import CostTrend, call_cost_draws, find_trend
 from cascade_bayes.decision.grid import Grid, cells_for, make_grid
+from cascade_bayes.decision.optimise import Thresholds
+from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.rows import PRIOR_QUERIES, Queries, find_queries
+from cascade_bayes.decision.terms import COSTS_ALONE, Terms
+from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior, SubCascade
 from cascade_bayes.transforms import ConfidenceMap
 
@@ -31,9 +35,14 @@ class Discretised(NamedTuple):
     confidence_map
         Of its own models: grid positions to raw thresholds and back.
     call_cost
-        Draws of the mean US dollars per call, ``(num_draws, num_models)``.
+        Draws of the mean US dollars per call, latency included if it has a price,
+        ``(num_draws, num_models)``; where queries may be left without an answer, that is a last model.
     queries
         Observed queries beside the chain; None if it counts for all.
+    trend
+        Draws of how costs go with confidences; None if they do not.
+    terms
+        What is paid for.
     """
 
     members: tuple[int, ...]
@@ -42,6 +51,18 @@ class Discretised(NamedTuple):
     confidence_map: ConfidenceMap
     call_cost: jax.Array
     queries: Queries | None
+    trend: CostTrend | None
+    terms: Terms
+
+    @property
+    def abstains(self) -> bool:
+        """Whether queries may be left without an answer."""
+        return self.terms.abstain_price is not None
+
+    @property
+    def num_thresholds(self) -> int:
+        """Models that can send a query on: all but the last, and the last where it may abstain."""
+        return len(self.members) - 1 + self.abstains
 
     @property
     def grid(self) -> Grid:
@@ -54,9 +75,23 @@ class Discretised(NamedTuple):
         """Which cells are atoms, ``(num_models, num_cells)``."""
         return jnp.asarray(self.grid.is_atom)
 
-    def positions(self, thresholds: np.ndarray) -> jax.Array:
-        """Return the grid positions of raw thresholds ``(..., num_models - 1)``."""
-        return jnp.asarray(self.grid.positions(thresholds, self.confidence_map), self.call_cost.dtype)
+    def positions(self, cuts: Cuts) -> Thresholds:
+        """Return the grid positions of raw thresholds."""
+        defer, early = np.asarray(cuts.thresholds, dtype=float), None
+        if self.abstains:
+            abstain = np.full((*defer.shape[:-1], len(self.members)), -np.inf)
+            if cuts.abstain is not None:
+                abstain[...] = cuts.abstain
+            defer = np.concatenate([defer, abstain[..., -1:]], axis=-1)
+            if self.terms.abstains_early:
+                abstain[..., -1] = -np.inf  # the last model's is the deferral to abstaining
+                early = self._place(abstain)
+        elif cuts.abstain is not None and np.any(np.asarray(cuts.abstain) > -np.inf):
+            raise InputError("these thresholds abstain, which needs terms with an abstain_price.")
+        return Thresholds(self._place(defer), early)
+
+    def _place(self, raw: np.ndarray) -> jax.Array:
+        return jnp.asarray(self.grid.positions(raw, self.confidence_map), self.call_cost.dtype)
 
     def raw(self, z: np.ndarray, place: int) -> np.ndarray:
         """Return the raw confidences of standardised logits of the model at a place of the cascade.
@@ -69,22 +104,30 @@ class Discretised(NamedTuple):
             found = np.where(np.asarray(z) == np.asarray(loc, dtype=self.call_cost.dtype), raw, found)
         return found
 
-    def thresholds(self, positions: np.ndarray) -> np.ndarray:
-        """Return the raw thresholds of grid positions ``(..., num_models - 1)``."""
-        return self.grid.thresholds(positions, self.confidence_map)
+    def cuts(self, at: Thresholds) -> Cuts:
+        """Return the raw thresholds of grid positions."""
+        raw = self.grid.thresholds(np.asarray(at.defer), self.confidence_map)
+        if not self.abstains:
+            return Cuts(raw, None)
+        early = np.full_like(raw[..., :-1], -np.inf)
+        if at.early is not None:
+            early = self.grid.thresholds(np.asarray(at.early)[..., :-1], self.confidence_map)
+        return Cuts(raw[..., :-1], np.concatenate([early, raw[..., -1:]], axis=-1))
 
     def tables(self) -> ChainTables:
         """Return every draw as a finite chain; fields have a leading axis of draws, and are large."""
         params, _, copulas, members = self.chain
-        return tables_for_draws(params, self.chain_grid, copulas, members, self.queries)
+        return tables_for_draws(
+            params, self.chain_grid, copulas, members, self.queries, self.trend, self.abstains
+        )
 
-    def outcomes(self, positions: jax.Array) -> Outcome:
+    def outcomes(self, at: Thresholds) -> Outcome:
         """Return what policies do on every draw, without keeping the draws' tables.
 
         Parameters
         ----------
-        positions
-            Of thresholds on the grid, ``(num_policies, num_models - 1)``.
+        at
+            Thresholds on the grid, fields ``(num_policies, num_thresholds)``.
 
         Returns
         -------
@@ -93,7 +136,16 @@ class Discretised(NamedTuple):
         """
         params, _, copulas, members = self.chain
         return outcomes_for_draws(
-            params, self.chain_grid, copulas, members, self.call_cost, positions, self.queries
+            params,
+            self.chain_grid,
+            copulas,
+            members,
+            self.call_cost,
+            at.defer,
+            self.queries,
+            self.trend,
+            self.abstains,
+            at.early,
         )
 
 
@@ -104,6 +156,7 @@ def discretise(
     num_cells: int | None = None,
     prior_queries: float = PRIOR_QUERIES,
     whole_grid: Grid | None = None,
+    terms: Terms = COSTS_ALONE,
 ) -> Discretised:
     """Lay a grid for posterior draws.
 
@@ -124,6 +177,8 @@ def discretise(
     whole_grid
         Cells of all models of the fit, in place of a grid laid for this cascade: several of its cascades
         then have their thresholds on one.
+    terms
+        What is paid for besides calls and wrong answers.
 
     Raises
     ------
@@ -140,9 +195,22 @@ def discretise(
         in_grid = slice(None) if posterior.spec.structure == "chain" else index
         grid = Grid(*(field[in_grid] for field in whole_grid))
     dtype = chain.params.intercept.dtype
-    cost = call_cost_draws(posterior.data, len(chain.params.intercept))[:, index]
-    kept = posterior.confidence_map.select(index)
+    num_draws = len(chain.params.intercept)
+    cost = call_cost_draws(posterior.data, num_draws, terms)[:, index]
+    if terms.abstain_price is not None:
+        cost = np.concatenate([cost, np.full((num_draws, 1), terms.abstain_price)], axis=1)
+    trend = find_trend(posterior.data, members, terms, num_draws)
     own = Grid(*(field[list(chain.members)] for field in grid))
     in_chain = tuple(range(len(posterior.models))) if posterior.spec.structure == "chain" else members
-    queries = find_queries(posterior.data, in_chain, chain.members, own, len(cost), prior_queries, dtype)
-    return Discretised(members, chain, grid, kept, jnp.asarray(cost, dtype=dtype), queries)
+    return Discretised(
+        members=members,
+        chain=chain,
+        chain_grid=grid,
+        confidence_map=posterior.confidence_map.select(index),
+        call_cost=jnp.asarray(cost, dtype=dtype),
+        queries=find_queries(
+            posterior.data, in_chain, chain.members, own, num_draws, prior_queries, dtype, terms
+        ),
+        trend=jax.tree.map(lambda field: jnp.asarray(field, dtype=dtype), trend),
+        terms=terms,
+    )

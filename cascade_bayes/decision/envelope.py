@@ -3,7 +3,7 @@ r"""Which models: every cascade of a fit's models, and which is best at each pri
 Of k models there are :math:`2^k - 1` ordered subsets, each a cascade with Bayes thresholds of its own or, of
 a single model, one without. At each price the one of least posterior expected loss,
 
-.. math:: \bar L_c = \frac1D \sum_d L_{cd}, \qquad L_{cd} = \mathrm{cost}_{cd} + \text{error\_price} \cdot
+.. math:: \bar L_c = \frac1D \sum_d L_{cd}, \qquad L_{cd} = \mathrm{expense}_{cd} + \text{error\_price} \cdot
     \mathrm{error}_{cd},
 
 is the envelope. The smallest of many noisy estimates looks better than it is (the winner's curse; Smith &
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.figures import Predicted
 from cascade_bayes.decision.frontier import (
     DEFAULT_DRAWS,
     DEFAULT_PRICES,
@@ -35,6 +36,7 @@ from cascade_bayes.decision.points import PricedPolicies, infeasible
 from cascade_bayes.decision.policy import Policy, Prediction
 from cascade_bayes.decision.predict import predict
 from cascade_bayes.decision.rows import PRIOR_QUERIES
+from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.inference.posterior import Posterior
 
@@ -61,10 +63,13 @@ class Envelope(PricedPolicies):
         All models of the fit.
     candidates
         Names of each candidate's models: single models first, then pairs, and so on.
-    error, cost
-        Error probability and US dollars per query on each draw, ``(num_candidates, num_prices, num_draws)``.
+    error, expense
+        Share of wrong answers, and US dollars per query of calls and what else has a price, on each draw,
+        ``(num_candidates, num_prices, num_draws)``.
     frontiers
-        Those of the candidates of two models and more, by their models.
+        Those of the candidates that have thresholds, by their models.
+    alone
+        What single models do that have none.
     posterior
         The fit, for prices between those of the sweep.
     prior_queries
@@ -74,15 +79,16 @@ class Envelope(PricedPolicies):
     models: tuple[str, ...]
     candidates: tuple[tuple[str, ...], ...]
     error: np.ndarray
-    cost: np.ndarray
+    expense: np.ndarray
     frontiers: dict[tuple[str, ...], Frontier]
+    alone: dict[tuple[str, ...], Predicted]
     posterior: Posterior
     prior_queries: float
 
     @property
     def loss(self) -> np.ndarray:
         """US dollars per query on each draw, ``(num_candidates, num_prices, num_draws)``."""
-        return np.asarray(self.cost + self.error_prices[:, None] * self.error)
+        return np.asarray(self.expense + self.error_prices[:, None] * self.error)
 
     def best(self, num_models: int | None = None) -> np.ndarray:
         """Return which candidate has the least expected loss at each price, ``(num_prices,)``.
@@ -119,7 +125,7 @@ class Envelope(PricedPolicies):
             self,
             candidates=candidates,
             error=self.error[at],
-            cost=self.cost[at],
+            expense=self.expense[at],
             frontiers={names: one for names, one in self.frontiers.items() if names in candidates},
         )
 
@@ -181,15 +187,15 @@ class Envelope(PricedPolicies):
         names = self.candidates[candidate]
         if names in self.frontiers:
             return self.frontiers[names].policy(index, question)
-        error, cost = self.error[candidate, index], self.cost[candidate, index]
+        predicted = self.alone[names]
         price = float(self.error_prices[index])
         return Policy(
             models=names,
             thresholds=np.zeros(0),
-            draw_thresholds=np.zeros((len(error), 0)),
+            draw_thresholds=np.zeros((len(predicted.error), 0)),
             error_price=price,
             question=question or {"error_price": price},
-            prediction=Prediction.of_draws(error, cost, np.ones((len(error), 1))),
+            prediction=Prediction.of_draws(predicted),
             **self.context | {"call_cost": self.context["call_cost"][[self.models.index(names[0])]]},
         )
 
@@ -201,6 +207,7 @@ class Envelope(PricedPolicies):
             num_draws=num_draws,
             prior_queries=self.prior_queries,
             candidates=self.candidates,
+            terms=self.terms,
         )
         return finer.policy(0)
 
@@ -209,7 +216,7 @@ class Envelope(PricedPolicies):
         holds = np.mean(values <= limit, axis=2) >= confidence
         if not holds.any():
             reachable = np.quantile(values, confidence, axis=2).min()
-            raise infeasible("any cascade of these models", figure, question, reachable)
+            raise infeasible("any cascade of these models", figure, question, reachable, self.terms)
         at = np.where(holds, getattr(self, other).mean(axis=2), np.inf)
         least = at.min(axis=1)
         # Between the prices of the sweep a candidate may be better than at them: try all that are close.
@@ -269,6 +276,7 @@ def find_envelope(
     num_cells: int | None = None,
     prior_queries: float = PRIOR_QUERIES,
     candidates: Sequence[tuple[str, ...]] | None = None,
+    terms: Terms = COSTS_ALONE,
 ) -> Envelope:
     """Optimise every cascade of a fit's models at every price.
 
@@ -276,7 +284,7 @@ def find_envelope(
     ----------
     posterior
         The fit, of two to `MAX_MODELS` models.
-    error_prices, num_draws, num_cells, prior_queries
+    error_prices, num_draws, num_cells, prior_queries, terms
         As for `cascade_bayes.error_cost_frontier`. Prices that are not given are those of the cascade of all
         models.
     candidates
@@ -307,40 +315,49 @@ def find_envelope(
     # Prices that are a number are found on the cascade of all models, the last candidate.
     prices = None if isinstance(error_prices, (int, np.integer)) else np.asarray(error_prices, dtype=float)
     frontiers: dict[tuple[str, ...], Frontier] = {}
+    alone: dict[tuple[str, ...], Predicted] = {}
     for subset in reversed(candidates):
-        if len(subset) == 1:
+        if len(subset) == 1 and terms.abstain_price is None:
+            alone[subset] = predict(
+                posterior,
+                np.zeros(0),
+                models=subset,
+                num_draws=num_draws,
+                prior_queries=prior_queries,
+                terms=terms,
+            )
             continue
-        chain = discretise(posterior, subset, num_draws, prior_queries=prior_queries, whole_grid=grid)
+        chain = discretise(
+            posterior, subset, num_draws, prior_queries=prior_queries, whole_grid=grid, terms=terms
+        )
         tables = chain.tables()
         if not frontiers:
-            prices = find_prices(tables, posterior.data.call_cost, error_prices)
+            prices = find_prices(tables, chain, error_prices)
         assert prices is not None
         frontiers[subset] = sweep_prices(
             posterior, chain, tables, prices, prior_queries, digest=digest, polish=False
         )
     assert prices is not None
-    error, cost = [], []
-    for subset in candidates:
-        if subset in frontiers:
-            error.append(frontiers[subset].error)
-            cost.append(frontiers[subset].cost)
-        else:
-            alone = predict(
-                posterior, np.zeros(0), models=subset, num_draws=num_draws, prior_queries=prior_queries
-            )
-            error.append(np.tile(alone.error, (len(prices), 1)))
-            cost.append(np.tile(alone.cost, (len(prices), 1)))
+
+    def of_all(figure: str) -> np.ndarray:
+        """Figures of single models are the same at every price."""
+        shape = (len(prices), len(whole.params.intercept))
+        found = [alone[names] if names in alone else frontiers[names] for names in candidates]
+        return np.stack([np.broadcast_to(getattr(one, figure), shape) for one in found])
+
     return Envelope(
         models=names,
         candidates=tuple(candidates),
         error_prices=prices,
-        error=np.stack(error),
-        cost=np.stack(cost),
+        error=of_all("error"),
+        expense=of_all("expense"),
         frontiers=frontiers,
+        alone=alone,
         context={
             "kind": posterior.data.kind,
             "call_cost": posterior.data.call_cost,
             "fit_digest": digest,
+            "terms": terms,
         },
         posterior=posterior,
         prior_queries=prior_queries,

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from cascade_bayes._trees import take
 from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.costs import Payments
 from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.figures import Predicted, predict_outcome
 from cascade_bayes.decision.optimise import NUM_STEPS
 from cascade_bayes.decision.points import PricedPolicies, infeasible
-from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.decision.policy import Cuts, Policy, Prediction
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.sweep import price_range, sweep_chain
+from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 
@@ -39,15 +41,12 @@ class Frontier(PricedPolicies):
         See `PricedPolicies`; call costs are those of the cascade's models.
     models
         Names in cascade order.
-    thresholds
-        Bayes thresholds on the raw scale, ``(num_prices, num_models - 1)``; defer iff confidence < threshold.
-    draw_thresholds
-        The optimum of each posterior draw, ``(num_prices, num_draws, num_models - 1)``.
-    error, cost
-        Predicted error probability and US dollars per query of the Bayes thresholds on each draw,
-        ``(num_prices, num_draws)``.
-    reach_prob
-        Probability that each model is called, ``(num_prices, num_draws, num_models)``.
+    cuts
+        Bayes thresholds on the raw scale, ``(num_prices, ...)``.
+    draw_cuts
+        The optimum of each posterior draw, ``(num_prices, num_draws, ...)``.
+    predicted
+        What the Bayes thresholds do on each draw, ``(num_prices, num_draws, ...)``.
     posterior
         The fit, for finding points between those of the sweep; None when read from a file.
     prior_queries
@@ -55,24 +54,54 @@ class Frontier(PricedPolicies):
     """
 
     models: tuple[str, ...]
-    thresholds: np.ndarray
-    draw_thresholds: np.ndarray
-    error: np.ndarray
-    cost: np.ndarray
-    reach_prob: np.ndarray
+    cuts: Cuts
+    draw_cuts: Cuts
+    predicted: Predicted
     posterior: Posterior | None = None
     prior_queries: float = PRIOR_QUERIES
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """Bayes thresholds, raw, ``(num_prices, num_models - 1)``; defer iff confidence < threshold."""
+        return self.cuts.thresholds
+
+    @property
+    def draw_thresholds(self) -> np.ndarray:
+        """The optimum of each posterior draw, ``(num_prices, num_draws, num_models - 1)``."""
+        return self.draw_cuts.thresholds
+
+    @property
+    def error(self) -> np.ndarray:
+        """Predicted share of wrong answers on each draw, ``(num_prices, num_draws)``."""
+        return self.predicted.error
+
+    @property
+    def cost(self) -> np.ndarray:
+        """Predicted US dollars per query on each draw, ``(num_prices, num_draws)``."""
+        return self.predicted.cost
+
+    @property
+    def expense(self) -> np.ndarray:
+        """Cost, with that of latency and of abstaining if they have prices, ``(num_prices, num_draws)``."""
+        return self.predicted.expense
+
+    @property
+    def reach_prob(self) -> np.ndarray:
+        """Probability that each model is called, ``(num_prices, num_draws, num_models)``."""
+        return self.predicted.reach_prob
 
     def policy(self, index: int, question: dict[str, Any] | None = None) -> Policy:
         """Return the policy of point ``index``."""
         price = float(self.error_prices[index])
         return Policy(
             models=self.models,
-            thresholds=self.thresholds[index],
-            draw_thresholds=self.draw_thresholds[index],
+            thresholds=self.cuts.thresholds[index],
+            draw_thresholds=self.draw_cuts.thresholds[index],
             error_price=price,
             question=question or {"error_price": price},
-            prediction=Prediction.of_draws(self.error[index], self.cost[index], self.reach_prob[index]),
+            prediction=Prediction.of_draws(take(self.predicted, index)),
+            abstain_thresholds=None if self.cuts.abstain is None else self.cuts.abstain[index],
+            draw_abstain_thresholds=None if self.draw_cuts.abstain is None else self.draw_cuts.abstain[index],
             **self.context,
         )
 
@@ -89,6 +118,7 @@ class Frontier(PricedPolicies):
             error_prices,
             num_draws=self.error.shape[1],
             prior_queries=self.prior_queries,
+            terms=self.terms,
         )
 
     def _policy_at(self, error_price: float) -> Policy:
@@ -106,7 +136,7 @@ class Frontier(PricedPolicies):
         best, holds = choose(self)
         if best is None:
             reachable = np.quantile(getattr(self, figure), confidence, axis=1).min()
-            raise infeasible("this cascade", figure, question, reachable)
+            raise infeasible("this cascade", figure, question, reachable, self.terms)
         # The binding price lies between a point that holds and a neighbour that does not.
         if self.posterior is not None and not holds.all():
             beside = [i for i in (best - 1, best + 1) if 0 <= i < len(self) and not holds[i]]
@@ -127,21 +157,22 @@ def tune_cascade(
     num_draws: int = DEFAULT_DRAWS,
     num_cells: int | None = None,
     prior_queries: float = PRIOR_QUERIES,
+    terms: Terms = COSTS_ALONE,
 ) -> Frontier:
     """Optimise the thresholds of one cascade; see `cascade_bayes.error_cost_frontier`."""
-    chain = discretise(posterior, models, num_draws, num_cells, prior_queries)
-    if len(chain.members) < 2:
+    chain = discretise(posterior, models, num_draws, num_cells, prior_queries, terms=terms)
+    if not chain.num_thresholds:
         raise InputError(
             f"a cascade needs at least two models; got {', '.join(models or posterior.models)}. A model "
             "alone has no thresholds."
         )
     tables = chain.tables()
-    prices = find_prices(tables, posterior.data.call_cost[list(chain.members)], error_prices)
+    prices = find_prices(tables, chain, error_prices)
     return sweep_prices(posterior, chain, tables, prices, prior_queries, digest=posterior.digest())
 
 
 def find_prices(
-    tables: ChainTables, call_cost: np.ndarray, error_prices: Sequence[float] | np.ndarray | int
+    tables: ChainTables, chain: Discretised, error_prices: Sequence[float] | np.ndarray | int
 ) -> np.ndarray:
     """Return the prices that are asked for, ascending, or as many as are (see `error_cost_frontier`).
 
@@ -153,7 +184,8 @@ def find_prices(
     if isinstance(error_prices, (int, np.integer)):
         if error_prices < 1:
             raise InputError(f"the number of error prices must be at least 1; got {error_prices}.")
-        prices = price_range(tables, call_cost, int(error_prices))
+        call_cost = np.asarray(chain.call_cost).mean(axis=0)[: len(chain.members)]
+        prices = price_range(tables, call_cost, int(error_prices), chain.terms.abstain_price)
     else:
         prices = np.sort(np.asarray(error_prices, dtype=float))
     if prices.ndim != 1 or not prices.size or not np.all(np.isfinite(prices) & (prices > 0)):
@@ -190,26 +222,19 @@ def sweep_prices(
     polish
         Let Adam follow the exact line searches; see `cascade_bayes.decision.optimise`.
     """
-    index = list(chain.members)
     swept = sweep_chain(chain, tables, error_prices, NUM_STEPS if polish else 0)
-    thresholds = chain.thresholds(np.asarray(swept.positions))
-    confidence, paid = posterior.data.confidence[:, index], posterior.data.cost[:, index]
-    cost = [
-        Payments(confidence, paid, own, reach.shape[0]).expected(reach)
-        for own, reach in zip(thresholds, swept.reach_prob, strict=True)
-    ]
+    cuts = chain.cuts(swept.bayes)
     return Frontier(
-        models=tuple(posterior.models[i] for i in index),
+        models=tuple(posterior.models[i] for i in chain.members),
         error_prices=error_prices,
-        thresholds=thresholds,
-        draw_thresholds=chain.thresholds(np.asarray(swept.draw_positions)),
-        error=np.asarray(swept.error),
-        cost=np.stack(cost),
-        reach_prob=np.asarray(swept.reach_prob),
+        cuts=cuts,
+        draw_cuts=chain.cuts(swept.own),
+        predicted=predict_outcome(posterior.data, chain, cuts, swept.outcome),
         context={
             "kind": posterior.data.kind,
-            "call_cost": posterior.data.call_cost[index],
+            "call_cost": posterior.data.call_cost[list(chain.members)],
             "fit_digest": digest,
+            "terms": chain.terms,
         },
         posterior=posterior,
         prior_queries=prior_queries,

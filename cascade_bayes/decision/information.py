@@ -44,10 +44,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes._trees import evenly_spaced
+from cascade_bayes._trees import evenly_spaced, take
 from cascade_bayes.copulas import Copula
 from cascade_bayes.decision.chain import ChainTables, forward
 from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.optimise import Thresholds
 from cascade_bayes.decision.policy import Policy
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.sweep import sweep_chain
@@ -94,7 +95,8 @@ class Information:
         What the choice after the new queries gains on each draw, ``(num_labels, num_sizes, num_draws)``.
     narrowing
         Expected share by which the interval of each optimal threshold shrinks,
-        ``(num_labels, num_sizes, num_models - 1)``.
+        ``(num_labels, num_sizes, num_thresholds)``: those of deferral, then that below which the last model
+        abstains, if it may, then those of early abstaining.
     """
 
     error_price: float
@@ -201,7 +203,7 @@ def value_of_information(
         raise InputError(f"error_price must be a positive number; got {price!r}.")
     if not sizes.size or sizes[0] < 1:
         raise InputError(f"num_queries must be numbers of at least 1; got {num_queries!r}.")
-    if len(policy.models) < 2:
+    if len(policy.models) < 2 and policy.abstain_thresholds is None:
         raise InputError(
             f"the policy must be a cascade; it is {policy.models[0]} alone, which has no thresholds that "
             "more labels could move. Tune a cascade (--models all)."
@@ -215,10 +217,10 @@ def value_of_information(
             "more, or by another method."
         )
     num_draws = min(num_draws, posterior.num_draws)
-    chain = discretise(posterior, policy.models, num_draws, prior_queries=prior_queries)
+    chain = discretise(posterior, policy.models, num_draws, prior_queries=prior_queries, terms=policy.terms)
     if chain.queries is not None and chain.queries.ends is not None:
         # Queries that end early cannot be drawn anew: neither losses nor new queries take them.
-        chain = discretise(posterior, policy.models, num_draws, prior_queries=np.inf)
+        chain = discretise(posterior, policy.models, num_draws, prior_queries=np.inf, terms=policy.terms)
     loss, own_loss, own = _losses(chain, policy, price)
     bayes = int(np.argmin(loss.mean(axis=1)))
     statistics = _statistics(chain, policy, sizes, seed)
@@ -247,19 +249,19 @@ def value_of_information(
 def _losses(chain: Discretised, policy: Policy, price: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return losses of candidates ``(num_candidates, num_draws)``, of each draw's best, and where these are.
 
-    The last as shares of the scale, ``(num_draws, num_models - 1)``.
+    The last as shares of the scale, ``(num_draws, num_thresholds)``.
     """
     tables = chain.tables()
-    prices = np.asarray([price])
-    swept = sweep_chain(chain, tables, prices, num_steps=0)
-    own = np.asarray(swept.draw_positions)[0]
-    some = own[evenly_spaced(len(own), min(NUM_CANDIDATES, len(own)))]
-    candidates = np.unique(
-        np.concatenate([np.asarray(chain.positions(policy.thresholds))[None], swept.positions, some]), axis=0
-    )
+    swept = sweep_chain(chain, tables, np.asarray([price]), num_steps=0)
+    own = take(swept.own, 0)
+    some = take(own, evenly_spaced(len(own.defer), min(NUM_CANDIDATES, len(own.defer))))
+    asked = jax.tree.map(lambda field: np.asarray(field)[None], chain.positions(policy.cuts))
+    candidates = jax.tree.map(lambda *fields: jnp.asarray(np.concatenate(fields)), asked, swept.bayes, some)
     how = tables, chain.call_cost, chain.is_atom, jnp.asarray(price, dtype=chain.call_cost.dtype)
-    of_all, of_own = _loss_matrix(*how, jnp.asarray(candidates), jnp.asarray(own))
-    return np.asarray(of_all, dtype=float), np.asarray(of_own, dtype=float), own / chain.grid.num_cells
+    of_all, of_own = _loss_matrix(*how, candidates, jax.tree.map(jnp.asarray, own))
+    positions = [own.defer, *([] if own.early is None else [own.early[:, :-1]])]
+    share = np.concatenate(positions, axis=1) / chain.grid.num_cells
+    return np.asarray(of_all, dtype=float), np.asarray(of_own, dtype=float), share
 
 
 @jax.jit
@@ -268,13 +270,14 @@ def _loss_matrix(
     call_cost: jax.Array,
     is_atom: jax.Array,
     price: jax.Array,
-    candidates: jax.Array,
-    own: jax.Array,
+    candidates: Thresholds,
+    own: Thresholds,
 ) -> tuple[jax.Array, jax.Array]:
     """Return losses on every draw, of candidates that all draws share and of each draw's own positions."""
 
-    def of(at: jax.Array, axis: int | None) -> jax.Array:
-        found = jax.vmap(forward, in_axes=(tables.draw_axes(), 0, None, axis))(tables, call_cost, is_atom, at)
+    def of(at: Thresholds, axis: int | None) -> jax.Array:
+        run = jax.vmap(forward, in_axes=(tables.draw_axes(), 0, None, axis, axis))
+        found = run(tables, call_cost, is_atom, *at)
         return found.cost + price * found.error
 
     return jax.lax.map(lambda at: of(at, None), candidates), of(own, 0)
@@ -347,7 +350,10 @@ def _by_query(
         columns += [(policy.models[place], values) for values in of_labels]
         columns += [(NONE, values) for values in of_confidences]
         if place < len(policy.thresholds):
-            passed = passed * (chain.raw(z[m], place) < policy.thresholds[place])
+            seen = chain.raw(z[m], place)
+            passed = passed * (seen < policy.thresholds[place])
+            if policy.abstain_thresholds is not None:
+                passed = passed * (seen >= policy.abstain_thresholds[place])
     return np.stack([values for _, values in columns], axis=1), [name for name, _ in columns]
 
 

@@ -43,20 +43,20 @@ class Lattice(NamedTuple):
         threshold.
     paid
         US dollars per query that observed queries pay, of the same shape.
-    reach_prob
-        Probability that the chain calls each model, an array a model: of the i-th an axis for each of the
-        i thresholds before it.
+    calls
+        Probability that the chain calls each model, every call counted by what it costs over the mean, an
+        array a model: of the i-th an axis for each of the i thresholds before it.
     """
 
     error: jax.Array
     paid: jax.Array
-    reach_prob: tuple[jax.Array, ...]
+    calls: tuple[jax.Array, ...]
 
     def cost(self, call_cost: jax.Array) -> jax.Array:
         """Return US dollars per query of every combination, at US dollars per call ``(num_models,)``."""
         cost = jnp.zeros((), self.paid.dtype)
-        for i, reach in enumerate(self.reach_prob):
-            cost = (cost[..., None] if i else cost) + call_cost[i] * reach
+        for i, calls in enumerate(self.calls):
+            cost = (cost[..., None] if i else cost) + call_cost[i] * calls
         return cost + self.paid
 
     def best(self, call_cost: jax.Array, error_prices: jax.Array) -> jax.Array:
@@ -100,7 +100,7 @@ def all_policies(tables: ChainTables, positions: jax.Array) -> Lattice:
     mass = tables.mass if rows is None else (1.0 - jnp.sum(rows.weight)) * tables.mass
     right = mass * tables.correct
     error = paid = jnp.zeros((), dtype)
-    reach_prob = [jnp.sum(mass)]
+    calls = [jnp.sum(mass)]
     followed = None if rows is None else _Followed(rows, positions, num_cells)
     if followed is not None:
         error, paid = followed.at(0)
@@ -108,11 +108,11 @@ def all_policies(tables: ChainTables, positions: jax.Array) -> Lattice:
         if followed is not None and followed.hands_over:
             handed = followed.handed(i)
             mass, right = mass + handed[0], right + handed[1]
-            reach_prob[i] += jnp.sum(handed[0], axis=-1)
+            calls[i] += jnp.sum(handed[0], axis=-1)
         wrong = mass - right
         error = error[..., None] + jnp.sum(wrong, axis=-1, keepdims=True) - wrong @ below.T
         paid = jnp.broadcast_to(paid[..., None], error.shape)
-        reach_prob.append(mass @ below.T)
+        calls.append((mass * tables.relative_cost[i]) @ below.T)
         if followed is not None:
             more = followed.at(i + 1)
             error, paid = error + more[0], paid + more[1]
@@ -121,7 +121,7 @@ def all_policies(tables: ChainTables, positions: jax.Array) -> Lattice:
         else:
             deferred = mass[..., None, :] * below
             mass, right = deferred @ tables.transition[i], deferred @ tables.right[i]
-    return Lattice(error, paid, tuple(reach_prob))
+    return Lattice(error, paid, tuple(calls))
 
 
 class LatticeOptima(NamedTuple):

@@ -24,6 +24,11 @@ Within cell l the loss is, while the other thresholds stand, the parabola
 difference for the slopes across the cell. Each threshold moves to the lowest point of the two cells beside
 it; from there Adam (optax) goes on within these cells with the exact gradient, and the best of all is kept.
 
+Where models may abstain early, each has a second threshold :math:`a \le t`, below which it abstains. With
+:math:`B_{il}` the change of the loss from abstaining on cell l rather than stopping there, the loss of every
+pair is a sum of :math:`B_{il}` below a and of :math:`A_{il}` from there up to t: a running minimum over a
+gives the best of all pairs in the same pass.
+
 With one draw instead of many the same program finds that draw's own optimum; over draws these are the
 posterior of the optimal thresholds.
 """
@@ -38,7 +43,7 @@ import jax.numpy as jnp
 import optax
 
 from cascade_bayes._trees import take
-from cascade_bayes.decision.chain import ChainTables, deferral, run_draws
+from cascade_bayes.decision.chain import ChainTables, Split, run_draws, split_cells
 from cascade_bayes.decision.rows import at_cells, follow_draws
 
 MAX_SWEEPS = 12
@@ -56,20 +61,35 @@ State = tuple[jax.Array, jax.Array]
 """Mass on every draw's cells, and the part of it in which the model is right."""
 
 
+class Thresholds(NamedTuple):
+    """Positions on the grid.
+
+    Attributes
+    ----------
+    defer
+        Below which models defer, ``(num_models - 1,)``.
+    early
+        Below which they abstain early, at most ``defer``, ``(num_models - 1,)``; None where none may.
+    """
+
+    defer: jax.Array
+    early: jax.Array | None = None
+
+
 class Optimum(NamedTuple):
     """Where the search ended.
 
     Attributes
     ----------
-    positions
-        ``(num_models - 1,)``.
+    at
+        Positions on the grid.
     loss
         US dollars per query, ``()``.
     polish_gain
-        By how much the gradient steps lowered the loss of the best grid point, ``()``, at least 0.
+        By how much moving off the grid points lowered the loss of the best of them, ``()``, at least 0.
     """
 
-    positions: jax.Array
+    at: Thresholds
     loss: jax.Array
     polish_gain: jax.Array
 
@@ -80,6 +100,7 @@ def mean_loss(
     is_atom: jax.Array,
     positions: jax.Array,
     error_price: jax.Array,
+    early: jax.Array | None = None,
 ) -> jax.Array:
     """Return the loss averaged over draws, US dollars per query.
 
@@ -91,23 +112,13 @@ def mean_loss(
         US dollars per call, ``(num_models,)``.
     is_atom
         ``(num_models, num_cells)``.
-    positions
-        ``(num_models - 1,)``.
+    positions, early
+        As for `cascade_bayes.decision.chain.forward`.
     error_price
         US dollars per wrong answer, ``()``.
     """
-    fraction, tilt = deferral(positions, is_atom[: positions.shape[0]])
-    return _loss(tables, call_cost, fraction, tilt, error_price)
-
-
-def _loss(
-    tables: ChainTables,
-    call_cost: jax.Array,
-    fraction: jax.Array,
-    tilt: jax.Array,
-    error_price: jax.Array,
-) -> jax.Array:
-    outcome = run_draws(tables, call_cost, fraction, tilt)
+    split = split_cells(positions, is_atom[: positions.shape[0]], early)
+    outcome = run_draws(tables, call_cost, split)
     return jnp.mean(outcome.cost + error_price * outcome.error)
 
 
@@ -118,6 +129,7 @@ def optimise(
     error_price: jax.Array,
     starts: jax.Array,
     num_steps: int = NUM_STEPS,
+    early: bool = False,
 ) -> Optimum:
     """Find the thresholds of least mean loss over the draws in ``tables``.
 
@@ -126,52 +138,61 @@ def optimise(
     tables, call_cost, is_atom, error_price
         As in `mean_loss`.
     starts
-        Starting positions, ``(num_starts, num_models - 1)``.
+        Starting positions of deferral, ``(num_starts, num_models - 1)``.
     num_steps
         Of Adam; with 0 a threshold stays where its parabola is lowest.
+    early
+        Whether models may abstain early; abstaining must be the last model.
     """
     dtype = tables.mass.dtype
     is_atom = is_atom[: starts.shape[-1]]
     # One common scale of loss, so that 32-bit arithmetic compares numbers near 1.
     unit = error_price + jnp.sum(call_cost)
 
-    def loss(positions: jax.Array) -> jax.Array:
-        return _loss(tables, call_cost, *deferral(positions, is_atom), error_price) / unit
+    def loss(at: Thresholds) -> jax.Array:
+        return mean_loss(tables, call_cost, is_atom, at.defer, error_price, at.early) / unit
 
-    def sweep(positions: jax.Array) -> _Swept:
-        found = _sweep(tables, call_cost, is_atom, error_price, positions)
+    def sweep(at: Thresholds) -> _Swept:
+        found = _sweep(tables, call_cost, is_atom, error_price, at)
         return found._replace(loss=found.loss / unit)
 
-    def moving(state: tuple[jax.Array, jax.Array, _Swept]) -> jax.Array:
+    def moving(state: tuple[jax.Array, Thresholds, _Swept]) -> jax.Array:
         count, before, now = state
-        return (count < MAX_SWEEPS) & jnp.any(before != now.positions)
+        moved = [jnp.any(a != b) for a, b in zip(*map(jax.tree.leaves, (before, now.at)), strict=True)]
+        return (count < MAX_SWEEPS) & jnp.any(jnp.stack(moved))
 
-    def advance(state: tuple[jax.Array, jax.Array, _Swept]) -> tuple[jax.Array, jax.Array, _Swept]:
+    def advance(state: tuple[jax.Array, Thresholds, _Swept]) -> tuple[jax.Array, Thresholds, _Swept]:
         count, _, now = state
-        return count + 1, now.positions, jax.vmap(sweep)(now.positions)
+        return count + 1, now.at, jax.vmap(sweep)(now.at)
 
-    starts = jnp.round(starts).astype(dtype)
-    first = jax.vmap(sweep)(starts)
-    _, _, ends = jax.lax.while_loop(moving, advance, (jnp.array(1), starts, first))
+    defer = jnp.round(starts).astype(dtype)
+    begin = Thresholds(defer, jnp.zeros_like(defer) if early else None)
+    first = jax.vmap(sweep)(begin)
+    _, _, ends = jax.lax.while_loop(moving, advance, (jnp.array(1), begin, first))
     coarse, polished, coarse_loss = take(ends, jnp.argmin(ends.loss))
 
     if num_steps:
         tried = _polish(loss, coarse, polished, is_atom, num_steps)
-        polished = jnp.where(loss(tried) < loss(polished), tried, polished)
-    outcome = run_draws(tables, call_cost, *deferral(polished, is_atom))
+        polished = _either(loss(tried) < loss(polished), tried, polished)
+    outcome = run_draws(tables, call_cost, split_cells(polished.defer, is_atom, polished.early))
     polished_loss = jnp.mean(outcome.cost + error_price * outcome.error) / unit
     # By more than rounding: where there is no mass, no place is better than the grid's.
     better = polished_loss < coarse_loss - 64 * jnp.finfo(dtype).eps
-    positions = jnp.where(better, polished, coarse)
+    at = _either(better, polished, coarse)
     # A threshold that no query meets, because one before never defers, has no best value: it never defers.
+    low = jnp.zeros_like(at.defer) if at.early is None else at.early
     met = jnp.max(outcome.reach_prob[:, :-1], axis=0) > jnp.finfo(dtype).eps
-    before = jnp.concatenate([jnp.ones(1, bool), positions[:-1] > 0])
-    positions = jnp.where(jnp.cumprod(met & before) > 0, positions, 0.0)
+    before = jnp.concatenate([jnp.ones(1, bool), at.defer[:-1] > low[:-1]])
+    is_met = jnp.cumprod(met & before) > 0
     return Optimum(
-        positions=positions,
+        at=jax.tree.map(lambda field: jnp.where(is_met, field, 0.0), at),
         loss=jnp.where(better, polished_loss, coarse_loss) * unit,
         polish_gain=jnp.where(better, coarse_loss - polished_loss, 0.0) * unit,
     )
+
+
+def _either(first: jax.Array, one: Thresholds, other: Thresholds) -> Thresholds:
+    return jax.tree.map(lambda a, b: jnp.where(first, a, b), one, other)
 
 
 class _Swept(NamedTuple):
@@ -179,16 +200,16 @@ class _Swept(NamedTuple):
 
     Attributes
     ----------
-    positions
-        On the grid, ``(num_models - 1,)``.
+    at
+        On the grid.
     beside
-        Moved to the lowest point of the parabolas beside, ``(num_models - 1,)``.
+        Moved to the lowest point of the parabolas beside.
     loss
-        Of ``positions``, US dollars per query, ``()``.
+        Of ``at``, US dollars per query, ``()``.
     """
 
-    positions: jax.Array
-    beside: jax.Array
+    at: Thresholds
+    beside: Thresholds
     loss: jax.Array
 
 
@@ -197,12 +218,13 @@ def _sweep(
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_price: jax.Array,
-    positions: jax.Array,
+    at: Thresholds,
 ) -> _Swept:
-    """Set every threshold, last to first, to its best grid position given all others."""
-    fraction, _ = deferral(jnp.round(positions), is_atom)
+    """Set the thresholds of every model, last to first, to their best grid positions given all others."""
+    rounded = jax.tree.map(jnp.round, at)
+    split: Split = split_cells(rounded.defer, is_atom, rounded.early)
     rows = tables.rows
-    followed = None if rows is None else follow_draws(rows, fraction)
+    followed = None if rows is None else follow_draws(rows, split.deferred, split.early)
     start = 1.0 if rows is None else 1.0 - jnp.sum(rows.weight, axis=-1, keepdims=True)
 
     def reach(state: State, step: tuple[Any, ...]) -> tuple[State, State]:
@@ -216,17 +238,19 @@ def _sweep(
     handed = None if followed is None else followed.handed
     handed = jax.tree.map(lambda field: jnp.moveaxis(field, 1, 0), handed)
     first = start * tables.mass, start * tables.mass * tables.correct
-    _, states = jax.lax.scan(reach, first, (fraction, handed, *by_model))
+    _, states = jax.lax.scan(reach, first, (split.deferred, handed, *by_model))
+    abstain_price = call_cost[-1]
 
     def choose(later: tuple[Any, ...], step: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
-        deferred, go_on, row_value = later  # of the next model
-        mass, right_here, transition, right, slopes, next_cost, atoms, current, own = step
-        value = deferred * go_on + error_price * (1.0 - deferred)
-        answered = error_price * (1.0 - deferred)
+        value, answered, row_value = later  # of the next model
+        mass, right_here, transition, right, slopes, next_cost, atoms, current, is_final, own = step
         go = (
-            next_cost + jnp.einsum("dlm,dm->dl", transition, value) - jnp.einsum("dlm,m->dl", right, answered)
+            next_cost
+            + jnp.einsum("dlm,dm->dl", transition, value)
+            - error_price * jnp.einsum("dlm,m->dl", right, answered)
         )
-        gain = jnp.mean(mass * go - error_price * (mass - right_here), axis=0)
+        wrong = mass - right_here
+        gain = jnp.mean(mass * go - error_price * wrong, axis=0)
         met = jnp.max(mass)
         if own is not None:
             cell, ends, row_cost, row_wrong, row_here = own
@@ -236,22 +260,39 @@ def _sweep(
             row_gain = jnp.mean(row_here * (row_go - error_price * row_wrong), axis=0)
             gain = gain + at_cells(row_gain, cell, gain)
             met = jnp.maximum(met, jnp.max(row_here))
-        profile = jnp.concatenate([jnp.zeros(1, dtype=gain.dtype), jnp.cumsum(gain)])
+        leaving = None
+        if current.early is not None:
+            leaving = jnp.mean(mass * abstain_price - error_price * wrong, axis=0)
+            if own is not None:
+                row_gain = jnp.mean(row_here * (abstain_price - error_price * row_wrong), axis=0)
+                leaving = leaving + at_cells(row_gain, cell, gain)
+            # The last model abstains by deferring to abstaining.
+            leaving = jnp.where(is_final, jnp.inf, leaving)
+        best = _best_pair(gain, leaving)
         # Where no query comes, every position is equal: stay.
         idle = met <= jnp.finfo(mass.dtype).eps
-        best = jnp.where(idle, current, jnp.argmin(profile).astype(current.dtype))
-        here, _ = deferral(best[None], atoms[None])
+        best = _either(idle, current, best)
+        here = split_cells(best.defer[None], atoms[None], None if best.early is None else best.early[None])
+        part = here.deferred[0]
+        left = jnp.zeros_like(part) if here.early is None else here.early[0]
+        gained = jnp.dot(part, gain)
+        if leaving is not None:
+            gained += jnp.sum(jnp.where(left > 0, leaving, 0.0))
         if own is not None:
-            row_part = here[0][cell]
-            row_value = row_part * row_go + (1.0 - row_part) * error_price * row_wrong
+            row_part, row_left = part[cell], left[cell]
+            row_stop = (1.0 - row_part - row_left) * error_price * row_wrong
+            row_value = row_part * row_go + row_left * abstain_price + row_stop
 
-        def bend(cell: jax.Array) -> jax.Array:
+        def bend(cell: jax.Array) -> tuple[jax.Array, jax.Array]:
             transition_slope, right_slope, correct_slope = (field[:, cell] for field in slopes)
-            across = jnp.sum(transition_slope * value - right_slope * answered, axis=-1)
-            return jnp.mean(mass[:, cell] * (across + error_price * correct_slope))
+            across = jnp.sum(transition_slope * value - error_price * right_slope * answered, axis=-1)
+            return jnp.mean(mass[:, cell] * across), jnp.mean(mass[:, cell] * error_price * correct_slope)
 
-        moved = jnp.where(idle, 0.0, _lowest_beside(best, gain, bend, atoms))
-        return (here[0], go, row_value), (best, best + moved, jnp.dot(here[0], gain))
+        beside = _beside(best, gain, leaving, bend, atoms)
+        beside = _either(idle, best, beside)
+        stop = 1.0 - part - left
+        value = part * go + left * abstain_price + error_price * stop
+        return (value, stop, row_value), (best, beside, gained)
 
     own = None
     row_value = None
@@ -264,8 +305,11 @@ def _sweep(
         jnp.moveaxis(field, 1, 0)
         for field in (tables.transition_slope, tables.right_slope, tables.correct_slope[:, :-1])
     )
-    steps = (*states, *by_model, slopes, call_cost[1:], is_atom, positions, own)
-    last = jnp.zeros_like(is_atom[0], dtype=positions.dtype), jnp.zeros_like(tables.mass), row_value
+    next_cost = call_cost[1:, None, None] * jnp.moveaxis(tables.relative_cost, 1, 0)
+    is_final = jnp.arange(len(at.defer)) == len(at.defer) - 1
+    steps = (*states, *by_model, slopes, next_cost, is_atom, at, is_final, own)
+    stop_all = jnp.ones_like(is_atom[0], dtype=at.defer.dtype)
+    last = error_price * jnp.ones_like(tables.mass), stop_all, row_value
     _, (best, beside, gained) = jax.lax.scan(choose, last, steps, reverse=True)
     # What the first threshold gains is over stopping all queries there.
     mass, right = jax.tree.map(lambda field: field[0], states)
@@ -274,6 +318,53 @@ def _sweep(
     if rows is not None and own is not None:
         loss += jnp.mean(jnp.sum(here[0] * (rows.cost[0] + error_price * wrong[0]), axis=1))
     return _Swept(best, beside, loss)
+
+
+def _best_pair(gain: jax.Array, leaving: jax.Array | None) -> Thresholds:
+    """Return the best grid positions of one model's thresholds.
+
+    Parameters
+    ----------
+    gain, leaving
+        Change of the loss from deferring a cell, and from abstaining on it, rather than stopping there,
+        ``(num_cells,)``; the latter None where it may not.
+    """
+    zero = jnp.zeros(1, dtype=gain.dtype)
+    deferred = jnp.concatenate([zero, jnp.cumsum(gain)])
+    if leaving is None:
+        return Thresholds(jnp.argmin(deferred).astype(gain.dtype))
+    # Abstaining below a position rather than deferring there.
+    instead = jnp.concatenate([zero, jnp.cumsum(leaving - gain)])
+    defer = jnp.argmin(deferred + jax.lax.cummin(instead))
+    early = jnp.argmin(jnp.where(jnp.arange(len(instead)) <= defer, instead, jnp.inf))
+    return Thresholds(defer.astype(gain.dtype), early.astype(gain.dtype))
+
+
+def _beside(
+    best: Thresholds,
+    gain: jax.Array,
+    leaving: jax.Array | None,
+    bend: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    atoms: jax.Array,
+) -> Thresholds:
+    """Move one model's thresholds from grid points to the lowest points of the parabolas beside.
+
+    ``bend`` gives the curvatures of going on and of stopping across a cell.
+    """
+
+    def both(cell: jax.Array) -> jax.Array:
+        going, stopping = bend(cell)
+        return going + stopping
+
+    defer = best.defer + _lowest_beside(best.defer, gain, both, atoms)
+    if best.early is None or leaving is None:
+        return Thresholds(defer)
+    # Between abstaining and going on; where nothing is deferred, between abstaining and stopping.
+    early = best.early + _lowest_beside(best.early, leaving - gain, lambda cell: -bend(cell)[0], atoms)
+    alone = best.early + _lowest_beside(best.early, leaving, lambda cell: bend(cell)[1], atoms)
+    apart = best.defer > best.early
+    early = jnp.where(best.early > 0, jnp.where(apart, jnp.minimum(early, defer), alone), best.early)
+    return Thresholds(jnp.where(apart, defer, early), early)
 
 
 def _lowest_beside(
@@ -302,38 +393,51 @@ def _lowest_beside(
 
 
 def _polish(
-    loss: Callable[[jax.Array], jax.Array],
-    coarse: jax.Array,
-    start: jax.Array,
+    loss: Callable[[Thresholds], jax.Array],
+    coarse: Thresholds,
+    start: Thresholds,
     is_atom: jax.Array,
     num_steps: int,
-) -> jax.Array:
+) -> Thresholds:
     """Move thresholds within the continuous cells beside their grid points, by Adam."""
     num_cells = is_atom.shape[1]
-    cell = jnp.round(coarse).astype(jnp.int32)
-    rows = jnp.arange(coarse.shape[0])
-    atom_below = is_atom[rows, jnp.maximum(cell - 1, 0)] | (cell == 0)
-    atom_above = is_atom[rows, jnp.minimum(cell, num_cells - 1)] | (cell == num_cells)
-    low = jnp.where(atom_below, coarse, coarse - 1)
-    high = jnp.where(atom_above, coarse, coarse + 1)
+    rows = jnp.arange(is_atom.shape[0])
+
+    def box(coarse: jax.Array) -> tuple[jax.Array, jax.Array]:
+        cell = jnp.round(coarse).astype(jnp.int32)
+        atom_below = is_atom[rows, jnp.maximum(cell - 1, 0)] | (cell == 0)
+        atom_above = is_atom[rows, jnp.minimum(cell, num_cells - 1)] | (cell == num_cells)
+        return jnp.where(atom_below, coarse, coarse - 1), jnp.where(atom_above, coarse, coarse + 1)
+
+    def off_the_edge(coarse: jax.Array, start: jax.Array) -> jax.Array:
+        # At the edge the fraction has no derivative: begin towards the open side.
+        low, high = box(coarse)
+        aside = jnp.where(high > coarse, 0.02, -0.02)
+        return jnp.clip(jnp.where(start == coarse, coarse + aside, start), low, high)
+
+    low, high = (jax.tree.map(lambda field, end=end: box(field)[end], coarse) for end in (0, 1))
+    if coarse.early is not None and high.early is not None:
+        # Who never abstains early goes on so.
+        high = high._replace(early=jnp.where(coarse.early > 0, high.early, 0.0))
     optimiser = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, num_steps, alpha=0.01))
-    # Off the edge, where the fraction has no derivative, towards the open side.
-    aside = jnp.where(high > coarse, 0.02, -0.02)
-    start = jnp.clip(jnp.where(start == coarse, coarse + aside, start), low, high)
+    start = jax.tree.map(off_the_edge, coarse, start)
+    start = optax.projections.projection_box(start, low, high)
 
     def step(carry: tuple, _: None) -> tuple:
-        positions, state, best, best_loss = carry
-        value, gradient = jax.value_and_grad(loss)(positions)
+        at, state, best, best_loss = carry
+        value, gradient = jax.value_and_grad(loss)(at)
         improved = value < best_loss
-        best = jnp.where(improved, positions, best)
+        best = _either(improved, at, best)
         best_loss = jnp.minimum(value, best_loss)
         updates, state = optimiser.update(gradient, state)
-        positions = optax.projections.projection_box(optax.apply_updates(positions, updates), low, high)
-        return (positions, state, best, best_loss), None
+        at = optax.projections.projection_box(optax.apply_updates(at, updates), low, high)
+        return (at, state, best, best_loss), None
 
-    init = (start, optimiser.init(start), start, jnp.full((), jnp.inf, dtype=coarse.dtype))
+    init = (start, optimiser.init(start), start, jnp.full((), jnp.inf, dtype=coarse.defer.dtype))
     (_, _, best, _), _ = jax.lax.scan(step, init, None, length=num_steps)
-    return best
+    if best.early is None:
+        return best
+    return best._replace(early=jnp.minimum(best.early, best.defer))
 
 
 def default_starts(num_thresholds: int, num_cells: int) -> jax.Array:

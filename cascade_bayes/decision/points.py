@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from cascade_bayes._files import encode, read_record, write_json
+from cascade_bayes._files import read_record, write_json
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.decision.terms import Terms
 from cascade_bayes.errors import InfeasibleError, InputError
 
 SCHEMA = "cascade_bayes.frontier"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,11 +32,18 @@ class PricedPolicies(ABC):
     error_prices
         US dollars per wrong answer, ascending, ``(num_prices,)``.
     context
-        What policies need besides: kind of confidence, call costs of the models, digest of the fit.
+        What policies need besides: kind of confidence, call costs of the models, digest of the fit, and what
+        is paid for (`Terms`).
     """
 
     error_prices: np.ndarray
     context: dict[str, Any]
+
+    @property
+    def terms(self) -> Terms:
+        """What is paid for besides calls and wrong answers."""
+        terms: Terms = self.context["terms"]
+        return terms
 
     def __len__(self) -> int:
         return len(self.error_prices)
@@ -65,11 +73,12 @@ class PricedPolicies(ABC):
         Parameters
         ----------
         error_price
-            US dollars a wrong answer costs: minimise ``cost + error_price * error``.
+            US dollars a wrong answer costs: minimise ``expense + error_price * error``, where the expense is
+            the cost of calls, and of latency and of abstaining if these have prices.
         budget
-            US dollars per query: the least error with ``P(expected cost <= budget) >= confidence``.
+            US dollars per query: the least error with ``P(expected expense <= budget) >= confidence``.
         target_error
-            Error probability: the least cost with ``P(error <= target_error) >= confidence``.
+            Error probability: the least expense with ``P(error <= target_error) >= confidence``.
         confidence
             Posterior probability with which a budget or a target must hold.
 
@@ -90,7 +99,7 @@ class PricedPolicies(ABC):
         if name == "error_price":
             close = np.isclose(self.error_prices, value, rtol=1e-12)
             return self.policy(int(np.argmax(close))) if close.any() else self._policy_at(value)
-        figure, other = ("cost", "error") if name == "budget" else ("error", "cost")
+        figure, other = ("expense", "error") if name == "budget" else ("error", "expense")
         return self._constrained(figure, other, value, {name: value, "confidence": confidence})
 
     def records(self) -> list[dict[str, Any]]:
@@ -103,9 +112,15 @@ class PricedPolicies(ABC):
                 "models": list(policy.models),
                 "thresholds": [float(t) for t in policy.thresholds],
             }
-            for name in ("error", "cost"):
+            predicted, figures = policy.prediction, ["error", "cost"]
+            if policy.abstain_thresholds is not None:
+                row["abstain_thresholds"] = [float(t) for t in policy.abstain_thresholds]
+                figures.append("abstain")
+            if predicted.latency is not None:
+                figures.append("latency")
+            for name in figures:
                 for end in ("", "_q05", "_q95"):
-                    row[f"expected_{name}{end}"] = getattr(policy.prediction, name + end)
+                    row[f"expected_{name}{end}"] = getattr(predicted, name + end)
             rows.append(row)
         return rows
 
@@ -114,7 +129,9 @@ class PricedPolicies(ABC):
 
         Columns: ``error_price``, ``models``, ``thresholds``, ``expected_error``, ``expected_cost`` (means
         over draws) and the 5 % and 95 % posterior quantiles ``expected_error_q05``, ``_q95``,
-        ``expected_cost_q05``, ``_q95``.
+        ``expected_cost_q05``, ``_q95``; where queries may be left without an answer ``abstain_thresholds``
+        and ``expected_abstain``, the share of them, and where latency is known ``expected_latency``, in
+        seconds, with theirs.
         """
         import pandas as pd
 
@@ -132,15 +149,16 @@ class PricedPolicies(ABC):
         points = []
         for i, row in enumerate(self.records()):
             policy = self.policy(i)
+            record = policy.to_dict()
+            more = ("thresholds", "abstain_thresholds", "call_cost")
             points.append(
                 {
                     **row,
-                    "thresholds": [encode(t) for t in row["thresholds"]],
-                    "threshold_intervals": [
-                        [encode(low), encode(high)] for low, high in policy.threshold_interval(0.9)
-                    ],
+                    **{name: record[name] for name in more},
+                    "threshold_intervals": record["threshold_intervals_90"],
+                    "abstain_intervals": record["abstain_intervals_90"],
                     "reach_prob": list(policy.prediction.reach_prob),
-                    "call_cost": [float(c) for c in policy.call_cost],
+                    "expected_expense": policy.prediction.expense,
                 }
             )
         return points
@@ -157,7 +175,9 @@ class PricedPolicies(ABC):
         write_json(Path(path), record)
 
 
-def infeasible(whose: str, figure: str, question: dict[str, Any], reachable: float) -> InfeasibleError:
+def infeasible(
+    whose: str, figure: str, question: dict[str, Any], reachable: float, terms: Terms
+) -> InfeasibleError:
     """Return the error that says which constraint binds, and the best that can be reached.
 
     Parameters
@@ -165,18 +185,22 @@ def infeasible(whose: str, figure: str, question: dict[str, Any], reachable: flo
     whose
         Of which policies it is said.
     figure
-        ``"cost"`` or ``"error"``, which is to keep a limit.
+        ``"expense"`` or ``"error"``, which is to keep a limit.
     question
         The limit, by the question's name, and ``confidence``.
     reachable
         The least limit that some policy keeps with that confidence.
+    terms
+        What is paid for.
     """
     (limit,) = (value for name, value in question.items() if name != "confidence")
-    unit = "US dollars per query" if figure == "cost" else "error probability"
+    name, unit = figure, "error probability"
+    if figure == "expense":
+        name, unit = terms.spelled_out(), "US dollars per query"
     confidence = question["confidence"]
     return InfeasibleError(
-        f"no policy of {whose} has P({figure} <= {limit:g}) >= {confidence:g}; the lowest "
-        f"{figure} it reaches with that probability is {reachable:.4g} ({unit})."
+        f"no policy of {whose} has P({name} <= {limit:g}) >= {confidence:g}; the lowest "
+        f"{name} it reaches with that probability is {reachable:.4g} ({unit})."
     )
 
 
@@ -216,28 +240,25 @@ def load_policies(path: str | os.PathLike[str]) -> list[Policy]:
     """
     record = read_record(Path(path), SCHEMA, SCHEMA_VERSION)
     try:
-        return [
-            Policy(
-                models=tuple(point["models"]),
-                thresholds=Policy.thresholds_from_json(point),
-                draw_thresholds=np.zeros((0, len(point["thresholds"]))),
-                error_price=point["error_price"],
-                question={"error_price": point["error_price"]},
-                prediction=Prediction(
-                    error=point["expected_error"],
-                    error_q05=point["expected_error_q05"],
-                    error_q95=point["expected_error_q95"],
-                    cost=point["expected_cost"],
-                    cost_q05=point["expected_cost_q05"],
-                    cost_q95=point["expected_cost_q95"],
-                    reach_prob=tuple(point["reach_prob"]),
-                ),
-                # Points of an envelope have models, and so costs, of their own.
-                **Policy.context_from_json(
-                    record | {"call_cost": point.get("call_cost", record["call_cost"])}
-                ),
-            )
-            for point in record["points"]
-        ]
+        return [_policy_of(point, record) for point in record["points"]]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} lacks a part that a frontier file must have ({error}).") from error
+
+
+def _policy_of(point: dict[str, Any], record: dict[str, Any]) -> Policy:
+    thresholds, abstain = Policy.thresholds_from_json(point)
+    figures = {name.removeprefix("expected_"): value for name, value in point.items() if name in _EXPECTED}
+    return Policy(
+        models=tuple(point["models"]),
+        thresholds=thresholds,
+        draw_thresholds=np.zeros((0, len(thresholds))),
+        error_price=point["error_price"],
+        question={"error_price": point["error_price"]},
+        prediction=Prediction(reach_prob=tuple(point["reach_prob"]), **figures),
+        abstain_thresholds=abstain,
+        # Points of an envelope have models, and so costs, of their own.
+        **Policy.context_from_json(record | {"call_cost": point["call_cost"]}),
+    )
+
+
+_EXPECTED = {f"expected_{name}" for name in Prediction._fields if name != "reach_prob"}

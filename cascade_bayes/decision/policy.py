@@ -9,25 +9,72 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cascade_bayes._files import decode, encode, read_record, write_json
 from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
-from cascade_bayes.evaluation import Realised, decide, realise
+from cascade_bayes.evaluation import Realised, decide, left_unanswered, realise
 from cascade_bayes.transforms import check_kind
 
+if TYPE_CHECKING:
+    from cascade_bayes.decision.figures import Predicted
+
 SCHEMA = "cascade_bayes.policy"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+
+class Abstain(Enum):
+    """What `Policy.decide` returns for a query that is left without an answer."""
+
+    ABSTAIN = "abstain"
+
+    def __repr__(self) -> str:
+        return "ABSTAIN"
+
+
+ABSTAIN = Abstain.ABSTAIN
+"""A query is left without an answer."""
+
+
+class Cuts(NamedTuple):
+    """Raw thresholds of one policy or, with leading axes, of many.
+
+    Attributes
+    ----------
+    thresholds
+        Below which models defer, ``(..., num_models - 1)``.
+    abstain
+        Below which they leave a query without an answer, ``(..., num_models)``; None if none does.
+    """
+
+    thresholds: np.ndarray
+    abstain: np.ndarray | None = None
+
+    @classmethod
+    def stack(cls, cuts: Sequence[Cuts]) -> Cuts:
+        """Return those of several policies with a leading axis of them; all may abstain, or none."""
+        abstain = [one.abstain for one in cuts if one.abstain is not None]
+        return cls(np.stack([one.thresholds for one in cuts]), np.stack(abstain) if abstain else None)
+
+    def each(self) -> list[Cuts]:
+        """Return those of every policy, from those with a leading axis of them."""
+        if self.abstain is None:
+            return [Cuts(own) for own in self.thresholds]
+        return [Cuts(*own) for own in zip(self.thresholds, self.abstain, strict=True)]
 
 
 class Prediction(NamedTuple):
     """What the posterior predicts of a policy: means over draws, and 5 % and 95 % quantiles.
 
-    Errors are probabilities, costs US dollars per query.
+    Errors are shares of queries with a wrong answer, abstentions of queries without one; costs US dollars per
+    query, latencies seconds per query, None where the table does not know them. ``expense`` is cost, the
+    price of the latency and that of abstaining together.
     """
 
     error: float
@@ -37,24 +84,31 @@ class Prediction(NamedTuple):
     cost_q05: float
     cost_q95: float
     reach_prob: tuple[float, ...]
+    expense: float
+    abstain: float = 0.0
+    abstain_q05: float = 0.0
+    abstain_q95: float = 0.0
+    latency: float | None = None
+    latency_q05: float | None = None
+    latency_q95: float | None = None
 
     def loss(self, error_price: float) -> float:
         """Return the expected loss at a price of an error, US dollars per query."""
-        return self.cost + error_price * self.error
+        return self.expense + error_price * self.error
 
     @classmethod
-    def of_draws(cls, error: np.ndarray, cost: np.ndarray, reach_prob: np.ndarray) -> Prediction:
-        """Summarise draws ``(num_draws,)`` of error and cost, and reach ``(num_draws, num_models)``."""
-        low_error, high_error = np.quantile(error, [0.05, 0.95])
-        low_cost, high_cost = np.quantile(cost, [0.05, 0.95])
+    def of_draws(cls, predicted: Predicted) -> Prediction:
+        """Summarise draws of one policy (`cascade_bayes.decision.figures.Predicted`)."""
+        found: dict[str, float] = {}
+        for name in ("error", "cost", "abstain", "latency"):
+            draws = getattr(predicted, name)
+            if draws is not None:
+                low, high = np.quantile(draws, [0.05, 0.95])
+                found |= {name: float(draws.mean()), f"{name}_q05": float(low), f"{name}_q95": float(high)}
         return cls(
-            float(error.mean()),
-            float(low_error),
-            float(high_error),
-            float(cost.mean()),
-            float(low_cost),
-            float(high_cost),
-            tuple(float(x) for x in reach_prob.mean(axis=0)),
+            reach_prob=tuple(float(x) for x in predicted.reach_prob.mean(axis=0)),
+            expense=float(predicted.expense.mean()),
+            **found,
         )
 
 
@@ -83,6 +137,13 @@ class Policy:
         Mean US dollars per call, ``(num_models,)``.
     fit_digest
         SHA-256 of the posterior's draws.
+    terms
+        What is paid for besides calls and wrong answers.
+    abstain_thresholds
+        Raw scale, ``(num_models,)``: a query is left without an answer iff its confidence is below, which
+        comes before deferral. -inf never abstains. None if no model may.
+    draw_abstain_thresholds
+        Those that are optimal on each posterior draw, ``(num_draws, num_models)``, or None.
     """
 
     models: tuple[str, ...]
@@ -94,9 +155,17 @@ class Policy:
     kind: str
     call_cost: np.ndarray
     fit_digest: str
+    terms: Terms = COSTS_ALONE
+    abstain_thresholds: np.ndarray | None = None
+    draw_abstain_thresholds: np.ndarray | None = None
+
+    @property
+    def cuts(self) -> Cuts:
+        """All thresholds."""
+        return Cuts(self.thresholds, self.abstain_thresholds)
 
     def decide(self, confidences: Any) -> Any:
-        """Say which model answers.
+        """Say which model answers, if any does.
 
         Parameters
         ----------
@@ -107,37 +176,47 @@ class Policy:
 
         Returns
         -------
-        str, None or numpy.ndarray
-            For one query the name of the answering model, or None if the next model must be called
-            first. For an array the index of the answering model of every query.
+        str, None, ABSTAIN or numpy.ndarray
+            For one query the name of the answering model, None if the next model must be called first, or
+            `ABSTAIN` if the query is left without an answer. For an array the index of the answering model of
+            every query, -1 where there is none.
 
         Examples
         --------
         With thresholds ``[-0.1, -0.2]`` on models a, b, c: ``decide([-0.05])`` is ``"a"``,
-        ``decide([-0.5])`` is None (call b), ``decide([-0.5, -0.3])`` is ``"c"``.
+        ``decide([-0.5])`` is None (call b), ``decide([-0.5, -0.3])`` is ``"c"``. With abstention thresholds
+        ``[-3, -inf, -inf]`` besides, ``decide([-4])`` is ``ABSTAIN``.
         """
         array = np.asarray(confidences, dtype=float)
-        last = len(self.models) - 1
+        last, abstain = len(self.models) - 1, self.abstain_thresholds
+        fewest = last if abstain is None or abstain[last] == -math.inf else last + 1
         if array.ndim == 2:
-            if array.shape[1] not in (last, last + 1):
+            if array.shape[1] not in (fewest, last + 1):
                 raise InputError(
                     f"confidences must have {last + 1} columns, one a model; got {array.shape[1]}."
                 )
-            return decide(array, self.thresholds)
+            stop = decide(array, self.thresholds, abstain)
+            return np.where(left_unanswered(array, stop, abstain), -1, stop)
         if array.ndim != 1 or array.size > last + 1:
             raise InputError(
                 f"confidences must hold at most {last + 1} values, one a model; got shape {array.shape}."
             )
-        for i, threshold in enumerate(self.thresholds):
-            if threshold == -math.inf:
-                return self.models[i]
-            if threshold == math.inf:
+        for i, model in enumerate(self.models):
+            low = -math.inf if abstain is None else abstain[i]
+            high = self.thresholds[i] if i < last else -math.inf
+            if low == math.inf:
+                return ABSTAIN
+            if low == -math.inf and high == math.inf:
                 continue
+            if low == -math.inf and high == -math.inf:
+                return model
             if i >= array.size or math.isnan(array[i]):
                 return None
-            if array[i] >= threshold:
-                return self.models[i]
-        return self.models[last]
+            if array[i] < low:
+                return ABSTAIN
+            if array[i] >= high:
+                return model
+        raise AssertionError("the last model answers or abstains")
 
     def threshold_interval(self, probability: float = 0.9) -> list[tuple[float, float]]:
         """Return the central posterior interval of each optimal threshold, raw scale.
@@ -145,15 +224,19 @@ class Policy:
         Quantiles are of the optima of single draws, taken as order statistics: infinite thresholds
         ("never", "always") count as what they are.
         """
-        if not 0 < probability < 1:
-            raise InputError(f"probability must lie between 0 and 1; got {probability!r}.")
-        if not len(self.draw_thresholds):
-            raise InputError(
-                "this policy carries no per-draw thresholds: take it from a posterior, not a frontier file."
-            )
-        tail = (1 - probability) / 2
-        low, high = np.quantile(self.draw_thresholds, [tail, 1 - tail], axis=0, method="closest_observation")
-        return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+        return _intervals(self.draw_thresholds, probability)
+
+    def abstain_interval(self, probability: float = 0.9) -> list[tuple[float, float]]:
+        """Return what `threshold_interval` does, of the thresholds of abstaining, one a model.
+
+        Raises
+        ------
+        InputError
+            If the policy always answers.
+        """
+        if self.draw_abstain_thresholds is None:
+            raise InputError("this policy answers every query: it has no thresholds of abstaining.")
+        return _intervals(self.draw_abstain_thresholds, probability)
 
     def read(self, source: Any, *, prices: Any = None) -> CascadeData:
         """Read a table for this policy: its models in its order, its kind of confidence."""
@@ -180,7 +263,8 @@ class Policy:
             data = table.select(list(self.models))
         else:
             data = self.read(table).select(list(self.models))
-        return Evaluation(self.prediction, realise(data, self.thresholds), self.error_price)
+        realised = realise(data, self.thresholds, self.abstain_thresholds)
+        return Evaluation(self.prediction, realised, self.error_price, self.terms)
 
     # Persistence
 
@@ -191,18 +275,32 @@ class Policy:
             "schema_version": SCHEMA_VERSION,
             "cost_unit": "US dollars per query",
             "models": list(self.models),
-            "thresholds": [encode(t) for t in self.thresholds],
+            "thresholds": _encoded(self.thresholds),
+            "abstain_thresholds": _encoded(self.abstain_thresholds),
             "error_price": self.error_price,
             "question": self.question,
             "prediction": {**self.prediction._asdict(), "reach_prob": list(self.prediction.reach_prob)},
-            "threshold_intervals_90": [[encode(a), encode(b)] for a, b in self.threshold_interval(0.9)]
-            if len(self.draw_thresholds)
-            else None,
-            "draw_thresholds": [[encode(t) for t in row] for row in self.draw_thresholds],
+            "threshold_intervals_90": self._interval_record(self.draw_thresholds),
+            "abstain_intervals_90": self._interval_record(self.draw_abstain_thresholds),
+            "draw_thresholds": _encoded(self.draw_thresholds),
+            "draw_abstain_thresholds": _encoded(self.draw_abstain_thresholds),
             **self.context_to_json(
-                {"kind": self.kind, "call_cost": self.call_cost, "fit_digest": self.fit_digest}
+                {
+                    "kind": self.kind,
+                    "call_cost": self.call_cost,
+                    "fit_digest": self.fit_digest,
+                    "terms": self.terms,
+                }
             ),
         }
+
+    @staticmethod
+    def _interval_record(draws: np.ndarray | None) -> list[Any] | None:
+        return (
+            None
+            if draws is None or not len(draws)
+            else [list(map(encode, ends)) for ends in _intervals(draws)]
+        )
 
     @staticmethod
     def context_to_json(context: dict[str, Any]) -> dict[str, Any]:
@@ -211,6 +309,7 @@ class Policy:
             "confidence": context["kind"],
             "call_cost": [float(c) for c in context["call_cost"]],
             "fit_digest": context["fit_digest"],
+            "terms": context["terms"].to_dict(),
         }
 
     @staticmethod
@@ -221,15 +320,28 @@ class Policy:
             "kind": record["confidence"],
             "call_cost": np.asarray(record["call_cost"], dtype=float),
             "fit_digest": record["fit_digest"],
+            "terms": Terms.from_dict(record["terms"]),
         }
 
     @staticmethod
-    def thresholds_from_json(record: dict[str, Any]) -> np.ndarray:
-        """Return the thresholds of a policy or point; `ValueError` unless one fewer than the models."""
-        thresholds = np.asarray([decode(t) for t in record["thresholds"]], dtype=float)
-        if thresholds.shape != (len(record["models"]) - 1,) or np.isnan(thresholds).any():
+    def thresholds_from_json(record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the thresholds of a policy or point, and those of abstaining.
+
+        Raises
+        ------
+        ValueError
+            Unless they are numbers, one fewer than the models, and one a model, which are no higher.
+        """
+        count = len(record["models"])
+        thresholds, abstain = (_decoded(record[name]) for name in ("thresholds", "abstain_thresholds"))
+        if thresholds is None or thresholds.shape != (count - 1,) or np.isnan(thresholds).any():
             raise ValueError("thresholds must be numbers, one fewer than models")
-        return thresholds
+        if abstain is not None:
+            if abstain.shape != (count,) or np.isnan(abstain).any():
+                raise ValueError("abstain_thresholds must be numbers, one a model")
+            if (abstain[:-1] > thresholds).any():
+                raise ValueError("abstain_thresholds must not be above thresholds")
+        return thresholds, abstain
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the policy to a JSON file, whole or not at all."""
@@ -248,12 +360,16 @@ class Policy:
         try:
             prediction = dict(record["prediction"])
             prediction["reach_prob"] = tuple(prediction["reach_prob"])
-            thresholds = cls.thresholds_from_json(record)
-            draws = [[decode(t) for t in row] for row in record["draw_thresholds"]]
+            thresholds, abstain = cls.thresholds_from_json(record)
+            draws, abstaining = (
+                _decoded(record[name]) for name in ("draw_thresholds", "draw_abstain_thresholds")
+            )
             return cls(
                 models=tuple(record["models"]),
                 thresholds=thresholds,
-                draw_thresholds=np.asarray(draws, dtype=float).reshape(len(draws), len(thresholds)),
+                draw_thresholds=np.asarray(draws).reshape(len(record["draw_thresholds"]), len(thresholds)),
+                abstain_thresholds=abstain,
+                draw_abstain_thresholds=abstaining,
                 error_price=float(record["error_price"]),
                 question=record["question"],
                 prediction=Prediction(**prediction),
@@ -264,6 +380,34 @@ class Policy:
                 f"{path} lacks a part that a policy file must have ({error}). Make it again with "
                 "`cascade-bayes tune`."
             ) from error
+
+
+def _intervals(draws: np.ndarray, probability: float = 0.9) -> list[tuple[float, float]]:
+    if not 0 < probability < 1:
+        raise InputError(f"probability must lie between 0 and 1; got {probability!r}.")
+    if not len(draws):
+        raise InputError(
+            "this policy carries no per-draw thresholds: take it from a posterior, not a frontier file."
+        )
+    tail = (1 - probability) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail], axis=0, method="closest_observation")
+    return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+
+
+def _encoded(values: np.ndarray | None) -> Any:
+    """Return an array as nested lists, infinities as strings; None of None."""
+    if values is None:
+        return None
+    return [_encoded(row) if isinstance(row, np.ndarray) else encode(row) for row in values]
+
+
+def _decoded(values: Any) -> np.ndarray | None:
+    """Inverse of `_encoded`."""
+    if values is None:
+        return None
+    return np.asarray(
+        [[decode(t) for t in row] if isinstance(row, list) else decode(row) for row in values], float
+    )
 
 
 def read_for(models: Sequence[str], kind: str, source: Any, prices: Any = None) -> CascadeData:
@@ -283,30 +427,37 @@ class Evaluation(NamedTuple):
         From the table.
     error_price
         US dollars per wrong answer, for the loss.
+    terms
+        What else is paid for.
     """
 
     predicted: Prediction
     realised: Realised
     error_price: float
+    terms: Terms = COSTS_ALONE
 
     @property
-    def realised_loss(self) -> float:
-        """``cost + error_price * error`` on the table, US dollars per query."""
-        return self.realised.cost + self.error_price * self.realised.error
+    def realised_loss(self) -> float | None:
+        """Expense and ``error_price * error`` on the table, US dollars per query.
+
+        None if latency has a price and the table does not know it.
+        """
+        r, waited = self.realised, 0.0
+        if self.terms.latency_price:
+            if r.latency is None:
+                return None
+            waited = self.terms.latency_price * r.latency
+        return r.cost + waited + (self.terms.abstain_price or 0.0) * r.abstain + self.error_price * r.error
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as one flat, JSON-able dictionary."""
         p = self.predicted
+        figures = [name for name in p._fields if name not in ("reach_prob", "expense")]
         return {
             **self.realised.to_dict(),
             "realised_loss": self.realised_loss,
-            "expected_error": p.error,
-            "expected_error_q05": p.error_q05,
-            "expected_error_q95": p.error_q95,
-            "expected_cost": p.cost,
-            "expected_cost_q05": p.cost_q05,
-            "expected_cost_q95": p.cost_q95,
-            "expected_loss": p.cost + self.error_price * p.error,
+            **{f"expected_{name}": getattr(p, name) for name in figures},
+            "expected_loss": p.loss(self.error_price),
             "verdict": self.sentence(),
         }
 
@@ -316,19 +467,26 @@ class Evaluation(NamedTuple):
         The 90 % band of the posterior is widened by 1.645 standard errors of the table, in quadrature.
         """
         r, p = self.realised, self.predicted
-        off = []
-        for name, value, se, mean, low, high in (
-            ("error", r.error, r.error_se, p.error, p.error_q05, p.error_q95),
-            ("cost", r.cost, r.cost_se, p.cost, p.cost_q05, p.cost_q95),
-        ):
+        off, judged = [], []
+        for name, word in _JUDGED.items():
+            value, se, mean = getattr(r, name), getattr(r, f"{name}_se"), getattr(p, name)
+            if value is None or mean is None or (name == "abstain" and self.terms.abstain_price is None):
+                continue
+            judged.append(word)
+            low, high = getattr(p, f"{name}_q05"), getattr(p, f"{name}_q95")
             noise = 1.645 * (se if math.isfinite(se) else math.inf)
             if value > mean + math.hypot(high - mean, noise):
-                off.append(f"{name} is higher than predicted ({value:.4g} against {mean:.4g})")
+                off.append(f"{word} is higher than predicted ({value:.4g} against {mean:.4g})")
             elif value < mean - math.hypot(mean - low, noise):
-                off.append(f"{name} is lower than predicted ({value:.4g} against {mean:.4g})")
+                off.append(f"{word} is lower than predicted ({value:.4g} against {mean:.4g})")
         if off:
             return (
                 f"Realised {' and '.join(off)}, beyond its 90 % band: these queries differ from those that "
                 "were fitted, or the model does not hold."
             )
-        return "Realised error and cost lie within their 90 % predictive bands."
+        every = " and ".join([", ".join(judged[:-1]), judged[-1]])
+        return f"Realised {every} lie within their 90 % predictive bands."
+
+
+_JUDGED = {"error": "error", "cost": "cost", "abstain": "abstention", "latency": "latency"}
+"""Figures whose realised values are compared with predicted ones, and how they are called."""

@@ -13,14 +13,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
 
-from cascade_bayes.decision.costs import Payments, stop_prob
-from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.policy import Policy
+from cascade_bayes.data import CascadeData
+from cascade_bayes.decision.chain import Outcome
+from cascade_bayes.decision.costs import stop_prob
+from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.figures import Bills, Predicted, predict_outcome, stack
+from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.rows import PRIOR_QUERIES
+from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 
@@ -28,64 +33,17 @@ DEFAULT_DRAWS = 1000
 """Posterior draws of a prediction: enough for the quantiles of a 90 % band."""
 
 
-class Predicted(NamedTuple):
-    """Posterior draws of what given thresholds do; leading axes are those of the thresholds.
-
-    Attributes
-    ----------
-    error
-        Share of wrong answers, ``(..., num_draws)``.
-    cost
-        Mean US dollars per query, ``(..., num_draws)``.
-    reach_prob
-        Share of queries for which each model is called, ``(..., num_draws, num_models)``.
-    """
-
-    error: np.ndarray
-    cost: np.ndarray
-    reach_prob: np.ndarray
-
-    @property
-    def stop_prob(self) -> np.ndarray:
-        """Share of queries that each model answers, ``(..., num_draws, num_models)``."""
-        return stop_prob(self.reach_prob)
-
-    def loss(self, error_price: float) -> np.ndarray:
-        """Return ``cost + error_price * error``, US dollars per query, ``(..., num_draws)``."""
-        return np.asarray(self.cost + error_price * self.error)
-
-    def interval(self, figure: str = "error", probability: float = 0.9) -> np.ndarray:
-        """Return the central interval of ``"error"``, ``"cost"``, ``"reach_prob"`` or ``"stop_prob"``.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``(2, ...)``, the lower and the upper ends; for the last two the last axis is of models.
-
-        Raises
-        ------
-        InputError
-            For another figure or a probability that is none.
-        """
-        figures = (*self._fields, "stop_prob")
-        if figure not in figures:
-            raise InputError(f"figure must be one of {', '.join(figures)}; got {figure!r}.")
-        if not 0 < probability < 1:
-            raise InputError(f"probability must lie between 0 and 1; got {probability!r}.")
-        tail = (1 - probability) / 2
-        axis = -2 if figure.endswith("_prob") else -1
-        return np.quantile(getattr(self, figure), [tail, 1 - tail], axis=axis)
-
-
 def predict(
     posterior: Posterior,
     thresholds: Policy | Sequence[float] | np.ndarray,
     *,
+    abstain: Sequence[float] | np.ndarray | None = None,
     models: Sequence[str] | None = None,
     num_queries: int | None = None,
     num_draws: int = DEFAULT_DRAWS,
     prior_queries: float = PRIOR_QUERIES,
     seed: int = 0,
+    terms: Terms | None = None,
 ) -> Predicted:
     """Predict error, cost and reach of thresholds.
 
@@ -97,6 +55,9 @@ def predict(
         A policy, or raw thresholds ``(num_models - 1,)``, or those of many policies,
         ``(..., num_models - 1)``: a query is deferred iff its confidence is below; -inf never defers, inf
         always does.
+    abstain
+        Raw thresholds below which models leave a query without an answer, ``(..., num_models)``; -inf never
+        does. A policy's own, or none, if None.
     models
         Models of the cascade, a subset in cascade order; those of the policy, or all, if None.
     num_queries
@@ -109,6 +70,9 @@ def predict(
         (`cascade_bayes.decision.rows`).
     seed
         Seed of the new queries.
+    terms
+        What is paid for besides calls and wrong answers; a policy's own, or nothing, if None. With
+        ``abstain`` it needs a price of abstaining.
 
     Returns
     -------
@@ -127,61 +91,68 @@ def predict(
     num_queries=test.num_queries).interval("error")``.
     """
     if isinstance(thresholds, Policy):
-        models = thresholds.models if models is None else models
-        thresholds = thresholds.thresholds
+        policy = thresholds
+        models = policy.models if models is None else models
+        abstain = policy.abstain_thresholds if abstain is None else abstain
+        terms = policy.terms if terms is None else terms
+        thresholds = policy.thresholds
     num_models = len(posterior.members(models))
-    asked = np.asarray(thresholds, dtype=float)
-    if asked.ndim < 1 or asked.shape[-1] != num_models - 1:
+    cuts = Cuts(
+        _check_thresholds("thresholds", thresholds, num_models - 1),
+        None if abstain is None else _check_thresholds("abstain", abstain, num_models),
+    )
+    lead = cuts.thresholds.shape[:-1]
+    if cuts.abstain is not None and cuts.abstain.shape[:-1] != lead:
         raise InputError(
-            f"thresholds must be {num_models - 1} numbers, one fewer than the models; got "
-            f"shape {asked.shape}."
+            f"abstain must have the leading axes of thresholds, {lead}; got shape {cuts.abstain.shape}."
         )
-    if np.isnan(asked).any():
-        raise InputError("thresholds must be numbers or infinite; got nan.")
     if num_queries is not None and num_queries < 1:
         raise InputError(f"num_queries must be at least 1; got {num_queries}.")
 
-    chain = discretise(posterior, models, num_draws, prior_queries=prior_queries)
-    lead = asked.shape[:-1]
-    policies = asked.reshape(math.prod(lead), num_models - 1)
+    chain = discretise(posterior, models, num_draws, prior_queries=prior_queries, terms=terms or COSTS_ALONE)
+    policies = jax.tree.map(lambda field: field.reshape(math.prod(lead), field.shape[-1]), cuts)
     outcome = chain.outcomes(chain.positions(policies))
-    error, reach_prob, right_prob = (
-        np.asarray(x, dtype=float) for x in (outcome.error, outcome.reach_prob, outcome.right_prob)
-    )
-    index = list(chain.members)
-    payments = [
-        Payments(posterior.data.confidence[:, index], posterior.data.cost[:, index], own, error.shape[1])
-        for own in policies
-    ]
     if num_queries is None:
-        expected = [one.expected(reach) for one, reach in zip(payments, reach_prob, strict=True)]
-        found = Predicted(error, np.stack(expected), reach_prob)
+        found = predict_outcome(posterior.data, chain, policies, outcome)
     else:
-        rng = np.random.default_rng(seed)
-        found = _of_new_queries(rng, reach_prob, right_prob, payments, num_queries)
-    return Predicted(*(figure.reshape(*lead, *figure.shape[1:]) for figure in found))
+        found = _of_new_queries(posterior.data, chain, policies, outcome, num_queries, seed)
+    return jax.tree.map(lambda field: field.reshape(*lead, *field.shape[1:]), found)
+
+
+def _check_thresholds(name: str, values: Any, count: int) -> np.ndarray:
+    asked = np.asarray(values, dtype=float)
+    if asked.ndim < 1 or asked.shape[-1] != count:
+        rule = "one a model" if name == "abstain" else "one fewer than the models"
+        raise InputError(f"{name} must be {count} numbers, {rule}; got shape {asked.shape}.")
+    if np.isnan(asked).any():
+        raise InputError(f"{name} must be numbers or infinite; got nan.")
+    return asked
 
 
 def _of_new_queries(
-    rng: np.random.Generator,
-    reach_prob: np.ndarray,
-    right_prob: np.ndarray,
-    payments: Sequence[Payments],
-    num_queries: int,
+    data: CascadeData, chain: Discretised, cuts: Cuts, outcome: Outcome, num_queries: int, seed: int
 ) -> Predicted:
-    """Draw shares among new queries; probabilities are ``(num_policies, num_draws, num_models)``."""
-    num_models = reach_prob.shape[-1]
-    answers = stop_prob(reach_prob)
-    right = np.minimum(right_prob, answers)
-    # A query's outcome: the model at which it stops, with a right answer or with a wrong one.
-    outcome_prob = np.concatenate([right, answers - right], axis=-1)
-    outcome_prob /= outcome_prob.sum(axis=-1, keepdims=True)
-    counts = rng.multinomial(num_queries, outcome_prob)
-    stops = counts[..., :num_models] + counts[..., num_models:]
-    paid = [one.draw(rng, own) for one, own in zip(payments, stops, strict=True)]
-    reached = np.cumsum(stops[..., ::-1], axis=-1)[..., ::-1]
-    return Predicted(
-        error=counts[..., num_models:].sum(axis=-1) / num_queries,
-        cost=np.asarray(paid) / num_queries,
-        reach_prob=reached / num_queries,
+    """Draw shares among new queries."""
+    rng = np.random.default_rng(seed)
+    k = len(chain.members)
+    reach, right, early = (
+        np.asarray(x, dtype=float) for x in (outcome.reach_prob, outcome.right_prob, outcome.early_prob)
     )
+    ends = stop_prob(reach[..., :k])
+    left = np.zeros_like(ends)
+    if chain.abstains:
+        left[..., :-1] = early[..., :-1]
+        left[..., -1] = reach[..., k] - early.sum(axis=-1)
+    left = np.clip(left, 0.0, ends)
+    right = np.clip(right[..., :k], 0.0, ends - left)
+    # A query's outcome: the model at which it ends, with a right answer, a wrong one or none.
+    outcome_prob = np.stack([right, ends - left - right, left], axis=-2)
+    shape = outcome_prob.shape
+    flat = outcome_prob.reshape(*shape[:-2], -1)
+    counts = rng.multinomial(num_queries, flat / flat.sum(axis=-1, keepdims=True)).reshape(shape)
+    wrong, unanswered = counts[..., 1, :].sum(axis=-1), counts[..., 2, :].sum(axis=-1)
+    found = [
+        Bills(data, chain.members, own, chain.terms, shape[1]).draw(rng, num_queries, *figures)
+        for own, *figures in zip(cuts.each(), wrong, counts.sum(axis=-2), unanswered, strict=True)
+    ]
+    return stack(found)

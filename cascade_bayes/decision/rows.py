@@ -32,8 +32,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.costs import query_weights
+from cascade_bayes.decision.costs import call_expense, expense, query_weights
 from cascade_bayes.decision.grid import Grid
+from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.params import CascadeParams
@@ -75,8 +76,8 @@ class Followed(NamedTuple):
     here
         Weight of a query at each model that it gets to and that is followed there,
         ``(num_models, num_queries)``.
-    deferred
-        Fraction that a model defers, ``(num_models - 1, num_queries)``.
+    deferred, early
+        Fraction that a model defers, and on which it abstains early, ``(num_models - 1, num_queries)`` both.
     handed
         What is handed over to the chain's cells, and the part of it in which the model is right,
         ``(num_models - 1, num_cells)`` both; None if nothing is.
@@ -84,6 +85,7 @@ class Followed(NamedTuple):
 
     here: jax.Array
     deferred: jax.Array
+    early: jax.Array
     handed: tuple[jax.Array, jax.Array] | None
 
     def reach_prob(self) -> jax.Array:
@@ -92,15 +94,20 @@ class Followed(NamedTuple):
 
     def right_prob(self, rows: Rows) -> jax.Array:
         """Return the probability of a followed query that a model answers, and rightly, ``(num_models,)``."""
-        stops = jnp.concatenate([1.0 - self.deferred, jnp.ones_like(self.here[-1:])])
+        answered = 1.0 - self.deferred - self.early
+        stops = jnp.concatenate([answered, jnp.ones_like(self.here[-1:])])
         return jnp.sum(self.here * stops * rows.right, axis=-1)
+
+    def early_prob(self) -> jax.Array:
+        """Return the probability of a followed query that a model abstains on it, ``(num_models - 1,)``."""
+        return jnp.sum(self.here[:-1] * self.early, axis=-1)
 
     def cost(self, rows: Rows) -> jax.Array:
         """Return what the followed queries pay, weighted, ``()``."""
         return jnp.sum(self.here * rows.cost)
 
 
-def follow_rows(rows: Rows, fraction: jax.Array) -> Followed:
+def follow_rows(rows: Rows, fraction: jax.Array, early: jax.Array | None = None) -> Followed:
     """Run the queries of one draw.
 
     Parameters
@@ -109,8 +116,13 @@ def follow_rows(rows: Rows, fraction: jax.Array) -> Followed:
         One draw.
     fraction
         Deferred fraction of every cell, ``(num_models - 1, num_cells)``.
+    early
+        Fraction on which a model abstains early, likewise; None if none does.
     """
     deferred = jnp.take_along_axis(fraction, rows.cell, axis=1)
+    abstained = jnp.zeros_like(deferred)
+    if early is not None:
+        abstained = jnp.take_along_axis(early, rows.cell, axis=1)
     weight = rows.weight
     met: list[jax.Array] = []
     handed: list[jax.Array] = []
@@ -122,10 +134,10 @@ def follow_rows(rows: Rows, fraction: jax.Array) -> Followed:
         weight = weight * deferred[i]
     here = jnp.stack([*met, weight])
     if not handed:
-        return Followed(here, deferred, None)
+        return Followed(here, deferred, abstained, None)
     mass = jnp.stack(handed)
     parts = at_cells(mass, rows.cell, fraction), at_cells(mass * rows.right[:-1], rows.cell, fraction)
-    return Followed(here, deferred, parts)
+    return Followed(here, deferred, abstained, parts)
 
 
 def at_cells(values: jax.Array, cell: jax.Array, like: jax.Array) -> jax.Array:
@@ -138,12 +150,13 @@ def at_cells(values: jax.Array, cell: jax.Array, like: jax.Array) -> jax.Array:
 DRAW_AXES: Any = Rows(cell=None, ends=None, cost=None, weight=0, right=0)  # type: ignore[arg-type]
 """Where the axis of draws is, for `jax.vmap`: what all draws share has none."""
 
-_FOLLOWED_AXES: Any = Followed(here=0, deferred=None, handed=0)  # type: ignore[arg-type]
+_FOLLOWED_AXES: Any = Followed(here=0, deferred=None, early=None, handed=0)  # type: ignore[arg-type]
 
 
-def follow_draws(rows: Rows, fraction: jax.Array) -> Followed:
-    """Run the queries of many draws (see `follow_rows`); all fields but ``deferred`` get an axis of draws."""
-    return jax.vmap(follow_rows, in_axes=(DRAW_AXES, None), out_axes=_FOLLOWED_AXES)(rows, fraction)
+def follow_draws(rows: Rows, fraction: jax.Array, early: jax.Array | None = None) -> Followed:
+    """Run the queries of many draws (see `follow_rows`); ``here`` and ``handed`` get an axis of draws."""
+    run = jax.vmap(follow_rows, in_axes=(DRAW_AXES, None, None), out_axes=_FOLLOWED_AXES)
+    return run(rows, fraction, early)
 
 
 class Queries(NamedTuple):
@@ -166,7 +179,12 @@ class Queries(NamedTuple):
     weight: jax.Array
 
     def rows(self, weight: jax.Array, right: jax.Array) -> Rows:
-        """Return the queries under one draw, or many, of weights and of probabilities of being right."""
+        """Return the queries under one draw, or many, of weights and of probabilities of being right.
+
+        Of a cascade that abstains, ``right`` is that of its models; abstaining, never wrong, is added.
+        """
+        if right.shape[-2] < len(self.cost):
+            right = jnp.concatenate([right, jnp.ones_like(right[..., :1, :])], axis=-2)
         return Rows(self.cell, self.ends, self.cost, weight, right)
 
 
@@ -193,6 +211,7 @@ def find_queries(
     num_draws: int,
     prior_queries: float,
     dtype: jnp.dtype,
+    terms: Terms = COSTS_ALONE,
 ) -> Queries | None:
     """Return the observed queries of a cascade, or None if the model counts for all.
 
@@ -212,6 +231,8 @@ def find_queries(
         How many queries the model counts for; inf for the model alone.
     dtype
         Of the arrays.
+    terms
+        What is paid for; where it can be abstained, abstaining is the last model.
 
     Raises
     ------
@@ -228,22 +249,26 @@ def find_queries(
     if np.isinf(prior_queries) or not used.any():
         return None
     z = np.where(data.observed, data.logit_score(), 0.0).T
-    cost = np.where(np.isnan(data.cost), data.call_cost, data.cost).T
+    spent = expense(data, terms)
+    cost = np.where(np.isnan(spent), call_expense(data, terms), spent).T[own]
     count = int(used.sum())
     scale = count / (count + prior_queries)
     weight = query_weights(count, num_draws, scale)
     if prior_queries > 0:
         share = np.random.default_rng(1).beta(scale * prior_queries, scale * count, size=(num_draws, 1))
         weight = weight * (1 - share)
-    cell = np.zeros((len(own) - 1, len(z[0])), dtype=int)
-    for i in range(len(own) - 1):
-        cell[i] = np.where(known[:, i], grid.cells(z[own[i]], i), 0)
-    ends = (known[:, :-1] & ~known[:, 1:]).T[:, used]
+    cell = np.stack([np.where(known[:, i], grid.cells(z[m], i), 0) for i, m in enumerate(own)])
+    ends = (known[:, :-1] & ~known[:, 1:]).T
+    if terms.abstain_price is None:
+        cell = cell[:-1]
+    else:  # nothing need be known of a query to abstain on it
+        ends = np.concatenate([ends, np.zeros_like(ends, shape=(1, len(known)))])
+        cost = np.concatenate([cost, np.full((1, len(known)), terms.abstain_price)])
     return Queries(
         z=jnp.asarray(z[list(chain_models)][:, used], dtype=dtype),
         cell=jnp.asarray(cell[:, used]),
-        ends=jnp.asarray(ends, dtype=dtype) if ends.any() else None,
-        cost=jnp.asarray(cost[own][:, used], dtype=dtype),
+        ends=jnp.asarray(ends[:, used], dtype=dtype) if ends.any() else None,
+        cost=jnp.asarray(cost[:, used], dtype=dtype),
         weight=jnp.asarray(weight, dtype=dtype),
     )
 

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.decision.chain import ChainTables, forward, run_draws
+from cascade_bayes.decision.chain import ChainTables, Outcome, Split, forward, run_draws
 from cascade_bayes.decision.discretise import Discretised
 from cascade_bayes.decision.lattice import LatticeOptima, lattice_optima, lattice_positions
-from cascade_bayes.decision.optimise import NUM_STEPS, optimise
+from cascade_bayes.decision.optimise import NUM_STEPS, Thresholds, default_starts, optimise
 from cascade_bayes.errors import InputError
 
 PRICE_BATCH = 21
@@ -20,15 +20,24 @@ PRICE_BATCH = 21
 
 
 class Sweep(NamedTuple):
-    """Result of the compiled sweep; axes are prices, draws, thresholds or models."""
+    """Result of the compiled sweep.
 
-    positions: jax.Array
-    draw_positions: jax.Array
-    error: jax.Array
-    reach_prob: jax.Array
+    Attributes
+    ----------
+    bayes
+        Thresholds that are best on average, ``(num_prices, num_thresholds)``.
+    own
+        Those of each draw, ``(num_prices, num_draws, num_thresholds)``.
+    outcome
+        What the former do on every draw, ``(num_prices, num_draws, ...)``.
+    """
+
+    bayes: Thresholds
+    own: Thresholds
+    outcome: Outcome
 
 
-@partial(jax.jit, static_argnames="num_steps")
+@partial(jax.jit, static_argnames=("num_steps", "early"))
 def sweep(
     tables: ChainTables,
     call_cost: jax.Array,
@@ -36,6 +45,7 @@ def sweep(
     error_prices: jax.Array,
     positions: jax.Array,
     num_steps: int = NUM_STEPS,
+    early: bool = False,
 ) -> Sweep:
     """Optimise thresholds at every price, over all draws together and for each draw, in one program.
 
@@ -54,6 +64,8 @@ def sweep(
         Grid positions of the lattice on which the search starts, ascending, ``(num_positions,)``.
     num_steps
         Adam's, for the thresholds that are best on average.
+    early
+        Whether models may abstain early.
     """
     dtype = tables.mass.dtype
     axes = tables.draw_axes()
@@ -66,15 +78,18 @@ def sweep(
 
     def at_price(at: tuple[jax.Array, LatticeOptima]) -> Sweep:
         price, start = at
-        bayes = optimise(searched, mean_cost, is_atom, price, start.bayes[None], num_steps)
-        best = bayes.positions.astype(dtype)
-        outcome = jax.vmap(forward, in_axes=(axes, 0, None, None))(tables, call_cost, is_atom, best)
+        starts = start.bayes[None]
+        if early:  # the lattice knows no early abstention
+            starts = jnp.concatenate([starts, default_starts(starts.shape[1], is_atom.shape[1])])
+        bayes = optimise(searched, mean_cost, is_atom, price, starts, num_steps, early).at
+        best = jax.tree.map(lambda field: field.astype(dtype), bayes)
+        outcome = jax.vmap(forward, in_axes=(axes, 0, None, None, None))(tables, call_cost, is_atom, *best)
 
-        def own(draw: ChainTables, cost: jax.Array, start: jax.Array) -> jax.Array:
-            return optimise(draw.alone(), cost, is_atom, price, start[None], num_steps=0).positions
+        def own(draw: ChainTables, cost: jax.Array, start: jax.Array) -> Thresholds:
+            return optimise(draw.alone(), cost, is_atom, price, start[None], 0, early).at
 
-        draw_positions = jax.vmap(own, in_axes=(axes, 0, 0))(searched, searched_cost, start.own)
-        return Sweep(best, draw_positions.astype(dtype), outcome.error, outcome.reach_prob)
+        of_draws = jax.vmap(own, in_axes=(axes, 0, 0))(searched, searched_cost, start.own)
+        return Sweep(best, jax.tree.map(lambda field: field.astype(dtype), of_draws), outcome)
 
     return jax.lax.map(at_price, (prices, found), batch_size=PRICE_BATCH)
 
@@ -100,8 +115,9 @@ def sweep_chain(
         chain.call_cost,
         chain.is_atom,
         jnp.asarray(np.pad(error_prices, (0, extra), mode="edge"), dtype=chain.call_cost.dtype),
-        jnp.asarray(lattice_positions(len(chain.members) - 1, chain.grid.num_cells)),
+        jnp.asarray(lattice_positions(chain.num_thresholds, chain.grid.num_cells)),
         num_steps=num_steps,
+        early=chain.terms.abstains_early,
     )
     return jax.tree.map(lambda field: np.asarray(field)[: error_prices.size], found)
 
@@ -113,27 +129,43 @@ def _in_32_bits(tree: Any) -> Any:
     return jax.tree.map(short, tree)
 
 
-def price_range(tables: ChainTables, call_cost: np.ndarray, num_prices: int) -> np.ndarray:
+def price_range(
+    tables: ChainTables, call_cost: np.ndarray, num_prices: int, abstain_price: float | None = None
+) -> np.ndarray:
     r"""Return log-spaced error prices from where the cheapest policy is best to where the dearest is.
 
     With the posterior means of the two trivial policies (always stop at the first model; always go to
     the last), :math:`\Delta` their difference in accuracy, at least 0.05, and :math:`c` the cost of the
     models after the first, the middle weight of cost is :math:`m = \Delta / c`. Prices run over the
-    reciprocals of weights from :math:`\min(m/30, 0.01/c)` to :math:`\max(30m, 1/\min_{i>1} c_i)`.
+    reciprocals of weights from :math:`\min(m/30, 0.01/c)` to :math:`\max(30m, 1/\min_{i>1} c_i)`. Where
+    queries may be left without an answer, they go up to at least 30 times the price of that.
+
+    Parameters
+    ----------
+    tables
+        Draws of the cascade.
+    call_cost
+        US dollars per call of its models, ``(num_models,)``.
+    num_prices
+        How many.
+    abstain_price
+        US dollars per query without an answer; None if all get one.
     """
     _, num_steps, num_cells, _ = tables.transition.shape
+    calls = jnp.arange(num_steps)[:, None] < len(call_cost) - 1
 
     def error(deferred: float) -> float:
-        fraction = jnp.full((num_steps, num_cells), deferred, dtype=tables.mass.dtype)
-        return float(jnp.mean(run_draws(tables, jnp.asarray(call_cost), fraction, 0.0 * fraction).error))
+        fraction = jnp.where(calls, deferred, 0.0) * jnp.ones((1, num_cells), dtype=tables.mass.dtype)
+        costs = jnp.zeros(num_steps + 1, dtype=tables.mass.dtype)
+        return float(jnp.mean(run_draws(tables, costs, Split(fraction, 0.0 * fraction)).error))
 
-    later = np.asarray(call_cost[1:], dtype=float)
-    positive = later[later > 0]
+    prices = np.concatenate([call_cost[1:], [] if abstain_price is None else [abstain_price]])
+    positive = prices[prices > 0]
     if not positive.size:
         raise InputError("every model after the first is free of cost: give error prices explicitly.")
-    extra = float(later.sum())
+    extra = float(call_cost[1:].sum()) or float(positive.sum())
     middle = max(abs(error(1.0) - error(0.0)), 0.05) / extra
     weights = min(middle / 30, 0.01 / extra), max(30 * middle, 1 / float(positive.min()))
     if num_prices == 1:
         return np.asarray([1 / middle])
-    return np.geomspace(1 / weights[1], 1 / weights[0], num_prices)
+    return np.geomspace(1 / weights[1], max(1 / weights[0], 30 * (abstain_price or 0.0)), num_prices)

@@ -10,6 +10,7 @@ import numpy as np
 from cascade_bayes.decision.envelope import Envelope, find_envelope
 from cascade_bayes.decision.frontier import DEFAULT_DRAWS, DEFAULT_PRICES, Frontier, tune_cascade
 from cascade_bayes.decision.rows import PRIOR_QUERIES
+from cascade_bayes.decision.terms import Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 
@@ -23,6 +24,10 @@ def error_cost_frontier(  # type: ignore[overload-overlap]  # a str is a sequenc
     num_draws: int = ...,
     num_cells: int | None = ...,
     prior_queries: float = ...,
+    latency_price: float = ...,
+    abstain_price: float | None = ...,
+    abstain: Literal["early", "final"] = ...,
+    constant_costs: bool = ...,
 ) -> Envelope: ...
 
 
@@ -35,6 +40,10 @@ def error_cost_frontier(
     num_draws: int = ...,
     num_cells: int | None = ...,
     prior_queries: float = ...,
+    latency_price: float = ...,
+    abstain_price: float | None = ...,
+    abstain: Literal["early", "final"] = ...,
+    constant_costs: bool = ...,
 ) -> Frontier: ...
 
 
@@ -46,6 +55,10 @@ def error_cost_frontier(
     num_draws: int = DEFAULT_DRAWS,
     num_cells: int | None = None,
     prior_queries: float = PRIOR_QUERIES,
+    latency_price: float = 0.0,
+    abstain_price: float | None = None,
+    abstain: Literal["early", "final"] = "early",
+    constant_costs: bool = False,
 ) -> Frontier | Envelope:
     """Optimise the thresholds over a sweep of error prices.
 
@@ -66,6 +79,16 @@ def error_cost_frontier(
     prior_queries
         How many queries the model counts for beside the observed ones, inf for the model alone
         (`cascade_bayes.decision.rows`).
+    latency_price
+        US dollars per second that a query waits; the table must have ``latency_ms``.
+    abstain_price
+        US dollars per query that is left without an answer; None to answer every query. It is then neither
+        right nor wrong.
+    abstain
+        ``"early"``: every model may leave a query without an answer, below a threshold of its own;
+        ``"final"``: only the last.
+    constant_costs
+        Take the cost of a model's calls for the same whichever queries are deferred to it.
 
     Returns
     -------
@@ -75,10 +98,16 @@ def error_cost_frontier(
     Raises
     ------
     InputError
-        For models that are not in the posterior, prices that are not positive, or a negative
-        ``prior_queries``.
+        For models that are not in the posterior, prices that are not positive, a negative ``prior_queries``,
+        or a price of latency that the table does not know.
     """
     how: Any = {"num_draws": num_draws, "num_cells": num_cells, "prior_queries": prior_queries}
+    how["terms"] = Terms(
+        latency_price=latency_price,
+        abstain_price=abstain_price,
+        abstain=abstain,
+        constant_costs=constant_costs,
+    )
     if models == "any":
         return find_envelope(posterior, error_prices, **how)
     if isinstance(models, str):

@@ -1,5 +1,5 @@
 """Realised error and cost of policies on labelled tables."""
 
-from cascade_bayes.evaluation.realised import Realised, decide, follow, realise
+from cascade_bayes.evaluation.realised import Realised, decide, follow, left_unanswered, realise
 
-__all__ = ["Realised", "decide", "follow", "realise"]
+__all__ = ["Realised", "decide", "follow", "left_unanswered", "realise"]

@@ -113,12 +113,12 @@ def plot_thresholds(policy: Policy, axes: Any = None) -> Any:
     return axes
 
 
-def describe_threshold(value: float) -> str:
+def describe_threshold(value: float, verb: str = "defer") -> str:
     """Return a threshold as people read it; infinite ones by what they do."""
     if value == -np.inf:
-        return "-inf (never defer)"
+        return f"-inf (never {verb})"
     if value == np.inf:
-        return "inf (always defer)"
+        return f"inf (always {verb})"
     return f"{value:.4g}"
 
 

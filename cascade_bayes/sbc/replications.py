@@ -282,7 +282,7 @@ def _decide(
             "error": outcome.error,
             "cost": outcome.cost,
             "reach_prob": outcome.reach_prob[1:],
-            "threshold": optimise(alone, call_cost, is_atom, error_price, starts).positions,
+            "threshold": optimise(alone, call_cost, is_atom, error_price, starts).at.defer,
         }
 
     return jax.lax.map(one, params, batch_size=DECISION_BATCH)

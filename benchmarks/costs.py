@@ -1,0 +1,121 @@
+"""Costs that go with the confidence, against the same cost for every call of a model.
+
+Of each ``NAME-train.parquet`` in the folder that ``CASCADE_BAYES_DATA`` names, or of the bundled example, a
+part of the queries is held out in turn and the rest fitted. Every pair of models and the cascade of all are
+tuned at a sweep of error prices under either assumption, with the observed queries beside the model and with
+the model alone. The table tells, of the queries held out and the thresholds that defer some but not all of
+them, by how much their realised cost exceeds what was predicted, as a share of it, and by how much the loss
+of the thresholds found under constant costs exceeds that of the others. Standard errors are over folds and
+files.
+
+Run ``python benchmarks/costs.py [--files NAME ...] [--folds 5]``.
+"""
+
+import argparse
+import itertools
+import os
+import platform
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from cascade_bayes import DataWarning, FailedFit, error_cost_frontier, example, fit_batch, read_table
+from cascade_bayes.decision.costs import find_trend
+from cascade_bayes.decision.rows import PRIOR_QUERIES
+from cascade_bayes.decision.terms import COSTS_ALONE
+
+SOME = 0.02
+"""Share of the queries that must be deferred, and must not."""
+
+
+def examine(
+    posterior: Any, test: Any, models: tuple[str, ...], num_prices: int, prior_queries: float
+) -> list[dict]:
+    """Return a row for each price and assumption."""
+    own = test.select(list(models))
+    rows = []
+    prices: Any = num_prices
+    for constant in (False, True):
+        swept = error_cost_frontier(
+            posterior,
+            models=list(models),
+            error_prices=prices,
+            prior_queries=prior_queries,
+            constant_costs=constant,
+        )
+        prices = swept.error_prices
+        for i, price in enumerate(prices):
+            policy = swept.policy(i)
+            found = policy.evaluate(own)
+            rows.append(
+                {
+                    "price": i,
+                    "models": " > ".join(models),
+                    "constant": constant,
+                    "excess_cost": found.realised.cost / found.predicted.cost - 1,
+                    "loss": found.realised.cost + price * found.realised.error,
+                    "deferred": found.realised.reach_prob[1],
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--files", nargs="*", help="tables by NAME (default: all of the folder)")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--prices", type=int, default=9)
+    options = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    warnings.simplefilter("ignore", DataWarning)
+    folder = os.environ.get("CASCADE_BAYES_DATA")
+    paths = sorted(Path(folder).glob("*-train.parquet")) if folder else [example.train_path()]
+    print(f"Python {platform.python_version()}, jax {jax.__version__}", flush=True)
+    rows = []
+    for path in paths:
+        name = path.name.removesuffix("-train.parquet")
+        if options.files and name not in options.files:
+            continue
+        start = time.perf_counter()
+        data = read_table(path)
+        fold = np.random.default_rng(0).permutation(data.num_queries) % options.folds
+        rest = [data.take(fold != k).with_confidence_map() for k in range(options.folds)]
+        fits = fit_batch(rest, "laplace", seed=0, progress=False)
+        cascades = [*itertools.combinations(data.models, 2), data.models]
+        trends = []
+        for k, posterior in enumerate(fits):
+            if isinstance(posterior, FailedFit):
+                raise SystemExit(posterior.reason)
+            members = tuple(range(data.num_models))
+            trend = find_trend(posterior.data, members, COSTS_ALONE, 200)
+            assert trend is not None
+            trends.append(np.asarray(trend.slope).mean(axis=0))
+            for models in cascades:
+                for weight in (PRIOR_QUERIES, np.inf):
+                    for row in examine(posterior, data.take(fold == k), models, options.prices, weight):
+                        rows.append(row | {"table": name, "fold": k, "prior_queries": weight})
+        slopes = ", ".join(f"{slope:+.3f}" for slope in np.mean(trends, axis=0))
+        print(f"{name}: slopes of neighbours {slopes}; {time.perf_counter() - start:.0f} s", flush=True)
+    every = pd.DataFrame(rows)
+    some = every[every["deferred"].between(SOME, 1 - SOME)]
+    by_fold = some.groupby(["prior_queries", "constant", "table", "fold"])["excess_cost"]
+    shown = pd.DataFrame({"mean": by_fold.mean(), "absolute": by_fold.apply(lambda x: x.abs().mean())})
+    print("realised cost over predicted, less 1, and its absolute value")
+    summary = shown.groupby(["prior_queries", "constant"]).agg(["mean", "sem"])
+    print(summary.to_string(float_format=lambda x: f"{x:.4f}"))
+    loss = every.pivot_table(
+        index=["prior_queries", "table", "fold", "models", "price"], columns="constant", values="loss"
+    )
+    worse = (loss[True] / loss[False] - 1).groupby(["prior_queries", "table", "fold"]).mean()
+    print("excess loss of thresholds found under constant costs")
+    print(worse.groupby("prior_queries").agg(["mean", "sem"]).to_string(float_format=lambda x: f"{x:.5f}"))
+
+
+if __name__ == "__main__":
+    main()
