@@ -40,21 +40,21 @@ def policy_table(policy: Policy) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    names = ["model", "defer below", "90 % interval", "reached by"]
+    table.add_column("model", overflow="fold")
     if abstain is not None:
-        names[1:1] = ["abstain below", "90 % interval"]
-    for name in names:
+        table.add_column("abstain below\n90 % interval")
+    for name in ("defer below\n90 % interval", "reached by"):
         table.add_column(name)
     intervals = policy.threshold_interval(0.9)
     abstain_intervals = policy.abstain_interval(0.9) if abstain is not None else []
     for i, model in enumerate(policy.models):
         cells = []
         if abstain is not None:
-            cells = [describe_threshold(abstain[i], "abstain"), _ends(*abstain_intervals[i])]
+            cells = [f"{describe_threshold(abstain[i], 'abstain')}\n{_ends(*abstain_intervals[i])}"]
         if i == len(policy.thresholds):
-            cells += [f"(last: {'always answers' if abstain is None else 'answers the rest'})", ""]
+            cells += ["(last: always answers)" if abstain is None else "(last: answers the rest)"]
         else:
-            cells += [describe_threshold(policy.thresholds[i]), _ends(*intervals[i])]
+            cells += [f"{describe_threshold(policy.thresholds[i])}\n{_ends(*intervals[i])}"]
         table.add_row(model, *cells, f"{p.reach_prob[i]:.1%}")
     return table
 
@@ -90,28 +90,57 @@ def frontier_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def evaluation_table(rows: list[dict[str, Any]]) -> Table:
-    """Return realised against predicted figures, from `Policy.evaluate`, one policy a row."""
+_REALISED = {
+    "error": "wrong answers",
+    "abstain": "no answer",
+    "cost": "cost, $ per query",
+    "latency": "latency, s per query",
+}
+"""Figures of an evaluation, and what they are called."""
+
+
+def evaluation_table(row: dict[str, Any]) -> Table:
+    """Return realised against predicted figures of one policy, from `Policy.evaluate`, a figure a row."""
     table = Table(
-        title=f"Realised on {rows[0]['num_queries']} queries, against predicted with 90 % band",
+        title=f"Realised on {row['num_queries']} queries, at {_number(row['error_price'])} US dollars per "
+        "wrong answer",
         title_justify="left",
     )
-    figures = {"error": "error", "cost": "cost, $"}
-    if any(row["expected_abstain"] or row["realised_abstain"] for row in rows):
-        figures["abstain"] = "share without an answer"
-    if all(row["expected_latency"] is not None and row["realised_latency"] is not None for row in rows):
-        figures["latency"] = "latency, s"
-    table.add_column("error price, $")
-    for name in figures.values():
-        table.add_column(f"realised {name}")
-        table.add_column("predicted")
-    for row in rows:
-        cells = [_number(row["error_price"])]
-        for name in figures:
-            cells.append(f"{_number(row[f'realised_{name}'])} ± {_number(row[f'realised_{name}_se'])}")
-            cells.append(_band(*(row[f"expected_{name}{end}"] for end in ("", "_q05", "_q95"))))
-        table.add_row(*cells)
+    for name in ("", "realised, with 90 % interval", "predicted, with 90 % band"):
+        table.add_column(name)
+    for name, what in _REALISED.items():
+        if row[f"realised_{name}"] is None or row[f"expected_{name}"] is None:
+            continue
+        if name == "abstain" and not (row["realised_abstain"] or row["expected_abstain"]):
+            continue
+        table.add_row(what, *_against(row, name))
     return table
+
+
+def evaluations_table(rows: list[dict[str, Any]]) -> Table:
+    """Return realised against predicted figures of many policies, a policy a row."""
+    table = Table(
+        title=f"Realised on {rows[0]['num_queries']} queries, and below it predicted, with 90 % intervals",
+        title_justify="left",
+    )
+    figures = ["error", "cost"]
+    if any(row["expected_abstain"] or row["realised_abstain"] for row in rows):
+        figures.append("abstain")
+    table.add_column("error price, $")
+    for name in figures:
+        table.add_column(_REALISED[name])
+    for row in rows:
+        table.add_row(_number(row["error_price"]), *("\n".join(_against(row, name)) for name in figures))
+    return table
+
+
+def _against(row: dict[str, Any], name: str) -> tuple[str, str]:
+    """Return a realised figure with its bootstrap interval, and the predicted one with its band."""
+    realised, predicted = (
+        _band(*(row[f"{which}_{name}{end}"] for end in ("", "_q05", "_q95")))
+        for which in ("realised", "expected")
+    )
+    return realised, predicted
 
 
 def rival_sentence(rival: dict[str, Any]) -> str:

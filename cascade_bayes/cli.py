@@ -24,6 +24,7 @@ from cascade_bayes._files import encode
 from cascade_bayes._screen import (
     check_table,
     evaluation_table,
+    evaluations_table,
     frontier_table,
     information_table,
     policy_table,
@@ -468,21 +469,25 @@ def evaluate(
     data = read_for(models, policies[0].kind, table, prices)
     rows = []
     for policy in policies:
-        result = policy.evaluate(data)
+        result, low = policy.evaluate(data), policy.abstain_thresholds
+        abstaining = {} if low is None else {"abstain_thresholds": [encode(t) for t in low]}
         rows.append(
             {
                 "error_price": policy.error_price,
                 "models": list(policy.models),
                 "thresholds": [encode(t) for t in policy.thresholds],
+                **abstaining,
                 **result.to_dict(),
             }
         )
     if as_json:
         _print_json(rows[0] if single else {"points": rows})
         return
-    out.print(evaluation_table(rows))
-    if single:
-        out.print(rows[0]["verdict"])
+    if not single:
+        out.print(evaluations_table(rows))
+        return
+    out.print(evaluation_table(rows[0]))
+    out.print(rows[0]["verdict"], soft_wrap=True)
 
 
 @app.command()

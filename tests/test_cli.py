@@ -230,6 +230,42 @@ class TestTune:
         assert "defer below" in again.out
         assert "90 % interval" in again.out
 
+    def test_abstaining(self, run: Run, files: Path, table: Path, tmp_path: Path) -> None:
+        saved, price = tmp_path / "p.json", ("--error-price", 0.01, "--abstain-price", 0.002)
+        shown = run("tune", files / "posterior.nc", *price, *WHOLE, "-o", saved, "--json").json()
+        assert len(shown["abstain_thresholds"]) == len(shown["abstain_intervals_90"]) == 3
+        assert "draw_abstain_thresholds" not in shown
+        assert shown["terms"]["abstain_price"] == 0.002
+        found = run("evaluate", saved, table, "--json").json()
+        assert found["abstain_thresholds"] == shown["abstain_thresholds"]
+        assert 0 < found["realised_abstain"] < 1
+        assert found["expected_abstain"] == shown["prediction"]["abstain"]
+        assert "no answer" in run("evaluate", saved, table).out
+        final = ("--abstain", "final")
+        shown = run("tune", files / "posterior.nc", *price, *WHOLE, *final, "-o", saved)
+        assert "expense: cost + 0.002 an abstention" in shown.out
+        assert "(last: answers the rest)" in shown.out
+        assert json.loads(saved.read_text())["abstain_thresholds"][:2] == ["-inf", "-inf"]
+        sweep = ("--frontier", 3, *price[2:], *WHOLE, "-o", tmp_path / "f.json")
+        assert "no answer" in run("tune", files / "posterior.nc", *sweep).out
+        assert "no answer" in run("evaluate", tmp_path / "f.json", table).out
+
+    @pytest.mark.parametrize(
+        ("flags", "clue"),
+        [
+            (("--abstain-price", 1, "--abstain", "late"), "abstain must be 'early' or 'final'; got 'late'"),
+            (
+                ("--latency-price", 0.001),
+                "latency_price needs a column latency_ms, which the fitted table lacks",
+            ),
+        ],
+    )
+    def test_terms_refused(self, flags: tuple, clue: str, run: Run, files: Path, tmp_path: Path) -> None:
+        shown = run("tune", files / "posterior.nc", "--error-price", 1, *flags, "-o", tmp_path / "p.json")
+        assert shown.code == 2
+        assert clue in re.sub(r"\s+", " ", shown.err)
+        assert not (tmp_path / "p.json").exists()
+
     @pytest.mark.slow
     def test_model_alone(self, run: Run, files: Path, tmp_path: Path) -> None:
         def error(*more: object) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cascades import COST, cascade, first, lay, score_map
 from jax.test_util import check_grads
+from scipy import stats
 
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, read_table
@@ -24,7 +25,7 @@ from cascade_bayes.decision.policy import Cuts, Policy, Prediction
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.errors import InfeasibleError, InputError
-from cascade_bayes.evaluation import decide, realise
+from cascade_bayes.evaluation import decide, realise, realised
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.simulate import simulate_scores
 from cascade_bayes.transforms import ConfidenceMap
@@ -352,6 +353,31 @@ class TestPolicy:
         np.testing.assert_allclose(result.cost, np.mean(paid))
         np.testing.assert_allclose(result.cost_se, np.std(paid, ddof=1) / np.sqrt(40))
         np.testing.assert_allclose(sum(result.stop_prob), 1)
+        assert result.latency is None
+        for name, values in (("error", wrong), ("cost", paid)):
+            again = stats.bootstrap(
+                (np.asarray(values, float),),
+                np.mean,
+                confidence_level=0.9,
+                n_resamples=20_000,
+                method="percentile",
+            )
+            found = [getattr(result, f"{name}_q05"), getattr(result, f"{name}_q95")]
+            # A quantile of 1000 resamples has a standard error of some 0.07 of the mean's own.
+            np.testing.assert_allclose(
+                found, again.confidence_interval, atol=0.3 * getattr(result, f"{name}_se")
+            )
+        assert (result.abstain_q05, result.abstain, result.abstain_q95) == (0, 0, 0)
+
+    def test_bootstrap_of_many_queries_and_of_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        data, thresholds = _table(40), np.array([0.2, -0.3])
+        kept = realise(data, thresholds)
+        monkeypatch.setattr(realised, "MAX_COUNTS", 0)
+        one_by_one = realise(data, thresholds)
+        assert one_by_one.cost_q05 == pytest.approx(kept.cost_q05, abs=0.3 * kept.cost_se)
+        assert one_by_one.cost_q95 == pytest.approx(kept.cost_q95, abs=0.3 * kept.cost_se)
+        one = realise(data.take([0]), thresholds)
+        assert np.isnan([one.cost_se, one.cost_q05, one.cost_q95]).all()
 
     def test_save_and_load(self, tmp_path) -> None:
         policy = _policy([-np.inf, 0.1 + 0.2])

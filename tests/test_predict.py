@@ -166,7 +166,10 @@ def test_bad_requests(small_posterior, thresholds, options, message) -> None:
 
 def test_bad_intervals() -> None:
     draws = Predicted(*np.zeros((2, 3)), np.ones((3, 2)), np.zeros(3), None, np.zeros(3))
-    with pytest.raises(InputError, match=r"one of error, cost, .*, expense, stop_prob; got 'loss'"):
+    with pytest.raises(InputError, match=r"one of error, cost, .*, expense, stop_prob, loss; got 'losses'"):
+        draws.interval("losses")
+    with pytest.raises(InputError, match="the interval of a loss needs error_price"):
         draws.interval("loss")
+    np.testing.assert_array_equal(draws.interval("loss", error_price=2.0), [0.0, 0.0])
     with pytest.raises(InputError, match="probability must lie between 0 and 1; got 90"):
         draws.interval("error", 90)

@@ -51,8 +51,19 @@ class Predicted(NamedTuple):
         """Return ``expense + error_price * error``, US dollars per query, ``(..., num_draws)``."""
         return np.asarray(self.expense + error_price * self.error)
 
-    def interval(self, figure: str = "error", probability: float = 0.9) -> np.ndarray:
-        """Return the central interval of a figure: a field, such as ``"error"``, or ``"stop_prob"``.
+    def interval(
+        self, figure: str = "error", probability: float = 0.9, *, error_price: float | None = None
+    ) -> np.ndarray:
+        """Return the central interval of a figure: a field, ``"stop_prob"`` or ``"loss"``.
+
+        Parameters
+        ----------
+        figure
+            Its name.
+        probability
+            Of the interval.
+        error_price
+            US dollars per wrong answer, for the loss.
 
         Returns
         -------
@@ -63,14 +74,20 @@ class Predicted(NamedTuple):
         Raises
         ------
         InputError
-            For another figure, latency where it is not known, or a probability that is none.
+            For another figure, latency where it is not known, a loss without a price, or a probability that
+            is none.
         """
-        figures = (*self._fields, "stop_prob")
+        figures = (*self._fields, "stop_prob", "loss")
         if figure not in figures:
             raise InputError(f"figure must be one of {', '.join(figures)}; got {figure!r}.")
         if not 0 < probability < 1:
             raise InputError(f"probability must lie between 0 and 1; got {probability!r}.")
-        values = getattr(self, figure)
+        if figure == "loss":
+            if error_price is None:
+                raise InputError("the interval of a loss needs error_price, US dollars per wrong answer.")
+            values = self.loss(error_price)
+        else:
+            values = getattr(self, figure)
         if values is None:
             raise InputError("latency is not known: the fitted table lacks latency_ms of some model.")
         tail = (1 - probability) / 2
@@ -177,6 +194,7 @@ def predict_outcome(data: CascadeData, chain: Discretised, cuts: Cuts, outcome: 
     """
     k = len(chain.members)
     error, reach = (np.asarray(field, dtype=float) for field in (outcome.error, outcome.reach_prob))
+    error = np.where(error > 16 * np.finfo(outcome.error.dtype).eps, error, 0.0)  # what is less is rounding
     abstain = reach[..., k] if chain.abstains else np.zeros_like(error)
     found = [
         Bills(data, chain.members, own, chain.terms, error.shape[1]).expected(*figures)

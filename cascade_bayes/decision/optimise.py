@@ -274,14 +274,10 @@ def _sweep(
         best = _either(idle, current, best)
         here = split_cells(best.defer[None], atoms[None], None if best.early is None else best.early[None])
         part = here.deferred[0]
-        left = jnp.zeros_like(part) if here.early is None else here.early[0]
-        gained = jnp.dot(part, gain)
-        if leaving is not None:
-            gained += jnp.sum(jnp.where(left > 0, leaving, 0.0))
-        if own is not None:
-            row_part, row_left = part[cell], left[cell]
-            row_stop = (1.0 - row_part - row_left) * error_price * row_wrong
-            row_value = row_part * row_go + row_left * abstain_price + row_stop
+        left = None if here.early is None else here.early[0]
+        stop, gained = 1.0 - part, jnp.dot(part, gain)
+        if left is not None and leaving is not None:
+            stop, gained = stop - left, gained + jnp.sum(jnp.where(left > 0, leaving, 0.0))
 
         def bend(cell: jax.Array) -> tuple[jax.Array, jax.Array]:
             transition_slope, right_slope, correct_slope = (field[:, cell] for field in slopes)
@@ -290,8 +286,14 @@ def _sweep(
 
         beside = _beside(best, gain, leaving, bend, atoms)
         beside = _either(idle, best, beside)
-        stop = 1.0 - part - left
-        value = part * go + left * abstain_price + error_price * stop
+        value = part * go + error_price * stop
+        if own is not None:
+            row_part = part[cell]
+            row_value = row_part * row_go + (1.0 - row_part) * error_price * row_wrong
+        if left is not None:
+            value += left * abstain_price
+            if own is not None:
+                row_value += left[cell] * (abstain_price - error_price * row_wrong)
         return (value, stop, row_value), (best, beside, gained)
 
     own = None

@@ -77,7 +77,8 @@ class Followed(NamedTuple):
         Weight of a query at each model that it gets to and that is followed there,
         ``(num_models, num_queries)``.
     deferred, early
-        Fraction that a model defers, and on which it abstains early, ``(num_models - 1, num_queries)`` both.
+        Fraction that a model defers, and on which it abstains early, ``(num_models - 1, num_queries)`` both;
+        the latter None if none does.
     handed
         What is handed over to the chain's cells, and the part of it in which the model is right,
         ``(num_models - 1, num_cells)`` both; None if nothing is.
@@ -85,7 +86,7 @@ class Followed(NamedTuple):
 
     here: jax.Array
     deferred: jax.Array
-    early: jax.Array
+    early: jax.Array | None
     handed: tuple[jax.Array, jax.Array] | None
 
     def reach_prob(self) -> jax.Array:
@@ -94,12 +95,16 @@ class Followed(NamedTuple):
 
     def right_prob(self, rows: Rows) -> jax.Array:
         """Return the probability of a followed query that a model answers, and rightly, ``(num_models,)``."""
-        answered = 1.0 - self.deferred - self.early
+        answered = 1.0 - self.deferred
+        if self.early is not None:
+            answered = answered - self.early
         stops = jnp.concatenate([answered, jnp.ones_like(self.here[-1:])])
         return jnp.sum(self.here * stops * rows.right, axis=-1)
 
     def early_prob(self) -> jax.Array:
         """Return the probability of a followed query that a model abstains on it, ``(num_models - 1,)``."""
+        if self.early is None:
+            return jnp.zeros(self.deferred.shape[0], self.here.dtype)
         return jnp.sum(self.here[:-1] * self.early, axis=-1)
 
     def cost(self, rows: Rows) -> jax.Array:
@@ -120,9 +125,7 @@ def follow_rows(rows: Rows, fraction: jax.Array, early: jax.Array | None = None)
         Fraction on which a model abstains early, likewise; None if none does.
     """
     deferred = jnp.take_along_axis(fraction, rows.cell, axis=1)
-    abstained = jnp.zeros_like(deferred)
-    if early is not None:
-        abstained = jnp.take_along_axis(early, rows.cell, axis=1)
+    abstained = None if early is None else jnp.take_along_axis(early, rows.cell, axis=1)
     weight = rows.weight
     met: list[jax.Array] = []
     handed: list[jax.Array] = []

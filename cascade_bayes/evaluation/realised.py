@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,6 +11,12 @@ from numpy.typing import NDArray
 
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
+
+NUM_RESAMPLES = 1000
+"""Tables of the bootstrap."""
+
+MAX_COUNTS = 5_000_000
+"""Numbers kept for it at once, at most."""
 
 
 class Realised(NamedTuple):
@@ -18,14 +26,15 @@ class Realised(NamedTuple):
     ----------
     num_queries
         Queries evaluated.
-    error, error_se
-        Share of queries with a wrong answer and its standard error.
-    cost, cost_se
-        Mean US dollars per query and its standard error.
-    abstain, abstain_se
-        Share of queries without an answer and its standard error.
-    latency, latency_se
-        Mean seconds per query and its standard error; None where the table does not know all of them.
+    error, error_se, error_q05, error_q95
+        Share of queries with a wrong answer, its standard error and 90 % interval, by the bootstrap: of
+        `NUM_RESAMPLES` tables of queries drawn with replacement.
+    cost, cost_se, cost_q05, cost_q95
+        Mean US dollars per query, likewise.
+    abstain, abstain_se, abstain_q05, abstain_q95
+        Share of queries without an answer, likewise.
+    latency, latency_se, latency_q05, latency_q95
+        Mean seconds per query, likewise; None where the table does not know all of them.
     reach_prob
         Share of queries that reach each model.
     stop_prob
@@ -35,12 +44,20 @@ class Realised(NamedTuple):
     num_queries: int
     error: float
     error_se: float
+    error_q05: float
+    error_q95: float
     cost: float
     cost_se: float
+    cost_q05: float
+    cost_q95: float
     abstain: float
     abstain_se: float
+    abstain_q05: float
+    abstain_q95: float
     latency: float | None
     latency_se: float | None
+    latency_q05: float | None
+    latency_q95: float | None
     reach_prob: tuple[float, ...]
     stop_prob: tuple[float, ...]
 
@@ -171,35 +188,56 @@ def realise(
                 f"makes (it ends at model {data.models[stop[row]]!r}); {int(missing.sum())} of "
                 f"{data.num_queries} queries lack one. Evaluate on a table with complete rows."
             )
-    seconds = None
-    if data.latency_ms is not None and not np.isnan(data.latency_ms[called]).any():
-        seconds = np.sum(np.where(called, data.latency_ms, 0.0), axis=1) / 1000.0
-    error, error_se = _share(~left & ~data.correct[rows, stop])
-    cost, cost_se = _mean(np.sum(np.where(called, data.cost, 0.0), axis=1))
-    unanswered, unanswered_se = _share(left)
-    waited, waited_se = (None, None) if seconds is None else _mean(seconds)
+    figures = {
+        "error": ~left & ~data.correct[rows, stop],
+        "cost": np.sum(np.where(called, data.cost, 0.0), axis=1),
+        "abstain": left,
+    }
+    known = data.latency_ms is not None and not np.isnan(data.latency_ms[called]).any()
+    if data.latency_ms is not None and known:
+        figures["latency"] = np.sum(np.where(called, data.latency_ms, 0.0), axis=1) / 1000.0
+    found = _with_intervals({name: np.asarray(values, dtype=float) for name, values in figures.items()})
+    if not known:
+        found |= dict.fromkeys(("latency", "latency_se", "latency_q05", "latency_q95"))
+    share = np.bincount(stop, minlength=data.num_models) / data.num_queries
     return Realised(
         num_queries=data.num_queries,
-        error=error,
-        error_se=error_se,
-        cost=cost,
-        cost_se=cost_se,
-        abstain=unanswered,
-        abstain_se=unanswered_se,
-        latency=waited,
-        latency_se=waited_se,
         reach_prob=tuple(float(x) for x in called.mean(axis=0)),
-        stop_prob=tuple(float(x) for x in np.bincount(stop, minlength=data.num_models) / data.num_queries),
+        stop_prob=tuple(float(x) for x in share),
+        **found,  # type: ignore[arg-type]  # only a latency is None
     )
 
 
-def _share(found: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return a share and its standard error."""
-    share = float(found.mean())
-    return share, float(np.sqrt(share * (1 - share) / len(found)))
-
-
-def _mean(values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return a mean and its standard error."""
+def _with_intervals(figures: dict[str, NDArray[np.float64]]) -> dict[str, float | None]:
+    """Return means over queries, their standard errors, and 5 % and 95 % quantiles by the bootstrap."""
+    values = np.stack(list(figures.values()), axis=1)
     n = len(values)
-    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    means = values.mean(axis=0)
+    # A single query says nothing of how queries differ.
+    errors = values.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.full(len(means), np.nan)
+    again = np.concatenate([counts @ values for counts in _resamples(n)]) / n
+    low, high = np.quantile(again, [0.05, 0.95], axis=0) if n > 1 else (errors, errors)
+    found: dict[str, float | None] = {}
+    for name, *each in zip(figures, means, errors, low, high, strict=True):
+        ends = ("", "_se", "_q05", "_q95")
+        found |= {name + end: float(value) for end, value in zip(ends, each, strict=True)}
+    return found
+
+
+def _resamples(num_queries: int) -> Iterator[NDArray[np.float64]]:
+    """Yield how often each query is in resampled tables, ``(num_tables, num_queries)`` at a time."""
+    if num_queries * NUM_RESAMPLES <= MAX_COUNTS:
+        yield _resampled(num_queries)
+        return
+    rng = np.random.default_rng(0)
+    for _ in range(NUM_RESAMPLES):
+        drawn = rng.integers(num_queries, size=num_queries)
+        yield np.bincount(drawn, minlength=num_queries)[None].astype(float)
+
+
+@lru_cache(maxsize=2)
+def _resampled(num_queries: int) -> NDArray[np.float64]:
+    """Return all of them, the same for every policy of a frontier."""
+    rng = np.random.default_rng(0)
+    share = np.full(num_queries, 1.0 / num_queries)
+    return rng.multinomial(num_queries, share, size=NUM_RESAMPLES).astype(float)
