@@ -13,7 +13,10 @@ from cascade_bayes.errors import InputError
 
 
 class ThresholdRule(Protocol):
-    """Anything that says when a cascade goes on, such as a `Policy`."""
+    """Anything that says when a cascade goes on, such as a `Policy`.
+
+    It may have ``abstain_thresholds`` besides, ``(num_models,)``: a query below them ends without an answer.
+    """
 
     @property
     def models(self) -> Sequence[str]:
@@ -24,10 +27,14 @@ class ThresholdRule(Protocol):
         """Raw scale, ``(num_models - 1,)``: a query goes on iff its confidence is below."""
 
 
+Range = tuple[float, float]
+"""From which confidence on, and below which, a query goes on."""
+
+
 def read_rule(
     logged_policy: ThresholdRule | Mapping[str, float], known: Sequence[str]
-) -> dict[str, float | None]:
-    """Return thresholds by model in cascade order; None for the last model.
+) -> dict[str, Range | None]:
+    """Return by model in cascade order which confidences go on; None for the last model.
 
     Parameters
     ----------
@@ -48,18 +55,21 @@ def read_rule(
                 "logged_policy must give a threshold to every model but the last; got thresholds of "
                 f"{names_of(logged_policy)} for a table of {names_of(known)}."
             )
-        rule = {**{str(name): float(t) for name, t in logged_policy.items()}, rest[0]: None}
+        rule: dict[str, Range | None] = {str(name): (-np.inf, float(t)) for name, t in logged_policy.items()}
+        rule[rest[0]] = None
     else:
-        values = [*(float(t) for t in logged_policy.thresholds), None]
-        rule = dict(zip(logged_policy.models, values, strict=True))
-    for name, threshold in rule.items():
-        if threshold is not None and np.isnan(threshold):
+        high, low = logged_policy.thresholds, getattr(logged_policy, "abstain_thresholds", None)
+        low = np.full(len(high), -np.inf) if low is None else low[:-1]
+        ranges = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
+        rule = dict(zip(logged_policy.models, [*ranges, None], strict=True))
+    for name, goes_on in rule.items():
+        if goes_on is not None and np.isnan(goes_on).any():
             raise InputError(f"the threshold of model {name!r} in logged_policy must be a number; got nan.")
     return rule
 
 
 def check_log(
-    rule: Mapping[str, float | None],
+    rule: Mapping[str, Range | None],
     query_ids: NDArray[np.str_],
     asked: NDArray[np.bool_],
     confidence: NDArray[np.float64],
@@ -90,20 +100,23 @@ def check_log(
             f"the log contradicts logged_policy: query {str(query_ids[unasked[0]])!r} has no row of "
             f"{names[0]!r}, which is asked first. {remedy}"
         )
-    for i, threshold in enumerate(rule.values()):
-        if threshold is None:  # the last model
+    for i, between in enumerate(rule.values()):
+        if between is None:  # the last model
             break
+        low, high = between
         here = confidence[:, i]
         known = asked[:, i] & ~np.isnan(here)
-        goes_on = here < threshold
+        goes_on = (here >= low) & (here < high)
         lost = known & goes_on & ~asked[:, i + 1]
         extra = ((known & ~goes_on) | ~asked[:, i]) & asked[:, i + 1]
+        bounds = f"a threshold of {high!r}"
+        if low > -np.inf:
+            bounds += f", and of abstaining of {low!r}"
         for wrong, must in ((lost, "must have"), (extra, "must not have")):
             if wrong.any():
                 at = int(np.argmax(wrong))
                 why = (
-                    f"the confidence of {names[i]!r} is {float(here[at])!r} with a threshold of "
-                    f"{float(threshold)!r}"
+                    f"the confidence of {names[i]!r} is {float(here[at])!r} with {bounds}"
                     if asked[at, i]
                     else f"{names[i]!r} was not asked"
                 )

@@ -31,6 +31,8 @@ def policy_table(policy: Policy) -> Table:
     abstain = policy.abstain_thresholds
     if abstain is not None:
         predicted.append(f"no answer {_band(p.abstain, p.abstain_q05, p.abstain_q95)}")
+    if not policy.terms.costs_alone:
+        predicted.insert(2, f"expense {_band(p.expense, p.expense_q05, p.expense_q95)} US dollars per query")
     if p.latency is not None and p.latency_q05 is not None and p.latency_q95 is not None:
         predicted.append(f"latency {_band(p.latency, p.latency_q05, p.latency_q95)} s")
     table = Table(
@@ -152,6 +154,8 @@ def rival_sentence(rival: dict[str, Any]) -> str:
         f"Best {what}: {' > '.join(rival['models'])}, expected error {rival['expected_error']:.4g} "
         f"({rival['extra_error']:+.2g}), cost {rival['expected_cost']:.4g} ({rival['extra_cost']:+.2g})"
     )
+    if rival["extra_expense"] != rival["extra_cost"]:
+        said += f", expense {rival['expected_expense']:.4g} ({rival['extra_expense']:+.2g})"
     if "extra_loss" not in rival:
         return said + "."
     extra = round(1000 * rival["extra_loss"], 9)

@@ -537,8 +537,10 @@ def _rival_record(kind: str, rival: Policy | None, policy: Policy, priced: bool)
         "models": list(rival.models),
         "expected_error": other.error,
         "expected_cost": other.cost,
+        "expected_expense": other.expense,
         "extra_error": other.error - chosen.error,
         "extra_cost": other.cost - chosen.cost,
+        "extra_expense": other.expense - chosen.expense,
     }
     if priced:
         record["extra_loss"] = other.loss(policy.error_price) - chosen.loss(policy.error_price)

@@ -305,6 +305,28 @@ def read_table(
     array([[-0.4  , -0.001],
            [  -inf,  0.   ]])
     """
+    return read_at_least(
+        2,
+        source,
+        confidence=confidence,
+        models=models,
+        prices=prices,
+        confidence_map=confidence_map,
+        logged_policy=logged_policy,
+    )
+
+
+def read_at_least(
+    fewest: int,
+    source: Any,
+    *,
+    confidence: str,
+    models: Sequence[str] | None,
+    prices: Mapping[str, Mapping[str, float]] | str | Path | None = None,
+    confidence_map: ConfidenceMap | None = None,
+    logged_policy: ThresholdRule | Mapping[str, float] | None = None,
+) -> CascadeData:
+    """Read a table as `read_table` does, of at least so many models: one, to evaluate a policy of one."""
     check_kind(confidence)
     table = Table.from_frame(load_frame(source))
     rule = None if logged_policy is None else read_rule(logged_policy, table.model_names)
@@ -316,7 +338,7 @@ def read_table(
             )
         models = list(rule)
     if models is not None:
-        table = table.restrict(check_models(models, table.model_names, minimum=2))
+        table = table.restrict(check_models(models, table.model_names, minimum=fewest))
     elif len(table.model_names) < 2:
         raise InputError(
             "a cascade needs at least two models; column 'model' holds only "

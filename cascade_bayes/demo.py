@@ -238,7 +238,7 @@ def _against_truth(
         error, cost = float(outcome.error), float(outcome.cost)
         return {"error": error, "cost": cost, "loss": cost + policy.error_price * error}
 
-    positions = np.asarray(best.positions)
+    positions = np.asarray(best.at.defer)
     return (
         grid.thresholds(positions, truth.confidence_map),
         figures(positions),

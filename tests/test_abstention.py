@@ -16,7 +16,6 @@ from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.information import simulate_new
 from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
 from cascade_bayes.decision.points import load_policies
-from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.rows import Queries
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import InfeasibleError, InputError
@@ -125,7 +124,7 @@ class TestForward:
 
 
 class TestSearch:
-    @pytest.mark.parametrize("k", [1, 2, 3])
+    @pytest.mark.parametrize("k", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
     @pytest.mark.parametrize("early", [True, False])
     def test_is_the_best_of_all_thresholds(self, k: int, early: bool) -> None:
         """Of every combination of grid points; moving inside cells may only lower the loss further."""
@@ -160,6 +159,7 @@ class TestSearch:
             if best.at.early is not None:
                 assert np.all(np.asarray(best.at.early) <= np.asarray(best.at.defer))
 
+    @pytest.mark.slow
     def test_price_of_abstaining_that_no_error_outweighs(self) -> None:
         """Above the price of an error nobody abstains; at no price all do, at once."""
         _, grid, tables = lay(2, num_cells=12)
@@ -324,6 +324,7 @@ class TestPolicy:
         assert back.terms == policy.terms
         assert back.prediction == policy.prediction
 
+    @pytest.mark.slow
     def test_certificate_and_worth(self, policy: Policy, small_posterior: Posterior) -> None:
         found = certify(small_posterior, policy, num_draws=30)
         assert found.elsewhere[0].shape == (3,)
@@ -356,6 +357,8 @@ def test_decide_by_hand() -> None:
     assert policy.decide([0.5]) == "a"
     assert policy.decide([0.3, np.nan, 0.29]) is ABSTAIN
     assert policy.decide([0.3, np.nan, 0.3]) == "c"
+    with pytest.raises(InputError, match="confidence of c must be a number"):
+        policy.decide([0.3, 0.1, np.nan])
     every = policy.decide(
         np.array([[0.1, np.nan, np.nan], [0.5, np.nan, np.nan], [0.3, 0.9, 0.2], [0.3, 0.9, 0.3]])
     )
@@ -406,6 +409,7 @@ class TestQuestions:
         assert left[0] < 0.01 < 0.3 < left[-1]
         assert np.all(np.diff(left) > -0.01)
 
+    @pytest.mark.slow
     def test_a_budget_is_of_all_expenses(self, frontier) -> None:
         spent = frontier.expense
         limit = float(np.quantile(spent[5], 0.9))
@@ -417,6 +421,7 @@ class TestQuestions:
         found = frontier.at(target_error=0.05)
         assert found.prediction.error < 0.05
 
+    @pytest.mark.slow
     def test_which_models(self, small_posterior: Posterior) -> None:
         """Single models abstain too."""
         envelope = error_cost_frontier(
@@ -437,10 +442,15 @@ class TestQuestions:
         assert np.all(gain >= -1e-9)
 
 
-def test_comparison_needs_the_same_terms(policy: Policy, small_posterior: Posterior) -> None:
+@pytest.mark.slow
+def test_comparison(policy: Policy, small_posterior: Posterior) -> None:
+    """With a policy that answers every query, and with one of another price."""
     answering = error_cost_frontier(small_posterior, error_prices=[0.01], num_draws=10).policy(0)
-    with pytest.raises(InputError, match=r"different terms, cost \+ 0\.002 an abstention and cost"):
-        compare(small_posterior, policy, answering)
+    found = compare(small_posterior, policy, answering, num_draws=30)
+    assert found.loss.mean() < 0
+    other = error_cost_frontier(small_posterior, error_prices=[0.01], num_draws=10, abstain_price=2 * PRICE)
+    with pytest.raises(InputError, match=r"cost \+ 0\.002 an abstention and cost \+ 0\.004 an abstention"):
+        compare(small_posterior, policy, other.policy(0))
 
 
 @pytest.mark.parametrize(
@@ -457,6 +467,7 @@ def test_bad_terms(how: dict, message: str) -> None:
         Terms(**how)
 
 
+@pytest.mark.slow
 def test_abstaining_needs_a_price(small_posterior: Posterior) -> None:
     with pytest.raises(InputError, match="abstain, which needs terms with an abstain_price"):
         predict(small_posterior, [-0.1, -0.1], abstain=[-1.0, -np.inf, -np.inf], num_draws=4)
@@ -469,5 +480,11 @@ def test_abstaining_needs_a_price(small_posterior: Posterior) -> None:
         num_draws=4,
         terms=Terms(abstain_price=0.0),
     )
-    assert Cuts(np.zeros(1)).abstain is None
+    final = Terms(abstain_price=0.0, abstain="final")
+    with pytest.raises(InputError, match="abstain must not be above thresholds"):
+        predict(
+            small_posterior, [-0.1, -0.1], abstain=[-0.05, -np.inf, -np.inf], terms=Terms(abstain_price=0.0)
+        )
+    with pytest.raises(InputError, match="a model before the last abstains"):
+        predict(small_posterior, [-0.1, -0.1], abstain=[-1.0, -np.inf, -np.inf], terms=final)
     assert np.all(free.abstain > 0)

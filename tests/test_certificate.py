@@ -65,6 +65,7 @@ def test_is_the_best_of_all_policies() -> None:
         assert float(found.value) == pytest.approx(min(every), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_four_models_decide_by_two_confidences_alone() -> None:
     """The first cell of three says nothing that the last two do not: 2 times 16 times 256 policies."""
     cost, price = np.array([1.0, 1.5, 2.0, 3.0]), 15.0
@@ -180,6 +181,7 @@ def test_of_a_frontier(certificate, small_posterior) -> None:
     assert "no policy of these models saves more than" in certificate.sentence()
 
 
+@pytest.mark.slow
 def test_of_any_models_and_of_one(small_posterior) -> None:
     envelope = error_cost_frontier(
         small_posterior, models="any", error_prices=np.geomspace(1e-5, 3e-2, 4), num_draws=20

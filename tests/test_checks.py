@@ -292,12 +292,20 @@ def test_deferred_queries_are_those_of_a_policy(small_posterior: Posterior) -> N
     class TwoModels:
         models = small_posterior.models[::2]
         thresholds = np.array([-0.3])
+        abstain_thresholds: np.ndarray | None = None
 
     found = check(small_posterior, TwoModels(), num_draws=20)  # type: ignore[arg-type]
     (deferred,) = found.of("deferred")
     data = small_posterior.data
     assert deferred.subject == data.models[2]
     assert deferred.figures["num_queries"] == np.sum(data.confidence[:, 0] < -0.3)
+    cautious = TwoModels()
+    low = float(np.quantile(data.confidence[:, 0], 0.2))
+    cautious.abstain_thresholds = np.array([low, -np.inf])
+    (fewer,) = check(small_posterior, cautious, num_draws=20).of("deferred")  # type: ignore[arg-type]
+    assert fewer.figures["num_queries"] == np.sum(
+        (data.confidence[:, 0] >= low) & (data.confidence[:, 0] < -0.3)
+    )
     assert len(found.of("copulas")) == 3  # the model's fit does not depend on the policy
 
 

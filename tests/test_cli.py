@@ -174,6 +174,7 @@ WHOLE = ("--models", "all", "--draws", 20)
 
 
 class TestTune:
+    @pytest.mark.slow
     def test_any_models(self, run: Run, files: Path, table: Path, tmp_path: Path) -> None:
         saved = tmp_path / "any.json"
         args = ("--draws", 20, "-o", saved)
@@ -189,6 +190,7 @@ class TestTune:
         assert "it loses 0 US dollars more per thousand" in shown.out
         assert run("evaluate", saved, table, "--json").json()["models"] == ["small-3b"]
 
+    @pytest.mark.slow
     def test_rivals_answer_the_same_question(self, run: Run, files: Path, tmp_path: Path) -> None:
         """The dearest model alone costs more than the budget; the best pair keeps to it."""
         args = ("--draws", 20, "-o", tmp_path / "p.json", "--certify", "--json")
@@ -230,6 +232,7 @@ class TestTune:
         assert "defer below" in again.out
         assert "90 % interval" in again.out
 
+    @pytest.mark.slow
     def test_abstaining(self, run: Run, files: Path, table: Path, tmp_path: Path) -> None:
         saved, price = tmp_path / "p.json", ("--error-price", 0.01, "--abstain-price", 0.002)
         shown = run("tune", files / "posterior.nc", *price, *WHOLE, "-o", saved, "--json").json()
@@ -301,6 +304,7 @@ class TestTune:
 
 
 class TestWorth:
+    @pytest.mark.slow
     def test_table_and_json(self, run: Run, files: Path) -> None:
         args = ("worth", files / "posterior.nc", files / "policy.json", "--queries", "200,20", "--draws", 60)
         record = run(*args, "--json").json()

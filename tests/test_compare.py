@@ -25,7 +25,7 @@ def policies(small_posterior) -> tuple[Policy, Policy]:
             draw_thresholds=np.zeros((0, len(thresholds))),
             error_price=PRICE,
             question={"error_price": PRICE},
-            prediction=Prediction(0.3, 0.2, 0.4, 2.0, 1.5, 2.5, (1.0,) * len(models), 2.0),
+            prediction=Prediction(0.3, 0.2, 0.4, 2.0, 1.5, 2.5, (1.0,) * len(models), 2.0, 1.5, 2.5),
             kind="logprob",
             call_cost=np.ones(len(models)),
             fit_digest=small_posterior.digest(),

@@ -699,6 +699,27 @@ def test_rows_that_contradict_the_logged_policy(drop: Any, add: Any, message: st
         read_table(log, confidence="probability", logged_policy=LOGGED)
 
 
+def test_a_logged_policy_may_abstain() -> None:
+    """A query that is left without an answer goes no further, however low its confidence."""
+
+    class Rule:
+        models = ("a", "b", "c")
+        thresholds = np.array([0.5, 0.6])
+        abstain_thresholds = np.array([-np.inf, 0.3, 0.9])  # that of the last model says nothing of rows
+
+    log = log_frame()
+    with pytest.raises(
+        InputError, match=r"'q3' must not have a row of 'c', .* is 0.2 with .* of abstaining of 0.3"
+    ):
+        read_table(log, confidence="probability", logged_policy=Rule())
+    ended = log[~((log["query"] == "q3") & (log["model"] == "c"))]
+    more = pd.DataFrame(
+        {"query": "q4", "model": ["a", "b", "c"], "confidence": [0.1, 0.3, 0.5], "correct": 1, "cost": 1.0}
+    )
+    data = read_table(pd.concat([ended, more]), confidence="probability", logged_policy=Rule())
+    np.testing.assert_array_equal(data.observed.sum(axis=0), [4, 3, 1])
+
+
 def test_a_logged_policy_must_fit_the_table() -> None:
     def read(**kwargs: Any) -> CascadeData:
         return read_table(log_frame(), confidence="probability", **kwargs)

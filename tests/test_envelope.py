@@ -33,6 +33,7 @@ def test_candidates_are_all_ordered_subsets(envelope, small_posterior) -> None:
     assert envelope.error.shape == envelope.expense.shape == (7, len(PRICES), DRAWS)
 
 
+@pytest.mark.slow
 def test_each_candidate_is_tuned_as_by_itself(envelope, small_posterior) -> None:
     """But for Adam's last steps within a cell, and the grid, which all candidates share."""
     for names in envelope.candidates[3:]:
@@ -130,7 +131,7 @@ def test_records_name_the_best_and_what_it_gains(envelope) -> None:
         assert len(row["best_single"]) == 1
 
 
-def test_a_policy_of_one_model_is_a_policy(envelope, small_data, tmp_path) -> None:
+def test_a_policy_of_one_model_is_a_policy(envelope, small_data, small_frame, tmp_path) -> None:
     at = next(i for i, c in enumerate(envelope.best()) if c < 3)
     policy = envelope.policy(at)
     (name,) = policy.models
@@ -143,9 +144,11 @@ def test_a_policy_of_one_model_is_a_policy(envelope, small_data, tmp_path) -> No
     own = small_data.models.index(name)
     assert found.realised.error == pytest.approx(1 - small_data.correct[:, own].mean())
     assert found.realised.cost == pytest.approx(small_data.cost[:, own].mean())
+    # A table of that model alone will do.
+    assert again.evaluate(small_frame[small_frame["model"] == name]).realised == found.realised
 
 
-@pytest.mark.parametrize("num_models", [1, 2, 3])
+@pytest.mark.parametrize("num_models", [1, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 3))])
 def test_among_those_of_one_size(envelope, num_models: int, tmp_path) -> None:
     some = envelope.among(num_models)
     assert [names for names in envelope.candidates if len(names) == num_models] == list(some.candidates)
@@ -169,6 +172,7 @@ def test_an_answer_that_is_a_model_alone_has_a_price_at_which_it_is_best(envelop
         assert loss[envelope.models.index(policy.models[0])] == pytest.approx(loss.min())
 
 
+@pytest.mark.slow
 def test_budgets_and_targets_of_any_models(envelope) -> None:
     mean = envelope.expense.mean(axis=2)
     for budget in (1.3 * mean[:3].min(), np.median(mean), mean.max()):

@@ -107,6 +107,7 @@ def information(small_posterior, policy) -> Information:
     return value_of_information(small_posterior, policy, [400, 20], num_draws=200, seed=3)
 
 
+@pytest.mark.slow
 def test_perfect_information_is_what_each_draws_own_thresholds_save(information, small_posterior) -> None:
     price = information.error_price
     frontier = error_cost_frontier(small_posterior, error_prices=[price], num_draws=200)

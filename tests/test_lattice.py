@@ -88,6 +88,7 @@ def test_the_best_on_a_lattice_is_that_of_all_combinations(small_posterior) -> N
             np.testing.assert_array_equal(own, every[best])
 
 
+@pytest.mark.slow
 def test_no_combination_on_the_grid_beats_the_frontier(small_posterior) -> None:
     """Of three models every pair of positions is tried."""
     prices = np.geomspace(1e-4, 1e-1, 5)

@@ -279,6 +279,7 @@ def test_what_is_compiled_ahead_is_what_runs(
         assert compiled() == []
 
 
+@pytest.mark.slow
 def test_starting_away_from_the_posterior_is_forgotten(normals: tuple[Array, Array]) -> None:
     """In the coordinates of another normal distribution the draws are still those of the target."""
     data = lanes(normals)
@@ -512,9 +513,8 @@ def test_lanes_propose_until_enough_are_effective(
     assert not np.array_equal(found.x[0], found.x[2])
 
 
-@pytest.mark.parametrize(
-    "copula", ["gumbel", *(pytest.param(c, marks=pytest.mark.slow) for c in ("student_t_4", "frank"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("copula", ["gumbel", "student_t_4", "frank"])
 def test_weights_in_32_bits_are_those_of_64(small_data: CascadeData, copula: str) -> None:
     """Of a joint chain, whose density has every kind of term."""
     layout = find_atoms(small_data)
@@ -534,6 +534,7 @@ def test_weights_in_32_bits_are_those_of_64(small_data: CascadeData, copula: str
     )
 
 
+@pytest.mark.slow
 def test_path_derivatives_have_no_noise_at_the_posterior(normals: tuple[Array, Array]) -> None:
     """There the log density falls with the guide's, whatever the draw (Roeder et al. 2017, section 3)."""
     data = lanes(normals)

@@ -17,6 +17,7 @@ from cascade_bayes.inference.predictive import replicate
 PRICE = 0.002
 
 
+@pytest.mark.slow
 def test_of_all_queries_is_what_the_frontier_has(small_posterior) -> None:
     swept = error_cost_frontier(small_posterior, error_prices=[PRICE, 10 * PRICE], num_draws=20)
     found = predict(small_posterior, swept.thresholds, num_draws=20)
@@ -28,6 +29,7 @@ def test_of_all_queries_is_what_the_frontier_has(small_posterior) -> None:
     assert one.reach_prob.shape == (20, 3)
 
 
+@pytest.mark.slow
 def test_of_new_queries_is_what_simulated_tables_realise(small_posterior) -> None:
     """Tables drawn from the same draws, in which each call costs what the observed ones do."""
     num_queries, num_draws = small_posterior.data.num_queries, small_posterior.num_draws

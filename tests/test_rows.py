@@ -188,6 +188,7 @@ class TestForward:
             np.testing.assert_allclose(1 - outcome.error, answered, atol=1e-12)
             np.testing.assert_allclose(outcome.cost, paid, rtol=1e-12)
 
+    @pytest.mark.slow
     def test_gradients(self) -> None:
         params, grid, _ = lay(3)
         data = table(params, 3, 40)
@@ -202,6 +203,7 @@ class TestForward:
             modes=["fwd", "rev"],
         )
 
+    @pytest.mark.slow
     def test_policies_on_draws_with_and_without_their_tables(self) -> None:
         params, grid, _ = lay(3)
         data = table(params, 3, 40)
@@ -221,7 +223,9 @@ class TestForward:
                 np.testing.assert_allclose(getattr(kept, name)[p, d], getattr(outcome, name), rtol=1e-12)
 
 
-@pytest.mark.parametrize("error_price", [3.0, 20.0, 80.0, 400.0])
+@pytest.mark.parametrize(
+    "error_price", [20.0, *(pytest.param(x, marks=pytest.mark.slow) for x in (3.0, 80.0, 400.0))]
+)
 @pytest.mark.parametrize(
     ("k", "gaps"),
     [(3, True), *(pytest.param(2, gaps, marks=pytest.mark.slow) for gaps in (False, True))],

@@ -134,8 +134,15 @@ class TestTrend:
         rng = np.random.default_rng(0)
         few = small_data.take(np.arange(6))
         wild = replace(few, cost=few.call_cost * rng.gamma(0.5, 2.0, few.confidence.shape))
-        found = find_trend(wild, (0, 1, 2), COSTS_ALONE, 200)
-        assert np.median(np.abs(found.slope)) < TREND_SCALE
+        np.testing.assert_array_equal(find_trend(wild, (0, 1, 2), COSTS_ALONE, 200).slope, 0.0)
+        # Of ten calls whose costs say nothing, no factor is far from 1.
+        slopes = []
+        for seed in range(50):
+            ten = small_data.take(np.arange(10 * (seed % 12), 10 * (seed % 12) + 10))
+            cost = ten.call_cost * np.random.default_rng(seed).gamma(4.0, 0.25, ten.confidence.shape)
+            slopes.append(find_trend(replace(ten, cost=cost), (0, 1, 2), COSTS_ALONE, 200).slope)
+        assert np.abs(slopes).max() <= 2 * TREND_SCALE
+        assert np.abs(np.mean(slopes, axis=1)).mean() < 0.5 * TREND_SCALE
 
     def test_predicts_what_deferred_queries_cost(self, small_posterior: Posterior) -> None:
         """The model alone, on simulated queries whose costs follow the trend; constant costs are off."""

@@ -301,6 +301,7 @@ class TestFile:
             assert _arviz.variables(stored, group) == {}
         assert b"pickle" not in (tmp_path / "p.nc").read_bytes()
 
+    @pytest.mark.slow
     def test_a_loaded_posterior_gives_the_same_thresholds(
         self, small_posterior: Posterior, tmp_path: Path
     ) -> None:

@@ -100,8 +100,8 @@ def compare(
     Raises
     ------
     InputError
-        If the policies have different terms, or different prices and none is given, a price is not a positive
-        number, or the policies are not of the fit's models.
+        If the policies have different prices of latency or abstaining, or different prices of an error and
+        none is given, a price is not a positive number, or the policies are not of the fit's models.
 
     Examples
     --------
@@ -116,10 +116,10 @@ def compare(
         error_price = first.error_price
     if not (np.isfinite(error_price) and error_price > 0):
         raise InputError(f"error_price must be a positive number; got {error_price!r}.")
-    if first.terms != second.terms:
+    if not first.terms.agree(second.terms):
         raise InputError(
             f"the policies were found on different terms, {first.terms.spelled_out()} and "
-            f"{second.terms.spelled_out()}; tune both on the same."
+            f"{second.terms.spelled_out()}; tune both at the same prices."
         )
     one, other = (
         predict(posterior, policy, num_draws=num_draws, prior_queries=prior_queries)

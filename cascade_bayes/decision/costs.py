@@ -49,7 +49,11 @@ COST_PRIOR_QUERIES = 2.0
 """Queries that the prior counts for, :math:`\\kappa`: enough for a model at which no observed query stops."""
 
 TREND_SCALE = 0.2
-"""Prior scale of the slope of a call's cost, as a share of its mean, per unit of the standardised logit."""
+"""Prior scale of the slope of a call's cost, as a share of its mean, per unit of the standardised logit.
+Draws are kept within twice that, so that no few calls say that others cost many times as much."""
+
+MIN_CALLS = 10
+"""Observed calls below which no slope is looked for."""
 
 MILLISECONDS = 1000.0
 """In a second."""
@@ -155,7 +159,7 @@ def find_trend(data: CascadeData, members: Sequence[int], terms: Terms, num_draw
     log_mean = np.zeros_like(slope)
     for i, (before, here) in enumerate(itertools.pairwise(members)):
         known = data.observed[:, before] & ~np.isnan(spent[:, here])
-        if mean[here] <= 0 or known.sum() < 3:
+        if mean[here] <= 0 or known.sum() < MIN_CALLS:
             continue
         x = np.clip(z[known, before], -MAX_REGRESSOR, MAX_REGRESSOR)
         w = weights[:, known] / weights[:, known].sum(axis=1, keepdims=True)
@@ -166,16 +170,24 @@ def find_trend(data: CascadeData, members: Sequence[int], terms: Terms, num_draw
 
 
 def _shrunk_slopes(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return least-squares slopes under each draw of weights, shrunk if uncertain, ``(num_draws,)``."""
+    """Return least-squares slopes under each draw of weights, shrunk if uncertain, ``(num_draws,)``.
+
+    Their standard error is that of MacKinnon & White (Journal of Econometrics 29, 1985), HC3. Mean and spread
+    of the draws are those of the normal posterior.
+    """
     centred = x - x.mean()
     spread = centred @ centred
     if spread <= 0:
         return np.zeros(len(weights))
-    residual = y - y.mean() - centred * (centred @ (y - y.mean())) / spread
+    slope = centred @ y / spread
+    leverage = 1.0 / len(x) + centred**2 / spread
+    residual = (y - y.mean() - centred * slope) / np.maximum(1.0 - leverage, 1e-6)
     variance = np.sum((centred * residual) ** 2) / spread**2
+    share = TREND_SCALE**2 / (TREND_SCALE**2 + variance)
     about = x - (weights @ x)[:, None]
-    slope = np.sum(weights * about * y, axis=1) / np.sum(weights * about**2, axis=1)
-    return np.asarray(slope * TREND_SCALE**2 / (TREND_SCALE**2 + variance))
+    drawn = np.sum(weights * about * y, axis=1) / np.sum(weights * about**2, axis=1)
+    found = share * slope + np.sqrt(share) * (drawn - slope)
+    return np.clip(found, -2 * TREND_SCALE, 2 * TREND_SCALE)
 
 
 @lru_cache(maxsize=8)

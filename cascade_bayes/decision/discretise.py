@@ -76,8 +76,19 @@ class Discretised(NamedTuple):
         return jnp.asarray(self.grid.is_atom)
 
     def positions(self, cuts: Cuts) -> Thresholds:
-        """Return the grid positions of raw thresholds."""
+        """Return the grid positions of raw thresholds.
+
+        Raises
+        ------
+        InputError
+            If a model abstains that may not, or above its threshold.
+        """
         defer, early = np.asarray(cuts.thresholds, dtype=float), None
+        low = None if cuts.abstain is None else np.asarray(cuts.abstain)[..., :-1]
+        if low is not None and np.any(low > defer):
+            raise InputError("abstain must not be above thresholds: below it no query would be deferred.")
+        if low is not None and self.terms.abstain == "final" and np.any(low > -np.inf):
+            raise InputError("a model before the last abstains, which the terms leave to the last (final).")
         if self.abstains:
             abstain = np.full((*defer.shape[:-1], len(self.members)), -np.inf)
             if cuts.abstain is not None:

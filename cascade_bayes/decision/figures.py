@@ -119,6 +119,8 @@ class Bills:
         # Of constant costs, and without a price of latency, an expense is the cost.
         paid = expense(data, Terms(constant_costs=terms.constant_costs))
         seconds = latency(data, members)
+        if seconds is not None and terms.constant_costs:
+            seconds = np.where(np.isnan(seconds), np.nan, np.nanmean(seconds, axis=0))
 
         def payments(values: np.ndarray) -> Payments:
             return Payments(data.confidence[:, index], values, cuts.thresholds, num_draws, cuts.abstain)

@@ -22,6 +22,9 @@ from cascade_bayes.errors import InfeasibleError, InputError
 SCHEMA = "cascade_bayes.frontier"
 SCHEMA_VERSION = 2
 
+ENDS = ("", "_q05", "_q95")
+"""Of the names of a figure's mean and quantiles."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PricedPolicies(ABC):
@@ -119,7 +122,7 @@ class PricedPolicies(ABC):
             if predicted.latency is not None:
                 figures.append("latency")
             for name in figures:
-                for end in ("", "_q05", "_q95"):
+                for end in ENDS:
                     row[f"expected_{name}{end}"] = getattr(predicted, name + end)
             rows.append(row)
         return rows
@@ -158,7 +161,7 @@ class PricedPolicies(ABC):
                     "threshold_intervals": record["threshold_intervals_90"],
                     "abstain_intervals": record["abstain_intervals_90"],
                     "reach_prob": list(policy.prediction.reach_prob),
-                    "expected_expense": policy.prediction.expense,
+                    **{f"expected_expense{end}": record["prediction"][f"expense{end}"] for end in ENDS},
                 }
             )
         return points
@@ -256,6 +259,7 @@ def _policy_of(point: dict[str, Any], record: dict[str, Any]) -> Policy:
         question={"error_price": point["error_price"]},
         prediction=Prediction(reach_prob=tuple(point["reach_prob"]), **figures),
         abstain_thresholds=abstain,
+        draw_abstain_thresholds=None if abstain is None else np.zeros((0, len(abstain))),
         # Points of an envelope have models, and so costs, of their own.
         **Policy.context_from_json(record | {"call_cost": point["call_cost"]}),
     )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cascade_bayes._files import decode, encode, read_record, write_json
-from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.data import CascadeData, read_at_least
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import Realised, decide, left_unanswered, realise
@@ -85,6 +85,8 @@ class Prediction(NamedTuple):
     cost_q95: float
     reach_prob: tuple[float, ...]
     expense: float
+    expense_q05: float
+    expense_q95: float
     abstain: float = 0.0
     abstain_q05: float = 0.0
     abstain_q95: float = 0.0
@@ -100,14 +102,13 @@ class Prediction(NamedTuple):
     def of_draws(cls, predicted: Predicted) -> Prediction:
         """Summarise draws of one policy (`cascade_bayes.decision.figures.Predicted`)."""
         found: dict[str, float] = {}
-        for name in ("error", "cost", "abstain", "latency"):
+        for name in ("error", "cost", "expense", "abstain", "latency"):
             draws = getattr(predicted, name)
             if draws is not None:
                 low, high = np.quantile(draws, [0.05, 0.95])
                 found |= {name: float(draws.mean()), f"{name}_q05": float(low), f"{name}_q95": float(high)}
         return cls(
             reach_prob=tuple(float(x) for x in predicted.reach_prob.mean(axis=0)),
-            expense=float(predicted.expense.mean()),
             **found,
         )
 
@@ -211,6 +212,10 @@ class Policy:
             if low == -math.inf and high == -math.inf:
                 return model
             if i >= array.size or math.isnan(array[i]):
+                if i == last and array.size > last:
+                    raise InputError(
+                        f"the confidence of {model} must be a number: by it the last model may abstain."
+                    )
                 return None
             if array[i] < low:
                 return ABSTAIN
@@ -234,7 +239,7 @@ class Policy:
         InputError
             If the policy always answers.
         """
-        if self.draw_abstain_thresholds is None:
+        if self.abstain_thresholds is None or self.draw_abstain_thresholds is None:
             raise InputError("this policy answers every query: it has no thresholds of abstaining.")
         return _intervals(self.draw_abstain_thresholds, probability)
 
@@ -411,9 +416,8 @@ def _decoded(values: Any) -> np.ndarray | None:
 
 
 def read_for(models: Sequence[str], kind: str, source: Any, prices: Any = None) -> CascadeData:
-    """Read a table with this kind of confidence, of these models and, if it is a single one, of others."""
-    named = list(models) if len(models) > 1 else None
-    return read_table(source, confidence=kind, models=named, prices=prices)
+    """Read a table with this kind of confidence, of these models."""
+    return read_at_least(1, source, confidence=kind, models=models, prices=prices)
 
 
 class Evaluation(NamedTuple):
@@ -437,8 +441,8 @@ class Evaluation(NamedTuple):
     terms: Terms = COSTS_ALONE
 
     @property
-    def realised_loss(self) -> float | None:
-        """Expense and ``error_price * error`` on the table, US dollars per query.
+    def realised_expense(self) -> float | None:
+        """Cost, latency and abstaining at their prices, on the table, US dollars per query.
 
         None if latency has a price and the table does not know it.
         """
@@ -447,14 +451,23 @@ class Evaluation(NamedTuple):
             if r.latency is None:
                 return None
             waited = self.terms.latency_price * r.latency
-        return r.cost + waited + (self.terms.abstain_price or 0.0) * r.abstain + self.error_price * r.error
+        return r.cost + waited + (self.terms.abstain_price or 0.0) * r.abstain
+
+    @property
+    def realised_loss(self) -> float | None:
+        """Expense and ``error_price * error`` on the table, US dollars per query; None as the expense is."""
+        spent = self.realised_expense
+        return None if spent is None else spent + self.error_price * self.realised.error
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as one flat, JSON-able dictionary."""
         p = self.predicted
-        figures = [name for name in p._fields if name not in ("reach_prob", "expense")]
+        figures = [name for name in p._fields if name != "reach_prob"]
+        realised = self.realised.to_dict()
         return {
-            **self.realised.to_dict(),
+            # One query says nothing of how queries differ.
+            **{name: None if value != value else value for name, value in realised.items()},
+            "realised_expense": self.realised_expense,
             "realised_loss": self.realised_loss,
             **{f"expected_{name}": getattr(p, name) for name in figures},
             "expected_loss": p.loss(self.error_price),

@@ -53,9 +53,15 @@ class Terms:
         """Whether calls are all that is paid for."""
         return not self.latency_price and self.abstain_price is None
 
+    def agree(self, other: Terms) -> bool:
+        """Return whether expenses under either can be compared: one may abstain and the other not."""
+        prices = {self.abstain_price, other.abstain_price} - {None}
+        same = self.latency_price == other.latency_price and self.constant_costs == other.constant_costs
+        return same and len(prices) < 2
+
     def spelled_out(self) -> str:
         """Return what an expense is, in words."""
-        parts = ["cost"]
+        parts = ["constant cost" if self.constant_costs else "cost"]
         if self.latency_price:
             parts.append(f"{self.latency_price:g} US dollars a second")
         if self.abstain_price is not None:

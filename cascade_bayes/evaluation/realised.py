@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,8 +14,11 @@ from cascade_bayes.errors import InputError
 NUM_RESAMPLES = 1000
 """Tables of the bootstrap."""
 
-MAX_COUNTS = 5_000_000
-"""Numbers kept for it at once, at most."""
+MANY_QUERIES = 5000
+"""Above, a mean's bootstrap distribution is taken for normal."""
+
+NORMAL_QUANTILE = 1.6448536269514722
+"""Of 95 %."""
 
 
 class Realised(NamedTuple):
@@ -28,7 +30,7 @@ class Realised(NamedTuple):
         Queries evaluated.
     error, error_se, error_q05, error_q95
         Share of queries with a wrong answer, its standard error and 90 % interval, by the bootstrap: of
-        `NUM_RESAMPLES` tables of queries drawn with replacement.
+        `NUM_RESAMPLES` tables of queries drawn with replacement (the normal one of `MANY_QUERIES` and more).
     cost, cost_se, cost_q05, cost_q95
         Mean US dollars per query, likewise.
     abstain, abstain_se, abstain_q05, abstain_q95
@@ -215,8 +217,12 @@ def _with_intervals(figures: dict[str, NDArray[np.float64]]) -> dict[str, float 
     means = values.mean(axis=0)
     # A single query says nothing of how queries differ.
     errors = values.std(axis=0, ddof=1) / np.sqrt(n) if n > 1 else np.full(len(means), np.nan)
-    again = np.concatenate([counts @ values for counts in _resamples(n)]) / n
-    low, high = np.quantile(again, [0.05, 0.95], axis=0) if n > 1 else (errors, errors)
+    if n == 1:
+        low = high = errors
+    elif n > MANY_QUERIES:
+        low, high = means - NORMAL_QUANTILE * errors, means + NORMAL_QUANTILE * errors
+    else:
+        low, high = np.quantile(_resampled(n) @ values / n, [0.05, 0.95], axis=0)
     found: dict[str, float | None] = {}
     for name, *each in zip(figures, means, errors, low, high, strict=True):
         ends = ("", "_se", "_q05", "_q95")
@@ -224,20 +230,12 @@ def _with_intervals(figures: dict[str, NDArray[np.float64]]) -> dict[str, float 
     return found
 
 
-def _resamples(num_queries: int) -> Iterator[NDArray[np.float64]]:
-    """Yield how often each query is in resampled tables, ``(num_tables, num_queries)`` at a time."""
-    if num_queries * NUM_RESAMPLES <= MAX_COUNTS:
-        yield _resampled(num_queries)
-        return
-    rng = np.random.default_rng(0)
-    for _ in range(NUM_RESAMPLES):
-        drawn = rng.integers(num_queries, size=num_queries)
-        yield np.bincount(drawn, minlength=num_queries)[None].astype(float)
-
-
 @lru_cache(maxsize=2)
 def _resampled(num_queries: int) -> NDArray[np.float64]:
-    """Return all of them, the same for every policy of a frontier."""
+    """Return how often each query is in tables drawn with replacement, ``(NUM_RESAMPLES, num_queries)``.
+
+    The same for every policy of a frontier.
+    """
     rng = np.random.default_rng(0)
     share = np.full(num_queries, 1.0 / num_queries)
     return rng.multinomial(num_queries, share, size=NUM_RESAMPLES).astype(float)

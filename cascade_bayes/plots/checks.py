@@ -73,9 +73,8 @@ def plot_calibration(
 
     models = posterior.models if policy is None else policy.models
     members = [posterior.models.index(name) for name in models]
-    thresholds = None if policy is None else policy.thresholds.tolist()
     first = 1 if deferred else 0  # none is deferred to the first model
-    shown = labels_of_members(posterior, members, thresholds, num_draws)[first:]
+    shown = labels_of_members(posterior, members, policy, num_draws)[first:]
     axes = _row(len(shown), 2.2)
     rng = np.random.default_rng(seed)
     for ax, name, labels in zip(axes, models[first:], shown, strict=True):

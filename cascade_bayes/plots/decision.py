@@ -31,10 +31,12 @@ def plot_frontier(
     Returns
     -------
     matplotlib.axes.Axes
-        Cost in US dollars per thousand queries, error in percent.
+        Cost in US dollars per thousand queries, error in percent; the expense instead of the cost where
+        latency or abstaining have a price.
     """
     ax = axes_of(ax, (6.4, 4.4))
-    cost = 1e3 * frontier.cost.mean(axis=1)
+    what = "cost" if frontier.terms.costs_alone else "expense"
+    cost = 1e3 * getattr(frontier, what).mean(axis=1)
     low, mean, high = (100 * x for x in _band(frontier.error))
     order = np.argsort(cost)
     ax.fill_between(
@@ -42,7 +44,7 @@ def plot_frontier(
     )
     ax.plot(cost[order], mean[order], color=BLUE, lw=1.8, label="predicted")
     if realised is not None:
-        x = np.asarray([1e3 * row["realised_cost"] for row in realised])
+        x = np.asarray([1e3 * row[f"realised_{what}"] for row in realised], dtype=float)
         y = np.asarray([100 * row["realised_error"] for row in realised])
         se = np.asarray([100 * row["realised_error_se"] for row in realised])
         number = realised[0]["num_queries"]
@@ -62,7 +64,7 @@ def plot_frontier(
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("cost, US dollars per 1000 queries")
+    ax.set_xlabel(f"{what}, US dollars per 1000 queries")
     ax.set_ylabel("error, %")
     ax.set_title(" > ".join(frontier.models), fontsize=9)
     ax.grid(alpha=0.25, which="both")
@@ -74,35 +76,50 @@ def plot_thresholds(policy: Policy, axes: Any = None) -> Any:
     """Draw the posterior of each optimal threshold, with the Bayes threshold and 90 % interval.
 
     The horizontal axis is the raw confidence; draws on which the model should never, or always, defer
-    are counted in the title of each panel.
+    are counted in the title of each panel. Where models may leave queries without an answer, the thresholds
+    of that follow, those of models that may not left out.
 
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
         One a threshold.
     """
-    count = len(policy.thresholds)
+    panels = [
+        (model, "defer", *each)
+        for model, *each in zip(
+            policy.models,
+            policy.thresholds,
+            policy.draw_thresholds.T,
+            policy.threshold_interval(0.9),
+            strict=False,
+        )
+    ]
+    low, draws = policy.abstain_thresholds, policy.draw_abstain_thresholds
+    if low is not None and draws is not None:
+        panels += [
+            (model, "abstain", *each)
+            for model, *each in zip(policy.models, low, draws.T, policy.abstain_interval(0.9), strict=True)
+            if policy.terms.abstains_early or model == policy.models[-1]
+        ]
     if axes is None:
         import matplotlib.pyplot as plt
 
+        count = len(panels)
         _, axes = plt.subplots(count, 1, figsize=(6.4, 1.7 * count), squeeze=False, layout="constrained")
     axes = np.asarray(axes).ravel()
-    intervals = policy.threshold_interval(0.9)
-    for i, ax in enumerate(axes):
-        draws = policy.draw_thresholds[:, i]
-        inside = draws[np.isfinite(draws)]
+    for ax, (model, verb, chosen, own, interval) in zip(axes, panels, strict=True):
+        inside = own[np.isfinite(own)]
         if inside.size:
             ax.hist(inside, bins=_bins(inside), color=BLUE, alpha=0.45)
-        for value in intervals[i]:
+        for value in interval:
             if np.isfinite(value):
                 ax.axvline(value, color=GREY, ls="--", lw=1)
-        chosen = float(policy.thresholds[i])
         if np.isfinite(chosen):
             ax.axvline(chosen, color=ORANGE, lw=1.8)
-        never, always = np.mean(draws == -np.inf), np.mean(draws == np.inf)
+        never, always = np.mean(own == -np.inf), np.mean(own == np.inf)
         ax.set_title(
-            f"{policy.models[i]}: defer below {describe_threshold(chosen)}   "
-            f"(never defer on {never:.0%}, always on {always:.0%} of draws)",
+            f"{model}: {verb} below {describe_threshold(float(chosen), verb)}   "
+            f"(never {verb} on {never:.0%}, always on {always:.0%} of draws)",
             fontsize=9,
             loc="left",
         )

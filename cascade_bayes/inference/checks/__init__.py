@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import jax
-import numpy as np
 
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.checks.calibration import check_calibration, labels_of_members
+from cascade_bayes.inference.checks.calibration import ThresholdPolicy, check_calibration, labels_of_members
 from cascade_bayes.inference.checks.goodness import check_margins, check_pairs
 from cascade_bayes.inference.checks.replicates import check_replicates
 from cascade_bayes.inference.checks.result import ABOUT, CheckResult, Finding
@@ -18,18 +17,6 @@ if TYPE_CHECKING:
     from cascade_bayes.inference.posterior import Posterior
 
 __all__ = ["ABOUT", "CheckResult", "Finding", "check"]
-
-
-class ThresholdPolicy(Protocol):
-    """A cascade and its thresholds, as a `cascade_bayes.Policy` has them."""
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Names in cascade order."""
-
-    @property
-    def thresholds(self) -> np.ndarray:
-        """On the raw scale, one fewer."""
 
 
 def check(
@@ -83,9 +70,7 @@ def check(
         )
     key_margins, key_pairs, key_replicates = jax.random.split(jax.random.key(seed), 3)
     members = [posterior.models.index(name) for name in models]
-    labels = labels_of_members(
-        posterior, members, None if policy is None else policy.thresholds.tolist(), num_draws
-    )
+    labels = labels_of_members(posterior, members, policy, num_draws)
     findings = [
         *check_sampling(posterior),
         *check_margins(key_margins, posterior, num_draws),

@@ -11,7 +11,7 @@ Score tests at posterior draws (`statistics`) of labels against their probabilit
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,21 @@ from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.params import CascadeParams
 
 DEGREE, DEFERRED_DEGREE = 2, 1
+
+
+class ThresholdPolicy(Protocol):
+    """A cascade and its thresholds, as a `cascade_bayes.Policy` has them.
+
+    It may have ``abstain_thresholds`` besides, below which models leave queries without an answer.
+    """
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names in cascade order."""
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """On the raw scale, one fewer."""
 
 
 class Labels(NamedTuple):
@@ -58,7 +73,10 @@ class Labels(NamedTuple):
 
 
 def labels_of_members(
-    posterior: Posterior, members: Sequence[int], thresholds: Sequence[float] | None, num_draws: int
+    posterior: Posterior,
+    members: Sequence[int],
+    policy: ThresholdPolicy | None,
+    num_draws: int,
 ) -> list[Labels]:
     """Return the labels of every model of a cascade, where all that their probability depends on is known.
 
@@ -68,12 +86,13 @@ def labels_of_members(
         The fit.
     members
         Positions of the cascade's models, ascending.
-    thresholds
-        On the raw scale, one fewer than models; None for medians of the model before.
+    policy
+        Whose deferred queries are told; None for those below the median of the model before.
     num_draws
         Posterior draws.
     """
     data = posterior.data
+    abstain = getattr(policy, "abstain_thresholds", None)
     z = data.logit_score()
     asked = list(members)
     chain = posterior.sub_cascade(asked, num_draws)
@@ -88,12 +107,13 @@ def labels_of_members(
         if place:
             raw = data.confidence[:, asked[place - 1]]
             seen = data.observed[:, asked[place - 1]]
-            if thresholds is None:
+            if policy is None:
                 deferred = seen & (raw < np.median(raw[seen]))
             else:
-                deferred = deferred & (
-                    (seen & (raw < thresholds[place - 1])) | (thresholds[place - 1] == np.inf)
-                )
+                low = -np.inf if abstain is None else abstain[place - 1]
+                high = policy.thresholds[place - 1]
+                passes = (raw >= low) & (raw < high)
+                deferred = deferred & ((seen & passes) | (low == -np.inf and high == np.inf))
         rows = data.labelled[:, model] & known[:, max(at - 1, 0) : at + 1].all(axis=1)
         found.append(Labels(data.correct[rows, model], prob[:, at, rows], z[rows, model], deferred[rows]))
     return found
