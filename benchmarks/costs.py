@@ -16,14 +16,14 @@ import os
 import platform
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
+from tables import find_tables
 
-from cascade_bayes import DataWarning, FailedFit, error_cost_frontier, example, fit_batch, read_table
+from cascade_bayes import DataWarning, FailedFit, error_cost_frontier, fit_batch, read_table
 from cascade_bayes.decision.costs import find_trend
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.terms import COSTS_ALONE
@@ -76,14 +76,9 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     warnings.simplefilter("ignore", DataWarning)
-    folder = os.environ.get("CASCADE_BAYES_DATA")
-    paths = sorted(Path(folder).glob("*-train.parquet")) if folder else [example.train_path()]
     print(f"Python {platform.python_version()}, jax {jax.__version__}", flush=True)
     rows = []
-    for path in paths:
-        name = path.name.removesuffix("-train.parquet")
-        if options.files and name not in options.files:
-            continue
+    for name, path in find_tables(options.files).items():
         start = time.perf_counter()
         data = read_table(path)
         fold = np.random.default_rng(0).permutation(data.num_queries) % options.folds

@@ -1,6 +1,6 @@
 """Whether predictive bands of realised error and cost hold what was realised.
 
-Of each ``NAME-train.parquet`` in the folder that ``CASCADE_BAYES_DATA`` names, random subsets of queries are
+Of each ``NAME-train.parquet`` that `tables.find_tables` knows, random subsets of queries are
 fitted, and five thresholds are predicted for as many queries as are left. They stand at the same share of
 every model's confidences, over all queries: 10, 30, 50, 70 and 90 %. A band should hold its share of realised
 figures; a subset and the rest of its table differ by chance as two samples of new queries do.
@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
+from tables import find_tables
 
 from cascade_bayes import DataWarning, FailedFit, fit_batch, predict, read_table
 from cascade_bayes.data import CascadeData
@@ -114,15 +115,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=20)
     parser.add_argument("--output", "-o", type=Path, required=True)
     asked = parser.parse_args()
-    folder = os.environ.get("CASCADE_BAYES_DATA")
-    if not folder:
-        raise SystemExit("CASCADE_BAYES_DATA must name the folder that holds NAME-train.parquet")
+    paths = find_tables(asked.files)
     warnings.simplefilter("ignore", DataWarning)  # small subsets have many reasons
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-    names = asked.files or sorted(
-        p.name.removesuffix("-train.parquet") for p in Path(folder).glob("*-train.parquet")
-    )
     lines = [
         f"Python {platform.python_version()}, jax {jax.__version__}, {jax.devices()[0].device_kind}; "
         f"{asked.method}, {asked.subsets} subsets of {asked.queries} queries, {asked.level:.0%} bands, seed "
@@ -130,9 +126,9 @@ def main() -> None:
     ]
     print(lines[0], flush=True)
     tables = []
-    for name in names:
+    for name, path in paths.items():
         began = time.perf_counter()
-        data = read_table(Path(folder) / f"{name}-train.parquet", confidence="logprob")
+        data = read_table(path, confidence="logprob")
         found = cover(
             data,
             asked.subsets,

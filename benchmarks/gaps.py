@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes import Cascade, CascadeData, Posterior, error_cost_frontier, example, fit, simulate
-from cascade_bayes.decision.chain import forward, tables_for_draws
+from cascade_bayes.decision.chain import tables_for_draws
+from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, optimise
 from cascade_bayes.evaluation import decide

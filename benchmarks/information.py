@@ -30,8 +30,8 @@ from cascade_bayes import (
     read_table,
     value_of_information,
 )
-from cascade_bayes.decision.chain import forward
 from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.information import simulate_new
 from cascade_bayes.decision.policy import Cuts
 

@@ -22,12 +22,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from tables import find_tables
 
-from cascade_bayes import certify, error_cost_frontier, example, fit, read_table
+from cascade_bayes import certify, error_cost_frontier, fit, read_table
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.lattice import all_policies
-from cascade_bayes.decision.optimise import mean_loss, optimise
+from cascade_bayes.decision.optimise import Thresholds, mean_loss, optimise
 
 WITHIN = 1e-3
 """Relative excess that is good enough."""
@@ -61,12 +62,16 @@ def from_random_starts(
     """Return the least mean loss at each price of searches from many random places."""
     rng = np.random.default_rng(seed)
     shape = (num_starts, chain.num_thresholds)
-    starts = jnp.asarray(np.round(rng.uniform(0, chain.grid.num_cells, shape)))
+    defer = np.round(rng.uniform(0, chain.grid.num_cells, shape))
+    early = None
+    if chain.terms.abstains_early:
+        early = np.round(rng.uniform(0, defer))
+        early[:, -1] = 0  # the last model abstains by deferring to abstaining
+    starts = jax.tree.map(jnp.asarray, Thresholds(defer, early))
     mean_cost = jnp.mean(chain.call_cost, axis=0)
 
-    search = jax.jit(optimise, static_argnames="early")
-    how = {"starts": starts, "early": chain.terms.abstains_early}
-    found = [search(tables, mean_cost, chain.is_atom, jnp.asarray(price), **how).loss for price in prices]
+    search = jax.jit(optimise)
+    found = [search(tables, mean_cost, chain.is_atom, jnp.asarray(price), starts).loss for price in prices]
     return np.asarray(found, dtype=float)
 
 
@@ -134,10 +139,7 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
-    folder = os.environ.get("CASCADE_BAYES_DATA")
-    paths = sorted(Path(folder).glob("*-train.parquet")) if folder else [example.train_path()]
-    found = {path.name.removesuffix("-train.parquet"): path for path in paths}
-    tables = {name: found[name] for name in options.files or found}
+    tables = find_tables(options.files)
     print(f"Python {platform.python_version()}, jax {jax.__version__}; {options.method}", flush=True)
     rng = np.random.default_rng(0)
     rows = []

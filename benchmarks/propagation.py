@@ -19,16 +19,17 @@ import os
 import platform
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from tables import find_tables
 
-from cascade_bayes import DataWarning, error_cost_frontier, example, fit, read_table
-from cascade_bayes.decision.chain import ChainTables, Split, run_chain
+from cascade_bayes import DataWarning, error_cost_frontier, fit, read_table
+from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.forward import Split, run_chain
 from cascade_bayes.decision.optimise import Thresholds
 from cascade_bayes.decision.terms import Terms
 from cascade_bayes.evaluation import decide
@@ -124,14 +125,9 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     warnings.simplefilter("ignore", DataWarning)
-    folder = os.environ.get("CASCADE_BAYES_DATA")
-    paths = sorted(Path(folder).glob("*-train.parquet")) if folder else [example.train_path()]
     print(f"Python {platform.python_version()}, jax {jax.__version__}; {options.method}", flush=True)
     rows = []
-    for path in paths:
-        name = path.name.removesuffix("-train.parquet")
-        if options.files and name not in options.files:
-            continue
+    for name, path in find_tables(options.files).items():
         posterior = fit(read_table(path), options.method, seed=0, progress=False)
         for size in range(3, len(posterior.models) + 1):
             models = posterior.models[:size]

@@ -22,16 +22,15 @@ numbers of components; ``--few`` fits to one fold in place of four, and scores t
 """
 
 import argparse
-import os
 import platform
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import logsumexp
+from tables import find_tables
 
 from cascade_bayes import read_table
 from cascade_bayes._trees import take
@@ -108,16 +107,9 @@ class Confidences(NamedTuple):
 
 
 def read_all() -> Confidences:
-    folder = os.environ.get("CASCADE_BAYES_DATA")
-    if not folder:
-        raise SystemExit(
-            "CASCADE_BAYES_DATA must name the folder that holds *-train.parquet; nothing scored."
-        )
-    paths = sorted(Path(folder).glob("*-train.parquet"))
-    if not paths:
-        raise SystemExit(f"no *-train.parquet in {folder}; nothing scored.")
+    tables = find_tables()
     rows, which = [], []
-    for t, path in enumerate(paths):
+    for t, path in enumerate(tables.values()):
         data = read_table(path)
         layout = find_atoms(data)
         z = data.logit_score()
@@ -129,7 +121,7 @@ def read_all() -> Confidences:
                 which.append(t)
     width = max(len(z) for z, _ in rows)
     return Confidences(
-        [path.name.removesuffix("-train.parquet") for path in paths],
+        list(tables),
         np.asarray(which),
         np.stack([np.pad(z, (0, width - len(z))) for z, _ in rows]),
         np.stack([np.pad(fold, (0, width - len(fold)), constant_values=-1) for _, fold in rows]),

@@ -21,7 +21,6 @@ import argparse
 import itertools
 import json
 import math
-import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tables import find_tables
 
 from cascade_bayes import CascadeData, Posterior, error_cost_frontier, fit, read_table
 from cascade_bayes._trees import take
@@ -240,14 +240,8 @@ def main() -> None:
     parts = options.parts.split(",")
     if set(parts) - set(PARTS):
         raise SystemExit(f"--parts must be among {', '.join(PARTS)}; got {options.parts!r}")
-    folder = os.environ.get("CASCADE_BAYES_DATA")
-    if not folder:
-        raise SystemExit("CASCADE_BAYES_DATA must name the folder that holds *-train.parquet")
     jax.config.update("jax_enable_x64", True)
-    tables = {
-        path.name.removesuffix("-train.parquet"): read_table(path)
-        for path in sorted(Path(folder).glob("*-train.parquet"))
-    }
+    tables = {name: read_table(path) for name, path in find_tables().items()}
     if options.loo:
         leave_one_out(tables)
         return

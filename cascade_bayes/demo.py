@@ -18,7 +18,8 @@ from rich.text import Text
 from cascade_bayes import example
 from cascade_bayes._files import encode
 from cascade_bayes.data import CascadeData, read_table
-from cascade_bayes.decision.chain import forward, tables_for_draws
+from cascade_bayes.decision.chain import tables_for_draws
+from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, optimise
 from cascade_bayes.decision.policy import Evaluation, Policy

@@ -14,9 +14,10 @@ from scipy import stats
 
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, read_table
-from cascade_bayes.decision.chain import ChainTables, chain_tables, forward, tables_for_draws
+from cascade_bayes.decision.chain import ChainTables, chain_tables, tables_for_draws
 from cascade_bayes.decision.costs import call_cost_draws
 from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from cascades import COST, first, lay
 
-from cascade_bayes.decision.chain import ChainTables, forward
+from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.lattice import (
     MAX_POLICIES,
     all_policies,

@@ -96,9 +96,13 @@ class TestLatency:
         none[:, 1] = np.nan
         partly = replace(slow, data=replace(slow.data, latency_ms=none))
         with pytest.raises(
-            InputError, match="latency_ms of every model; the fitted table has none of 'medium-8b'"
+            InputError, match="every model of the cascade; the fitted table has none of 'medium-8b'"
         ):
             error_cost_frontier(partly, error_prices=[0.01], latency_price=1e-3)
+        # A model that the cascade leaves out need not be known.
+        how = {"models": ["small-3b", "large-70b"], "error_prices": [0.01], "latency_price": 1e-3}
+        left_out, whole = (error_cost_frontier(p, num_draws=20, **how) for p in (partly, slow))
+        np.testing.assert_allclose(left_out.expense, whole.expense, rtol=1e-12)
         assert latency(partly.data, (0, 2)) is not None
         assert latency(partly.data, (0, 1)) is None
 

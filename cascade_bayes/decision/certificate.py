@@ -41,8 +41,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.decision.chain import ChainTables, forward
+from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.optimise import Thresholds, optimise
 from cascade_bayes.decision.points import PricedPolicies
 from cascade_bayes.decision.policy import Cuts, Policy
@@ -315,7 +316,8 @@ def _certify(
         def on_draw(draw: ChainTables, cost: jax.Array, own: Thresholds) -> tuple[jax.Array, ...]:
             best = best_policy(draw, cost, price, early)
             # A policy of any shape takes cells whole; so do the thresholds that it is compared with.
-            found = optimise(draw.alone(), cost, is_atom, price, jnp.round(own.defer)[None], 0, early)
+            start = jax.tree.map(lambda field: jnp.round(field)[None], own)
+            found = optimise(draw.alone(), cost, is_atom, price, start, 0)
             outcome = forward(draw, cost, is_atom, *bayes)
             loss = outcome.cost + price * outcome.error
             return best.value, found.loss + found.polish_gain, loss, best.elsewhere

@@ -60,14 +60,15 @@ MILLISECONDS = 1000.0
 
 
 def expense(data: CascadeData, terms: Terms) -> np.ndarray:
-    """Return US dollars of every call, its latency included, ``(num_queries, num_models)``; NaN if not made.
+    """Return US dollars of every call, its latency included, ``(num_queries, num_models)``.
 
-    A call whose latency is not known has the mean of its model's.
+    NaN where it was not made, and where latency has a price and is not known of any of the model's. A call
+    whose latency is not known has the mean of its model's.
 
     Raises
     ------
     InputError
-        If latency has a price and is not known of a model.
+        If latency has a price and is not known at all.
     """
     mean = call_expense(data, terms)
     if terms.constant_costs:
@@ -98,22 +99,32 @@ def latency(data: CascadeData, members: Sequence[int]) -> np.ndarray | None:
 
 
 def mean_latency(data: CascadeData) -> np.ndarray:
-    """Return mean seconds per call of each model, ``(num_models,)``.
+    """Return mean seconds per call of each model, ``(num_models,)``; NaN where none is known.
 
     Raises
     ------
     InputError
-        If it is not known of a model.
+        If none is known of any model.
     """
     if data.latency_ms is None:
         raise InputError("latency_price needs a column latency_ms, which the fitted table lacks.")
-    unknown = np.isnan(data.latency_ms).all(axis=0)
+    known = ~np.isnan(data.latency_ms)
+    count = known.sum(axis=0)
+    total = np.where(known, data.latency_ms, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan) / MILLISECONDS
+
+
+def need_latency(data: CascadeData, members: Sequence[int], terms: Terms) -> None:
+    """Raise `InputError` if latency has a price and is not known of one of these models."""
+    if not terms.latency_price:
+        return
+    unknown = np.isnan(mean_latency(data))[list(members)]
     if unknown.any():
-        name = data.models[int(np.argmax(unknown))]
+        name = data.models[members[int(np.argmax(unknown))]]
         raise InputError(
-            f"latency_price needs latency_ms of every model; the fitted table has none of {name!r}."
+            "latency_price needs latency_ms of every model of the cascade; the fitted table has none of "
+            f"{name!r}. Leave it out (--models)."
         )
-    return np.asarray(np.nanmean(data.latency_ms, axis=0) / MILLISECONDS)
 
 
 class CostTrend(NamedTuple):
@@ -213,7 +224,8 @@ def call_cost_draws(data: CascadeData, num_draws: int, terms: Terms = COSTS_ALON
     weights = query_weights(data.num_queries, num_draws)
     spent, wanted = expense(data, terms), call_expense(data, terms)
     seen = ~np.isnan(spent)
-    draws = (weights @ np.where(seen, spent, 0.0)) / (weights @ seen)
+    counted = weights @ seen
+    draws = (weights @ np.where(seen, spent, 0.0)) / np.where(counted > 0, counted, 1.0)
     mean = draws.mean(axis=0)
     return np.asarray(draws * np.where(mean > 0, wanted / np.where(mean > 0, mean, 1.0), 1.0))
 

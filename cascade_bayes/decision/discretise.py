@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.decision.chain import ChainTables, Outcome, outcomes_for_draws, tables_for_draws
-from cascade_bayes.decision.costs import CostTrend, call_cost_draws, find_trend
+from cascade_bayes.decision.chain import ChainTables, tables_for_draws
+from cascade_bayes.decision.costs import CostTrend, call_cost_draws, find_trend, need_latency
+from cascade_bayes.decision.forward import Outcome, outcomes_for_draws
 from cascade_bayes.decision.grid import Grid, cells_for, make_grid
 from cascade_bayes.decision.optimise import Thresholds
 from cascade_bayes.decision.policy import Cuts
@@ -194,10 +195,12 @@ def discretise(
     Raises
     ------
     InputError
-        For models that are not in the posterior, or not in its order, or a negative ``prior_queries``.
+        For models that are not in the posterior, or not in its order, or a negative ``prior_queries``; if
+        latency has a price and is not known of one of them.
     """
     members = posterior.members(models)
     index = list(members)
+    need_latency(posterior.data, members, terms)
     chain = posterior.sub_cascade(members, num_draws)
     if whole_grid is None:
         cells = cells_for(chain.layout) if num_cells is None else num_cells

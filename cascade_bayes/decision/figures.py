@@ -8,9 +8,9 @@ import jax
 import numpy as np
 
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.chain import Outcome
 from cascade_bayes.decision.costs import Payments, expense, latency, stop_prob
 from cascade_bayes.decision.discretise import Discretised
+from cascade_bayes.decision.forward import Outcome
 from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.terms import Terms
 from cascade_bayes.errors import InputError

@@ -46,8 +46,9 @@ import numpy as np
 
 from cascade_bayes._trees import evenly_spaced, take
 from cascade_bayes.copulas import Copula
-from cascade_bayes.decision.chain import ChainTables, forward
+from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.optimise import Thresholds
 from cascade_bayes.decision.policy import Policy
 from cascade_bayes.decision.rows import PRIOR_QUERIES
@@ -108,6 +109,17 @@ class Information:
     narrowing: np.ndarray
 
     @property
+    def thresholds(self) -> tuple[str, ...]:
+        """What each threshold does, in the order of ``narrowing``."""
+        *others, last = self.models
+        names = [f"{name} defers" for name in others]
+        if self.narrowing.shape[-1] > len(names):
+            names.append(f"{last} abstains")
+        if self.narrowing.shape[-1] > len(names):
+            names += [f"{name} abstains" for name in others]
+        return tuple(names)
+
+    @property
     def evpi(self) -> float:
         """Expected value of perfect information, US dollars per query."""
         return float(self.perfect.mean())
@@ -138,7 +150,7 @@ class Information:
 
         Columns: ``labels``; ``num_queries``; ``evsi_per_1000``, US dollars per thousand queries served, with
         its Monte Carlo ``standard_error``; ``share_of_perfect``, its share of the value of perfect
-        information; ``narrowing``, the expected shrinking of each threshold's interval.
+        information; ``narrowing``, the expected shrinking of each threshold's interval (see `thresholds`).
         """
         import pandas as pd
 

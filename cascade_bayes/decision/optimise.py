@@ -43,7 +43,8 @@ import jax.numpy as jnp
 import optax
 
 from cascade_bayes._trees import take
-from cascade_bayes.decision.chain import ChainTables, Split, run_draws, split_cells
+from cascade_bayes.decision.chain import ChainTables
+from cascade_bayes.decision.forward import Split, run_draws, split_cells
 from cascade_bayes.decision.rows import at_cells, follow_draws
 
 MAX_SWEEPS = 12
@@ -113,7 +114,7 @@ def mean_loss(
     is_atom
         ``(num_models, num_cells)``.
     positions, early
-        As for `cascade_bayes.decision.chain.forward`.
+        As for `cascade_bayes.decision.forward.forward`.
     error_price
         US dollars per wrong answer, ``()``.
     """
@@ -127,9 +128,8 @@ def optimise(
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_price: jax.Array,
-    starts: jax.Array,
+    starts: Thresholds,
     num_steps: int = NUM_STEPS,
-    early: bool = False,
 ) -> Optimum:
     """Find the thresholds of least mean loss over the draws in ``tables``.
 
@@ -138,14 +138,13 @@ def optimise(
     tables, call_cost, is_atom, error_price
         As in `mean_loss`.
     starts
-        Starting positions of deferral, ``(num_starts, num_models - 1)``.
+        Starting positions, ``(num_starts, num_models - 1)``. With ``early`` of them models may abstain early,
+        and abstaining must be the last model.
     num_steps
         Of Adam; with 0 a threshold stays where its parabola is lowest.
-    early
-        Whether models may abstain early; abstaining must be the last model.
     """
     dtype = tables.mass.dtype
-    is_atom = is_atom[: starts.shape[-1]]
+    is_atom = is_atom[: starts.defer.shape[-1]]
     # One common scale of loss, so that 32-bit arithmetic compares numbers near 1.
     unit = error_price + jnp.sum(call_cost)
 
@@ -165,8 +164,7 @@ def optimise(
         count, _, now = state
         return count + 1, now.at, jax.vmap(sweep)(now.at)
 
-    defer = jnp.round(starts).astype(dtype)
-    begin = Thresholds(defer, jnp.zeros_like(defer) if early else None)
+    begin = jax.tree.map(lambda field: jnp.round(field).astype(dtype), starts)
     first = jax.vmap(sweep)(begin)
     _, _, ends = jax.lax.while_loop(moving, advance, (jnp.array(1), begin, first))
     coarse, polished, coarse_loss = take(ends, jnp.argmin(ends.loss))
@@ -301,7 +299,10 @@ def _sweep(
     if rows is not None and followed is not None:
         wrong = 1.0 - jnp.moveaxis(rows.right, 1, 0)
         here = jnp.moveaxis(followed.here, 1, 0)
-        own = rows.cell, rows.ends, rows.cost[1:], wrong[:-1], here[:-1]
+        paid = rows.cost
+        if rows.ends is not None:  # where a query is handed over it pays what the chain pays
+            paid = paid.at[:-1].set(jnp.where(rows.ends > 0, call_cost[:-1, None], paid[:-1]))
+        own = rows.cell, rows.ends, paid[1:], wrong[:-1], here[:-1]
         row_value = error_price * wrong[-1]
     slopes = tuple(
         jnp.moveaxis(field, 1, 0)
@@ -442,6 +443,7 @@ def _polish(
     return best._replace(early=jnp.minimum(best.early, best.defer))
 
 
-def default_starts(num_thresholds: int, num_cells: int) -> jax.Array:
-    """Return the starting positions `STARTS`, ``(num_starts, num_thresholds)``."""
-    return jnp.asarray(STARTS)[:, None] * num_cells * jnp.ones((1, num_thresholds))
+def default_starts(num_thresholds: int, num_cells: int, early: bool = False) -> Thresholds:
+    """Return the starting positions `STARTS`, ``(num_starts, num_thresholds)``, without early abstention."""
+    defer = jnp.asarray(STARTS)[:, None] * num_cells * jnp.ones((1, num_thresholds))
+    return Thresholds(defer, jnp.zeros_like(defer) if early else None)

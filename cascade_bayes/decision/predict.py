@@ -1,7 +1,7 @@
 r"""What the posterior predicts of given thresholds: of all queries to come, or of so many of them.
 
-On each posterior draw the forward pass (`cascade_bayes.decision.chain`), with the observed queries beside it
-(`cascade_bayes.decision.rows`), gives the probability that a query stops at each model and is answered
+On each posterior draw the forward pass (`cascade_bayes.decision.forward`), with the observed queries beside
+it (`cascade_bayes.decision.rows`), gives the probability that a query stops at each model and is answered
 rightly there. Over all queries to come these are error and cost
 themselves, and their spread over draws is what the labels leave open. Of a table of *m* new queries the
 counts of a draw are multinomial, and each query pays what an observed one paid
@@ -19,10 +19,10 @@ import jax
 import numpy as np
 
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.chain import Outcome
 from cascade_bayes.decision.costs import stop_prob
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.figures import Bills, Predicted, predict_outcome, stack
+from cascade_bayes.decision.forward import Outcome
 from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms

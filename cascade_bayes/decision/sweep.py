@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.decision.chain import ChainTables, Outcome, Split, forward, run_draws
+from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.discretise import Discretised
+from cascade_bayes.decision.forward import Outcome, Split, forward, run_draws
 from cascade_bayes.decision.lattice import LatticeOptima, lattice_optima, lattice_positions
 from cascade_bayes.decision.optimise import NUM_STEPS, Thresholds, default_starts, optimise
 from cascade_bayes.errors import InputError
@@ -54,8 +55,8 @@ def sweep(
     tables
         Draws, fields with a leading axis.
     call_cost
-        Draws of US dollars per call, ``(num_draws, num_models)``. They are independent of the other
-        parameters, so that the mean over draws of the loss needs their mean alone.
+        Draws of US dollars per call, ``(num_draws, num_models)``. They are independent of what decides how
+        many calls there are, so that the search for the best on average takes their mean alone.
     is_atom
         ``(num_models, num_cells)``.
     error_prices
@@ -76,17 +77,21 @@ def sweep(
     mean_cost = jnp.mean(searched_cost, axis=0)
     found = lattice_optima(searched, searched_cost, prices, positions)
 
+    def begin(defer: jax.Array) -> Thresholds:
+        return Thresholds(defer[None], jnp.zeros_like(defer)[None] if early else None)
+
     def at_price(at: tuple[jax.Array, LatticeOptima]) -> Sweep:
         price, start = at
-        starts = start.bayes[None]
+        starts = begin(start.bayes)
         if early:  # the lattice knows no early abstention
-            starts = jnp.concatenate([starts, default_starts(starts.shape[1], is_atom.shape[1])])
-        bayes = optimise(searched, mean_cost, is_atom, price, starts, num_steps, early).at
+            more = default_starts(starts.defer.shape[1], is_atom.shape[1], early)
+            starts = jax.tree.map(lambda *fields: jnp.concatenate(fields), starts, more)
+        bayes = optimise(searched, mean_cost, is_atom, price, starts, num_steps).at
         best = jax.tree.map(lambda field: field.astype(dtype), bayes)
         outcome = jax.vmap(forward, in_axes=(axes, 0, None, None, None))(tables, call_cost, is_atom, *best)
 
         def own(draw: ChainTables, cost: jax.Array, start: jax.Array) -> Thresholds:
-            return optimise(draw.alone(), cost, is_atom, price, start[None], 0, early).at
+            return optimise(draw.alone(), cost, is_atom, price, begin(start), 0).at
 
         of_draws = jax.vmap(own, in_axes=(axes, 0, 0))(searched, searched_cost, start.own)
         return Sweep(best, jax.tree.map(lambda field: field.astype(dtype), of_draws), outcome)

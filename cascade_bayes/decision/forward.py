@@ -1,0 +1,278 @@
+r"""The exact forward pass: error, cost and reach of a threshold policy on one draw.
+
+The pass carries along the chain (`cascade_bayes.decision.chain`, whose R, Q and D these are) the mass
+:math:`\mu_l` that got to each cell and the part of it in which the model there is right. A threshold inside
+cell :math:`l` defers its lower fraction :math:`\varphi`, whose rows differ from the cell's average by the
+slope :math:`D_l` across the cell:
+
+.. math::
+
+    \text{deferred} = \mu_l \{\varphi R_l - \tfrac12 \varphi (1 - \varphi) D_l\},
+
+so that the objective has a continuous derivative inside cells, and its kinks at edges are of second order.
+The pass is multilinear in the deferred fractions and differentiable in thresholds and parameters.
+
+With *early* abstention every model also sends what lies below a second threshold straight to abstaining, the
+last model of a cascade that abstains.
+
+Observed queries run beside the chain (`cascade_bayes.decision.rows`), each with its own weight, and the
+chain with what is left of 1.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cascade_bayes.copulas import Copula
+from cascade_bayes.decision.chain import ChainTables, chain_tables
+from cascade_bayes.decision.costs import CostTrend
+from cascade_bayes.decision.grid import Grid
+from cascade_bayes.decision.rows import Queries, follow_rows, right_prob
+from cascade_bayes.inference.devices import divide
+from cascade_bayes.model.params import CascadeParams
+
+
+class Outcome(NamedTuple):
+    """What a policy does on one draw.
+
+    Attributes
+    ----------
+    error
+        Probability that the returned answer is wrong, ``()``.
+    cost
+        Expected US dollars per query, ``()``.
+    reach_prob
+        Probability that each model is called, ``(num_models,)``.
+    right_prob
+        Probability that each model answers, and rightly, ``(num_models,)``.
+    early_prob
+        Probability that each model but the last abstains early, ``(num_models - 1,)``.
+    """
+
+    error: jax.Array
+    cost: jax.Array
+    reach_prob: jax.Array
+    right_prob: jax.Array
+    early_prob: jax.Array
+
+
+def deferral(positions: jax.Array, is_atom: jax.Array) -> tuple[jax.Array, jax.Array]:
+    r"""Return the deferred fraction :math:`\varphi` of every cell and :math:`\varphi(1-\varphi)/2`.
+
+    Parameters
+    ----------
+    positions
+        Thresholds as positions on the grid, ``(num_models - 1,)``.
+    is_atom
+        ``(num_models - 1, num_cells)`` of the models that have a threshold.
+
+    Returns
+    -------
+    tuple of jax.Array
+        Both ``(num_models - 1, num_cells)``; the second is 0 for atoms.
+    """
+    below = jnp.clip(positions[:, None] - jnp.arange(is_atom.shape[1]), 0.0, 1.0)
+    fraction = jnp.where(is_atom, jnp.where(below > 0.5, 1.0, 0.0), below)
+    return fraction, jnp.where(is_atom, 0.0, 0.5 * below * (1.0 - below))
+
+
+class Split(NamedTuple):
+    r"""How thresholds divide the cells of every model but the last, ``(num_models - 1, num_cells)`` each.
+
+    Attributes
+    ----------
+    deferred
+        Fraction of a cell that is deferred.
+    upper_tilt
+        :math:`\varphi (1 - \varphi) / 2` of the fraction below the threshold above which the model answers.
+    early
+        Fraction on which the model abstains early, below all that is deferred; None if it never does.
+    lower_tilt
+        :math:`\varphi (1 - \varphi) / 2` of that fraction.
+    """
+
+    deferred: jax.Array
+    upper_tilt: jax.Array
+    early: jax.Array | None = None
+    lower_tilt: jax.Array | None = None
+
+
+def split_cells(positions: jax.Array, is_atom: jax.Array, early: jax.Array | None = None) -> Split:
+    """Return how thresholds divide the cells.
+
+    Parameters
+    ----------
+    positions
+        Thresholds as positions on the grid, ``(num_models - 1,)``.
+    is_atom
+        ``(num_models - 1, num_cells)`` of the models that have a threshold.
+    early
+        Positions below which models abstain early, at most ``positions``; None if none does.
+    """
+    below, upper_tilt = deferral(positions, is_atom)
+    if early is None:
+        return Split(below, upper_tilt)
+    abstained, lower_tilt = deferral(jnp.minimum(early, positions), is_atom)
+    return Split(below - abstained, upper_tilt, abstained, lower_tilt)
+
+
+def run_chain(tables: ChainTables, call_cost: jax.Array, split: Split) -> Outcome:
+    """Run the forward pass of one draw with cells divided by thresholds (see `split_cells`)."""
+    rows = tables.rows
+    followed = None if rows is None else follow_rows(rows, split.deferred, split.early)
+    handed = None if followed is None else followed.handed
+    start = 1.0 if rows is None else 1.0 - jnp.sum(rows.weight)
+    mass = start * tables.mass
+    right = mass * tables.correct
+    paid = call_cost[0] * jnp.sum(mass)
+    answered, reach, early = [], [jnp.sum(mass)], []
+    for i in range(split.deferred.shape[0]):
+        if handed is not None:
+            mass, right = mass + handed[0][i], right + handed[1][i]
+            reach[i] = reach[i] + jnp.sum(handed[0][i])
+            paid = paid + call_cost[i] * jnp.sum(handed[0][i])
+        below, tilt = split.deferred[i], split.upper_tilt[i]
+        if split.early is not None and split.lower_tilt is not None:
+            early.append(jnp.dot(mass, split.early[i]))
+            below, tilt = below + split.early[i], tilt - split.lower_tilt[i]
+        answered.append(
+            jnp.dot(right, 1.0 - below) + jnp.dot(mass * split.upper_tilt[i], tables.correct_slope[i])
+        )
+        deferred, tilted = mass * split.deferred[i], mass * tilt
+        reach.append(jnp.sum(deferred))
+        paid = paid + call_cost[i + 1] * jnp.dot(deferred, tables.relative_cost[i])
+        mass = deferred @ tables.transition[i] - tilted @ tables.transition_slope[i]
+        right = deferred @ tables.right[i] - tilted @ tables.right_slope[i]
+    answered.append(jnp.sum(right))
+    reach_prob, right_prob = jnp.stack(reach), jnp.stack(answered)
+    early_prob = jnp.stack(early) if early else jnp.zeros(split.deferred.shape[0], mass.dtype)
+    if rows is not None and followed is not None:
+        reach_prob = reach_prob + followed.reach_prob()
+        right_prob = right_prob + followed.right_prob(rows)
+        paid = paid + followed.cost(rows)
+        early_prob = early_prob + followed.early_prob()
+    # The last model of a cascade that abstains is abstaining itself.
+    abstained = jnp.sum(early_prob)
+    return Outcome(
+        error=1.0 - jnp.sum(right_prob) - abstained,
+        cost=paid + call_cost[-1] * abstained,
+        reach_prob=reach_prob.at[-1].add(abstained),
+        right_prob=right_prob.at[-1].add(abstained),
+        early_prob=early_prob,
+    )
+
+
+def run_draws(tables: ChainTables, call_cost: jax.Array, split: Split) -> Outcome:
+    """Run the forward pass of many draws at the same costs and divided cells."""
+    run = jax.vmap(run_chain, in_axes=(tables.draw_axes(), None, None))
+    return run(tables, call_cost, split)
+
+
+def forward(
+    tables: ChainTables,
+    call_cost: jax.Array,
+    is_atom: jax.Array,
+    positions: jax.Array,
+    early: jax.Array | None = None,
+) -> Outcome:
+    """Return error, cost and reach of a threshold policy on one draw.
+
+    Parameters
+    ----------
+    tables
+        One draw, from `chain_tables`.
+    call_cost
+        US dollars per call, ``(num_models,)``.
+    is_atom
+        ``(num_models, num_cells)``.
+    positions
+        Thresholds as positions on the grid, ``(num_models - 1,)``.
+    early
+        Positions below which models abstain early, ``(num_models - 1,)``; None if none does.
+    """
+    return run_chain(tables, call_cost, split_cells(positions, is_atom[: positions.shape[0]], early))
+
+
+def outcomes_for_draws(
+    params: CascadeParams,
+    grid: Grid,
+    copulas: tuple[Copula, ...],
+    members: tuple[int, ...],
+    call_cost: jax.Array,
+    positions: jax.Array,
+    queries: Queries | None = None,
+    trend: CostTrend | None = None,
+    abstains: bool = False,
+    early: jax.Array | None = None,
+) -> Outcome:
+    """Run policies on many draws, whose tables are dropped one after another.
+
+    Parameters
+    ----------
+    params, grid, copulas, members, queries, trend, abstains
+        As for `tables_for_draws`.
+    call_cost
+        US dollars per call, ``(num_draws, num_models)``.
+    positions, early
+        As for `forward`, with a leading axis of policies.
+
+    Returns
+    -------
+    Outcome
+        NumPy arrays ``(num_policies, num_draws, ...)``.
+    """
+    dtype = params.intercept.dtype
+    edges, is_atom = jnp.asarray(grid.edges, dtype=dtype), jnp.asarray(grid.is_atom)
+    weight = None if queries is None else queries.weight
+    draws = _Draws(params, trend, call_cost, weight)
+    found = _outcomes_for_draws(
+        draws, edges, is_atom, (positions, early), queries, copulas, members, abstains
+    )
+    return jax.tree.map(np.asarray, found)
+
+
+class _Draws(NamedTuple):
+    """What differs between draws."""
+
+    params: CascadeParams
+    trend: CostTrend | None
+    call_cost: jax.Array
+    weight: jax.Array | None
+
+
+@partial(jax.jit, static_argnums=(5, 6, 7))
+def _outcomes_for_draws(
+    draws: _Draws,
+    edges: jax.Array,
+    is_atom: jax.Array,
+    policies: tuple[jax.Array, jax.Array | None],
+    queries: Queries | None,
+    copulas: tuple[Copula, ...],
+    members: tuple[int, ...],
+    abstains: bool,
+) -> Outcome:
+    def of_draws(
+        draws: _Draws,
+        edges: jax.Array,
+        is_atom: jax.Array,
+        policies: tuple[jax.Array, jax.Array | None],
+        queries: Queries | None,
+    ) -> Outcome:
+        def one(draw: _Draws) -> Outcome:
+            tables = chain_tables(draw.params, edges, is_atom, copulas, members, draw.trend, abstains)
+            if queries is not None and draw.weight is not None:
+                rows = queries.rows(draw.weight, right_prob(queries.z, draw.params, members))
+                tables = tables._replace(rows=rows)
+            own = is_atom[jnp.asarray(members)]
+            return jax.vmap(lambda at: forward(tables, draw.call_cost, own, *at))(policies)
+
+        found = jax.lax.map(one, draws)
+        return jax.tree.map(lambda field: jnp.moveaxis(field, 0, 1), found)
+
+    divided = divide(of_draws, len(draws.call_cost), (0, None, None, None, None), 1)
+    return divided(draws, edges, is_atom, policies, queries)
