@@ -9,9 +9,10 @@ first model always answers, or the last always does.
 
 The *area* under a line of points is that of the error, interpolated linearly between costs, over the range
 between the trivial policies' costs, divided by the range's width; the trivial points belong to the line.
-Zellinger & Thomson ("Rational Tuning of LLM Cascades via Probabilistic Modeling", TMLR 2025) judge by it. *Regret* judges choices: the relative excess :math:`L_\lambda / L^*_\lambda - 1`
-of what was chosen over the least possible loss, averaged over cost weights that run from where the dearest
-policy is best to where the cheapest is.
+Zellinger & Thomson ("Rational Tuning of LLM Cascades via Probabilistic Modeling", TMLR 2025) judge by it.
+*Regret* judges choices: the relative excess :math:`L_\lambda / L^*_\lambda - 1` of what was chosen over the
+least possible loss, averaged over cost weights that run from where the dearest policy is best to where the
+cheapest is.
 """
 
 from __future__ import annotations
