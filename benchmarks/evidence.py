@@ -17,7 +17,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,24 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
-from peers import METHODS, Members, Oracle, Tuned, Tuner, select, sub_cascades
+from paper import Paper
+from peers import Members, Oracle, Tuned, Tuner, grid, observed_labels, ours, select, sub_cascades
 from tables import find_tables
 
 from cascade_bayes import read_table
 from cascade_bayes.data import CascadeData
+from cascade_bayes.evaluation.baselines import Empirical
 from cascade_bayes.evaluation.curves import Points, area, cost_weights, regret, trivial_points
+
+METHODS: dict[str, Callable[[CascadeData], Tuner]] = {
+    "ours (SVI)": ours("svi"),
+    "ours (NUTS)": ours("nuts"),
+    "ours (Laplace)": ours("laplace"),
+    "paper": Paper,
+    "grid": grid,
+    "observed labels": observed_labels,
+}
+"""By name."""
 
 
 class Judge:
@@ -49,11 +61,12 @@ class Judge:
         """Return the oracle's losses by weight, of the best of these cascades."""
         return np.min([_own_loss(self.oracle.best(c, tuple(weights)), weights) for c in cascades], axis=0)
 
-    def realised(self, members: Members, thresholds: np.ndarray) -> Points:
-        """Return what policies do on the test queries."""
-        return select(self.test, self.wrong, members).points(thresholds)
+    def realised(self, members: Members, thresholds: np.ndarray, score: np.ndarray) -> Points:
+        """Return what policies do on the test queries, whose confidences are these."""
+        index = list(members)
+        return Empirical(score[:, index], self.wrong[:, index], self.call_cost[index]).points(thresholds)
 
-    def decisions(self, tuned: dict[Members, Tuned]) -> dict[str, float]:
+    def decisions(self, tuned: dict[Members, Tuned], score: np.ndarray) -> dict[str, float]:
         """Return the decision regret among all cascades, and among those of few models."""
         groups = {"any": len(self.error), "up to 3": 3, "up to 2": 2, "single": 1}
         found = {}
@@ -61,7 +74,7 @@ class Judge:
             among = {m: t for m, t in tuned.items() if len(m) <= most}
             own = np.stack([_own_loss(t.estimate, self.weights) for t in among.values()])
             real = np.stack(
-                [_own_loss(self.realised(m, t.thresholds), self.weights) for m, t in among.items()]
+                [_own_loss(self.realised(m, t.thresholds, score), self.weights) for m, t in among.items()]
             )
             chosen = real[own.argmin(axis=0), np.arange(len(self.weights))]
             found[name] = regret(chosen, self.least)
@@ -73,7 +86,8 @@ class Judge:
         trivial = trivial_points(self.error[index], self.call_cost[index])
         weights = cost_weights(self.error[index], self.call_cost[index])
         tuned = tuner.tune(members, weights)
-        points = self.realised(members, tuned.thresholds)
+        score = tuner.score(self.test)
+        points = self.realised(members, tuned.thresholds, score)
         own, real = _own_loss(tuned.estimate, weights)[None], _own_loss(points, weights)[None]
         guess = tuner.trivial(members)
         if guess is not None:
@@ -82,7 +96,7 @@ class Judge:
         chosen = real[own.argmin(axis=0), np.arange(len(weights))]
         least = np.minimum(self.least_losses([members], weights), trivial.loss(weights).min(axis=1))
         best = area(self.oracle.area_points(members, weights), trivial)
-        mine = area(self.realised(members, tuner.line(members, weights)), trivial)
+        mine = area(self.realised(members, tuner.line(members, weights), score), trivial)
         return {"area": mine, "oracle_area": best, "excess": mine / best - 1, "regret": regret(chosen, least)}
 
 
@@ -109,7 +123,7 @@ def run(
                 "fit_s": fitted - start,
                 "tune_s": ended - fitted,
             }
-            for among, value in judge.decisions(tuned).items()
+            for among, value in judge.decisions(tuned, tuner.score(judge.test)).items()
         ]
         for members in cascades if fixed else ():
             if len(members) > 1:
@@ -164,7 +178,7 @@ def summary(rows: pd.DataFrame) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--files", nargs="*", help="tables by NAME (default: all that have a test table)")
-    parser.add_argument("--methods", nargs="*", default=["ours (SVI)", "grid", "observed labels"])
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=["ours (SVI)", "paper", "grid"])
     parser.add_argument("--sizes", nargs="*", default=["15", "30", "60", "120", "30+", "all"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--largest", type=int, default=5, help="models of the largest cascade")

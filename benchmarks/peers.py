@@ -38,7 +38,7 @@ class Tuned(NamedTuple):
     Attributes
     ----------
     thresholds
-        On the raw scale, ``(num_weights, num_members - 1)``.
+        On the scale of `Tuner.score`, ``(num_weights, num_members - 1)``.
     estimate
         Their error and cost by the method's own account, ``(num_weights,)``.
     """
@@ -59,6 +59,9 @@ class Tuner(Protocol):
     def line(self, members: Members, weights: np.ndarray) -> np.ndarray:
         """Return thresholds along the cascade's error-cost line, ``(num_points, num_members - 1)``."""
 
+    def score(self, data: CascadeData) -> np.ndarray:
+        """Return the confidences on whose scale the thresholds are, of any table."""
+
     def trivial(self, members: Members) -> Points | None:
         """Return its account of the trivial policies; None if `tune` takes them where they are best."""
 
@@ -77,6 +80,10 @@ class EachCascade:
     def line(self, members: Members, weights: np.ndarray) -> np.ndarray:
         """Return the policies that these cost weights find best."""
         return self.tune(members, weights).thresholds
+
+    def score(self, data: CascadeData) -> np.ndarray:
+        """Return the raw confidences."""
+        return data.confidence
 
     def trivial(self, members: Members) -> Points | None:
         """Return None: tuning knows the trivial policies."""
@@ -162,23 +169,13 @@ def ours(method: str) -> Callable[[CascadeData], Tuner]:
 
 def grid(data: CascadeData) -> Tuner:
     """Grid search on calibrated training confidences."""
-    return Grid(data, 1.0 - calibrate(data))
+    return Grid(data, 1.0 - Calibration(data)(data))
 
 
 def observed_labels(data: CascadeData) -> Tuner:
     """Grid search of the empirical risk with labels."""
     kept = data.take(np.flatnonzero(data.labelled.all(axis=1)))
     return Grid(kept, 1.0 - kept.correct.astype(float))
-
-
-METHODS: dict[str, Callable[[CascadeData], Tuner]] = {
-    "ours (SVI)": ours("svi"),
-    "ours (NUTS)": ours("nuts"),
-    "ours (Laplace)": ours("laplace"),
-    "grid": grid,
-    "observed labels": observed_labels,
-}
-"""By name."""
 
 
 def select(data: CascadeData, wrong: np.ndarray, members: Members) -> Empirical:
@@ -236,40 +233,59 @@ class Oracle:
         return lower_hull(self.best(members, (*dense, 0.0, *-dense)))
 
 
-def calibrate(data: CascadeData) -> np.ndarray:
-    """Return the probability of being right of every answer, by a logistic curve for each model.
+class Calibration:
+    """The probability of being right of every answer, by a logistic curve for each model.
 
     Of ``-log(1 - p)``, two-sided where the confidence is that of a statement, so that p below one half speaks
     against it; maximum likelihood, with a ridge of `RIDGE` where there is no maximum.
     """
+
+    def __init__(self, data: CascadeData) -> None:
+        log_p = _log_probability(data)[1]
+        self.two_sided = bool(
+            log_p.min() < np.log(0.2)
+        )  # a best answer of four, or of five, has at least that
+        x = self._nonlinear(data)
+        self.curves = [_logistic(x[:, i], data, i) for i in range(data.num_models)]
+
+    def __call__(self, data: CascadeData) -> np.ndarray:
+        """Return the calibrated confidences of a table, ``(num_queries, num_models)``."""
+        intercept, slope = np.array(self.curves).T
+        return np.asarray(expit(intercept + slope * self._nonlinear(data)))
+
+    def _nonlinear(self, data: CascadeData) -> np.ndarray:
+        doubt, log_p = _log_probability(data)
+        x = -np.log(doubt)
+        if not self.two_sided:
+            return x
+        return np.where(doubt < 0.5, x - np.log(2.0), np.maximum(np.log(2.0) + log_p, np.log(LEAST_DOUBT)))
+
+
+def _log_probability(data: CascadeData) -> tuple[np.ndarray, np.ndarray]:
+    """Return 1 - p, away from 0, and the logarithm of p."""
     p = data.confidence
-    if data.kind == "logprob":
-        doubt, log_p = -np.expm1(p), p
-    else:
-        doubt, log_p = 1.0 - p, np.log(np.maximum(p, LEAST_DOUBT))
-    doubt = np.maximum(doubt, LEAST_DOUBT)
-    x = -np.log(doubt)
-    if log_p.min() < np.log(0.2):  # a best answer of four, or of five, has at least that
-        x = np.where(doubt < 0.5, x - np.log(2.0), np.maximum(np.log(2.0) + log_p, np.log(LEAST_DOUBT)))
-    return np.stack([_logistic(x[:, i], data, i) for i in range(data.num_models)], axis=1)
+    doubt, log_p = (
+        (-np.expm1(p), p) if data.kind == "logprob" else (1.0 - p, np.log(np.maximum(p, LEAST_DOUBT)))
+    )
+    return np.maximum(doubt, LEAST_DOUBT), log_p
 
 
-def _logistic(x: np.ndarray, data: CascadeData, i: int) -> np.ndarray:
+def _logistic(x: np.ndarray, data: CascadeData, i: int) -> tuple[float, float]:
+    """Return intercept and slope of the curve of one model."""
     known = data.labelled[:, i]
     sign = np.where(data.correct[known, i], 1.0, -1.0)
-    scale = max(float(x[known].std()), 1e-6)
-    z = (x - x[known].mean()) / scale
+    mean, scale = float(x[known].mean()), max(float(x[known].std()), 1e-6)
+    z = (x[known] - mean) / scale
 
     def objective(ab: np.ndarray, ridge: float) -> tuple[float, np.ndarray]:
-        logit = sign * (ab[0] + ab[1] * z[known])
-        slope = -sign * expit(-logit)
-        gradient = np.array([slope.sum(), slope @ z[known]]) + 2 * ridge * ab
+        logit = sign * (ab[0] + ab[1] * z)
+        pull = -sign * expit(-logit)
+        gradient = np.array([pull.sum(), pull @ z]) + 2 * ridge * ab
         return float(-log_expit(logit).sum() + ridge * ab @ ab), gradient
 
-    separable = len(set(sign)) < 2 or _is_separable(z[known], sign)
-    ridge = RIDGE if separable else 0.0
-    ab = minimize(objective, np.zeros(2), args=(ridge,), jac=True, method="BFGS").x
-    return np.asarray(expit(ab[0] + ab[1] * z))
+    separable = len(set(sign)) < 2 or _is_separable(z, sign)
+    a, b = minimize(objective, np.zeros(2), args=(RIDGE if separable else 0.0,), jac=True, method="BFGS").x
+    return a - b * mean / scale, b / scale
 
 
 def _is_separable(z: np.ndarray, sign: np.ndarray) -> bool:
