@@ -13,8 +13,8 @@ neighbouring margins are joined by a Gumbel copula, :math:`\theta = 1 / (1 - \ta
     E[\Phi_i 1\{\Phi_i \ge t_i\} \mid \Phi_{i-1} < t_{i-1}] =
     \int_{t_i}^{1} \varphi \; d\frac{C_i(u_{i-1}, F_i(\varphi))}{u_{i-1}},
 
-and the loss :math:`1 - P(\text{correct}) + \lambda E[\text{cost}]` is minimised by L-BFGS-B from the middle of
-the thresholds' ranges, at each cost weight :math:`\lambda`.
+and the loss :math:`1 - P(\text{correct}) + \lambda E[\text{cost}]` is minimised by L-BFGS-B from the middle
+of the thresholds' ranges, at each cost weight :math:`\lambda`.
 """
 
 from __future__ import annotations
