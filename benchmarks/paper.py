@@ -20,10 +20,11 @@ of the thresholds' ranges, at each cost weight :math:`\lambda`.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from peers import Calibration, EachCascade, Members, Tuned, never_deferring, select
+from peers import Calibration, EachCascade, Members, Tuned, never_deferring
 from scipy.optimize import minimize
 from scipy.special import betainc
 from scipy.stats import beta, kendalltau
@@ -114,82 +115,90 @@ def gumbel(u: np.ndarray, v: np.ndarray, theta: float) -> np.ndarray:
     return np.where((u <= 0) | (v <= 0), 0.0, np.exp(-(inner ** (1 / theta))))
 
 
+class Pairwise:
+    """Error and cost of thresholds by pairwise propagation.
+
+    Parameters
+    ----------
+    margins
+        Of calibrated confidences, one a model.
+    theta
+        Gumbel's parameter of each neighbouring pair.
+    call_cost
+        US dollars per call, ``(num_models,)``.
+    """
+
+    def __init__(self, margins: Sequence[Margin], theta: Sequence[float], call_cost: np.ndarray) -> None:
+        self.margins, self.theta, self.call_cost = margins, theta, call_cost
+        self.nodes = [np.linspace(m.low, m.high, NUM_NODES + 1) for m in margins]
+        self.at_nodes = [m.cdf(at) for m, at in zip(margins, self.nodes, strict=True)]
+
+    def figures(self, thresholds: np.ndarray) -> tuple[float, float]:
+        """Return the probability of a wrong answer and US dollars per query."""
+        u = [float(m.cdf(x)) for m, x in zip(self.margins[:-1], thresholds, strict=True)]
+        reach, paid, correct = 1.0, float(self.call_cost[0]), 0.0
+        for i, margin in enumerate(self.margins):
+            last = i == len(u)
+            threshold = -np.inf if last else thresholds[i]
+            heights, top, below = self.at_nodes[i], 1.0 - margin.at_high, 0.0 if last else u[i]
+            if i:  # given that the model before deferred
+                share, theta = max(u[i - 1], LEAST_SHARE), self.theta[i - 1]
+                given = (heights, top, below)
+                heights, top, below = (gumbel(share, x, theta) / share for x in given)
+            correct += reach * mean_above(threshold, float(below), self.nodes[i], heights, float(top))
+            if not last:
+                reach *= float(below)
+                paid += reach * self.call_cost[i + 1]
+        return 1.0 - correct, paid
+
+    def best(self, weight: float) -> np.ndarray:
+        """Return where L-BFGS-B ends from the middle of the thresholds' ranges."""
+        # In a unit of its own, so that the tolerance means the same at every weight.
+        unit = 1.0 + weight * self.call_cost.sum()
+
+        def loss(t: np.ndarray) -> float:
+            error, paid = self.figures(t)
+            return (error + weight * paid) / unit
+
+        bounds = [(m.low, m.high) for m in self.margins[:-1]]
+        start = np.array([(low + high) / 2 for low, high in bounds])
+        limits = {"maxiter": MAX_STEPS, "ftol": TOLERANCE}
+        return np.asarray(minimize(loss, start, method="L-BFGS-B", bounds=bounds, options=limits).x)
+
+
 class Paper(EachCascade):
     """The Markov-copula method; thresholds are on the calibrated confidence."""
 
     def __init__(self, data: CascadeData) -> None:
         self.calibration = Calibration(data)
         self.right = self.calibration(data)
-        self.table = select(data, 1.0 - self.right, tuple(range(data.num_models)))
+        self.call_cost = np.asarray(data.call_cost)
         self.margins = [fit_margin(column) for column in self.right.T]
-        num = data.num_models
-        self.theta = np.ones((num, num))
-        for i in range(num):
-            for j in range(i + 1, num):
-                tau = float(kendalltau(self.right[:, i], self.right[:, j]).statistic)
-                self.theta[i, j] = 1 / (1 - np.clip(np.nan_to_num(tau), 0.0, MAX_TAU))
+        self.theta: dict[tuple[int, int], float] = {}
+        for i, j in itertools.combinations(range(data.num_models), 2):
+            tau = float(kendalltau(self.right[:, i], self.right[:, j]).statistic)
+            self.theta[i, j] = float(1 / (1 - np.clip(np.nan_to_num(tau), 0.0, MAX_TAU)))
 
     def score(self, data: CascadeData) -> np.ndarray:
         """Return the calibrated confidence."""
         return self.calibration(data)
 
     def tune(self, members: Members, weights: np.ndarray) -> Tuned:
-        """Return where L-BFGS-B ends from the middle, and what the model says of it."""
-        cost = self.table.call_cost[list(members)]
+        """Return where the optimiser ends, and what the model says of it."""
+        index = list(members)
         if len(members) == 1:
-            wrong = 1.0 - self.right[:, list(members)]
-            return never_deferring(Empirical(wrong, wrong, cost), weights)
-        margins = [self.margins[i] for i in members]
-        theta = [self.theta[a, b] for a, b in itertools.pairwise(members)]
-        nodes = [np.linspace(m.low, m.high, NUM_NODES + 1) for m in margins]
-        at_nodes = [m.cdf(at) for m, at in zip(margins, nodes, strict=True)]
-
-        def figures(t: np.ndarray) -> tuple[float, float]:
-            u = [float(m.cdf(x)) for m, x in zip(margins[:-1], t, strict=True)]
-            reach, paid, correct = 1.0, cost[0], 0.0
-            for i, margin in enumerate(margins):
-                last = i == len(t)
-                heights, top = at_nodes[i], 1.0 - margin.at_high
-                below = 0.0 if last else u[i]
-                if i:  # given that the model before deferred
-                    share = max(u[i - 1], LEAST_SHARE)
-                    heights, top, below = (
-                        gumbel(share, x, theta[i - 1]) / share for x in (heights, top, below)
-                    )
-                threshold = -np.inf if last else t[i]
-                correct += reach * mean_above(threshold, float(below), nodes[i], heights, float(top))
-                if not last:
-                    reach *= float(below)
-                    paid += reach * cost[i + 1]
-            return 1.0 - correct, paid
-
-        bounds = [(m.low, m.high) for m in margins[:-1]]
-        start = np.array([(low + high) / 2 for low, high in bounds])
-        found = []
-        for weight in weights:
-            # In units of its own, so that the tolerance means the same at every weight.
-            scale = 1.0 + weight * cost.sum()
-
-            def loss(t: np.ndarray, weight: float = weight, scale: float = scale) -> float:
-                error, paid = figures(t)
-                return (error + weight * paid) / scale
-
-            ended = minimize(
-                loss,
-                start,
-                method="L-BFGS-B",
-                bounds=bounds,
-                options={"maxiter": MAX_STEPS, "ftol": TOLERANCE},
-            )
-            found.append(ended.x)
-        thresholds = np.stack(found)
-        error, paid = zip(*(figures(t) for t in thresholds), strict=True)
+            wrong = 1.0 - self.right[:, index]
+            return never_deferring(Empirical(wrong, wrong, self.call_cost[index]), weights)
+        theta = [self.theta[pair] for pair in itertools.pairwise(members)]
+        model = Pairwise([self.margins[i] for i in members], theta, self.call_cost[index])
+        thresholds = np.stack([model.best(weight) for weight in weights])
+        error, paid = zip(*(model.figures(t) for t in thresholds), strict=True)
         return Tuned(thresholds, Points(np.asarray(error), np.asarray(paid)))
 
     def trivial(self, members: Members) -> Points:
         """Return mean calibrated confidences, and costs."""
         index = list(members)
-        return trivial_points(1.0 - self.right[:, index].mean(axis=0), self.table.call_cost[index])
+        return trivial_points(1.0 - self.right[:, index].mean(axis=0), self.call_cost[index])
 
 
 def mean_above(threshold: float, below: float, nodes: np.ndarray, cdf: np.ndarray, top: float) -> float:

@@ -1,0 +1,121 @@
+"""What the evidence compares the library with."""
+
+import numpy as np
+import pytest
+from paper import Margin, Pairwise, em_two_betas, fit_margin, gumbel
+from peers import Calibration, Oracle, grid, sub_cascades
+from scipy import integrate
+from scipy.special import expit
+from scipy.stats import beta
+
+from cascade_bayes import example, read_table
+from cascade_bayes.data import CascadeData
+from cascade_bayes.evaluation.baselines import Empirical
+
+MARGINS = [
+    Margin(0.2, 0.9, 0.1, 0.15, np.array([0.4, 0.6]), np.array([[2.0, 5.0], [6.0, 2.0]])),
+    Margin(0.35, 0.98, 0.0, 0.3, np.array([1.0, 0.0]), np.array([[3.0, 2.0], [1.0, 1.0]])),
+]
+
+
+@pytest.fixture(scope="module")
+def data() -> CascadeData:
+    return read_table(example.train_path())
+
+
+def gumbel_sample(rng: np.random.Generator, theta: float, num: int) -> np.ndarray:
+    """Pairs by a positive stable frailty (Marshall and Olkin 1988; Chambers, Mallows and Stuck 1976)."""
+    alpha = 1 / theta
+    angle, wait = rng.uniform(0, np.pi, num), rng.exponential(size=num)
+    stable = np.sin(alpha * angle) / np.sin(angle) ** (1 / alpha)
+    stable *= (np.sin((1 - alpha) * angle) / wait) ** ((1 - alpha) / alpha)
+    return np.exp(-((rng.exponential(size=(2, num)) / stable) ** alpha))
+
+
+def quantile(margin: Margin, u: np.ndarray) -> np.ndarray:
+    x = np.linspace(margin.low, margin.high, 20001)
+    inside = np.interp(u, margin.cdf(x[:-1]), x[:-1])
+    return np.where(u > 1 - margin.at_high, margin.high, np.where(u <= margin.at_low, margin.low, inside))
+
+
+def test_pairwise_figures_of_two_models_are_a_simulation() -> None:
+    theta, num = 1.8, 1_000_000
+    u = gumbel_sample(np.random.default_rng(0), theta, num)
+    assert np.mean(np.all(u < 0.3, axis=0)) == pytest.approx(float(gumbel(0.3, 0.3, theta)), abs=2e-3)
+    first, second = (quantile(m, part) for m, part in zip(MARGINS, u, strict=True))
+    model = Pairwise(MARGINS, [theta], np.array([1.0, 5.0]))
+    for threshold in (0.25, 0.5, 0.8):
+        error, paid = model.figures(np.array([threshold]))
+        deferred = first < threshold
+        assert error == pytest.approx(1 - np.mean(np.where(deferred, second, first)), abs=2e-3)
+        assert paid == pytest.approx(1 + 5 * deferred.mean(), abs=1e-2)
+
+
+def test_middle_model_is_given_the_one_before() -> None:
+    """What three models get right, by quadrature over the first two."""
+    third = Margin(0.5, 0.99, 0.05, 0.2, np.array([0.5, 0.5]), np.array([[2.0, 2.0], [4.0, 1.5]]))
+    theta = [1.5, 2.2]
+    t1, t2 = 0.6, 0.7
+    model = Pairwise([*MARGINS, third], theta, np.array([1.0, 2.0, 3.0]))
+    error, paid = model.figures(np.array([t1, t2]))
+    u1, u2 = float(MARGINS[0].cdf(t1)), float(MARGINS[1].cdf(t2))
+    go1, go2 = u1, float(gumbel(u1, u2, theta[0])) / u1
+    assert paid == pytest.approx(1 + 2 * go1 + 3 * go1 * go2, rel=1e-9)
+
+    def mean_above(margin: Margin, low: float, given: float, theta: float) -> float:
+        # E[X 1{X > low}] = low P(X > low) + integral of P(X > x) above low.
+        def tail(x: float) -> float:
+            return 1 - float(gumbel(given, float(margin.cdf(x)), theta)) / given
+
+        return low * tail(low) + integrate.quad(tail, low, margin.high - 1e-12, limit=200)[0]
+
+    right = mean_above(MARGINS[0], t1, 1.0, 1.0)
+    right += go1 * mean_above(MARGINS[1], t2, u1, theta[0])
+    last = third.low + mean_above(third, third.low, u2, theta[1])
+    last -= third.low * (1 - float(gumbel(u2, third.at_low, theta[1])) / u2)
+    right += go1 * go2 * last
+    assert error == pytest.approx(1 - right, abs=1e-4)
+
+
+def test_em_finds_two_betas() -> None:
+    rng = np.random.default_rng(0)
+    x = np.where(rng.uniform(size=4000) < 0.3, rng.beta(2, 8, 4000), rng.beta(9, 3, 4000))
+    mixing, shapes = em_two_betas(x)
+    at = np.linspace(0.05, 0.95, 19)
+    found = sum(w * beta.cdf(at, a, b) for w, (a, b) in zip(mixing, shapes, strict=True))
+    truth = 0.3 * beta.cdf(at, 2, 8) + 0.7 * beta.cdf(at, 9, 3)
+    np.testing.assert_allclose(found, truth, atol=0.02)
+    margin = fit_margin(np.concatenate([x, np.zeros(1000), np.ones(500)]))
+    assert margin.at_low == pytest.approx(1000 / 5500)
+    assert margin.at_high == pytest.approx(500 / 5500)
+
+
+def test_calibration_is_of_greatest_likelihood(data: CascadeData) -> None:
+    """No other curve of the family is likelier; predictions have the labels' mean."""
+    calibration = Calibration(data)
+    right = calibration(data)
+    np.testing.assert_allclose(right.mean(axis=0), data.correct.mean(axis=0), atol=1e-5)
+    best = np.log(np.where(data.correct, right, 1 - right)).sum(axis=0)
+    x = calibration._nonlinear(data)
+    for i, (a, b) in enumerate(calibration.curves):
+        for da, db in ((0.02, 0), (-0.02, 0), (0, 0.02), (0, -0.02)):
+            other = expit(a + da + (b + db) * x[:, i])
+            y = data.correct[:, i]
+            assert np.log(np.where(y, other, 1 - other)).sum() < best[i]
+
+
+def test_oracle_is_no_worse_than_the_grid(data: CascadeData) -> None:
+    wrong = 1.0 - data.correct
+    cost = np.asarray(data.call_cost)
+
+    def table(members: tuple[int, ...]) -> Empirical:
+        index = list(members)
+        return Empirical(data.confidence[:, index], wrong[:, index], cost[index])
+
+    oracle, tuner = Oracle(table), grid(data)
+    weights = np.geomspace(0.05, 50, 7) / cost.sum()
+    for members in sub_cascades(3, least=2):
+        tuned = tuner.tune(members, weights)
+        real = table(members).points(tuned.thresholds)
+        best = oracle.best(members, tuple(weights))
+        assert np.all(best.error + weights * best.cost <= real.error + weights * real.cost + 1e-12)
