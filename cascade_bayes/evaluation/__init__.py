@@ -1,4 +1,4 @@
-"""Realised error and cost of policies on labelled tables, measures of them, and thresholds without a model."""
+"""Realised error and cost of policies on labelled tables, their measures, and thresholds without a model."""
 
 from cascade_bayes.evaluation.realised import Realised, decide, follow, left_unanswered, realise
 
