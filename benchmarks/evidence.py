@@ -26,7 +26,18 @@ import jax
 import numpy as np
 import pandas as pd
 from paper import Paper
-from peers import Members, Oracle, Tuned, Tuner, grid, observed_labels, ours, select, sub_cascades
+from peers import (
+    Members,
+    Oracle,
+    Tuned,
+    Tuner,
+    bayesian_optimisation,
+    grid,
+    observed_labels,
+    ours,
+    select,
+    sub_cascades,
+)
 from tables import find_tables
 
 from cascade_bayes import read_table
@@ -41,6 +52,8 @@ METHODS: dict[str, Callable[[CascadeData], Tuner]] = {
     "paper": Paper,
     "grid": grid,
     "observed labels": observed_labels,
+    "Optuna TPE": bayesian_optimisation("TPE"),
+    "Optuna GP": bayesian_optimisation("GP"),
 }
 """By name."""
 
@@ -96,7 +109,7 @@ class Judge:
         chosen = real[own.argmin(axis=0), np.arange(len(weights))]
         least = np.minimum(self.least_losses([members], weights), trivial.loss(weights).min(axis=1))
         best = area(self.oracle.area_points(members, weights), trivial)
-        mine = area(self.realised(members, tuner.line(members, weights), score), trivial)
+        mine = area(self.realised(members, tuner.line(members, tuned), score), trivial)
         return {"area": mine, "oracle_area": best, "excess": mine / best - 1, "regret": regret(chosen, least)}
 
 

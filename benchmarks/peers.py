@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from scipy.optimize import minimize
@@ -28,6 +28,9 @@ LEAST_DOUBT = 1e-10
 
 LARGEST_EXHAUSTIVE = 4
 """Models of the largest cascade of which every combination of quantiles is tried."""
+
+NUM_TRIALS = 100
+"""Evaluations of Bayesian optimisation at one cost weight."""
 
 Members = tuple[int, ...]
 
@@ -56,7 +59,7 @@ class Tuner(Protocol):
     def tune_all(self, cascades: Sequence[Members], weights: np.ndarray) -> dict[Members, Tuned]:
         """Return policies of every cascade at the same weights."""
 
-    def line(self, members: Members, weights: np.ndarray) -> np.ndarray:
+    def line(self, members: Members, tuned: Tuned) -> np.ndarray:
         """Return thresholds along the cascade's error-cost line, ``(num_points, num_members - 1)``."""
 
     def score(self, data: CascadeData) -> np.ndarray:
@@ -77,9 +80,9 @@ class EachCascade:
         """Return policies of every cascade at the same weights."""
         return {members: self.tune(members, weights) for members in cascades}
 
-    def line(self, members: Members, weights: np.ndarray) -> np.ndarray:
-        """Return the policies that these cost weights find best."""
-        return self.tune(members, weights).thresholds
+    def line(self, members: Members, tuned: Tuned) -> np.ndarray:
+        """Return the policies that the cost weights find best."""
+        return tuned.thresholds
 
     def score(self, data: CascadeData) -> np.ndarray:
         """Return the raw confidences."""
@@ -147,10 +150,10 @@ class Grid(EachCascade):
         thresholds = np.stack([table.search(w, start) for w, start in zip(weights, starts, strict=True)])
         return Tuned(thresholds, table.points(thresholds))
 
-    def line(self, members: Members, weights: np.ndarray) -> np.ndarray:
+    def line(self, members: Members, tuned: Tuned) -> np.ndarray:
         """Return all combinations of quantiles that no other is better than on the training queries."""
         if len(members) > LARGEST_EXHAUSTIVE:
-            return self.tune(members, weights).thresholds
+            return tuned.thresholds
         table = select(self.data, self.wrong, members)
         grid = quantile_thresholds(table.confidence)
         every, shape = flat_points(table, grid)
@@ -160,6 +163,50 @@ class Grid(EachCascade):
         """Return what the training objective says of them."""
         table = select(self.data, self.wrong, members)
         return trivial_points(table.wrong.mean(axis=0), table.call_cost)
+
+
+class BayesianOptimisation(Grid):
+    """The grid's training objective, by Optuna's samplers over the quantiles, at each cost weight anew."""
+
+    def __init__(self, data: CascadeData, wrong: np.ndarray, sampler: str) -> None:
+        super().__init__(data, wrong)
+        self.sampler = sampler
+
+    def tune(self, members: Members, weights: np.ndarray) -> Tuned:
+        """Return the best of `NUM_TRIALS` evaluations a cost weight, and the training objective there."""
+        table = select(self.data, self.wrong, members)
+        if len(members) == 1:
+            return never_deferring(table, weights)
+        thresholds = np.stack([self._best(table, float(weight)) for weight in weights])
+        return Tuned(thresholds, table.points(thresholds))
+
+    def line(self, members: Members, tuned: Tuned) -> np.ndarray:
+        """Return what each cost weight finds best."""
+        return tuned.thresholds
+
+    def _best(self, table: Empirical, weight: float) -> np.ndarray:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        samplers = {"TPE": optuna.samplers.TPESampler, "GP": optuna.samplers.GPSampler}
+        study = optuna.create_study(sampler=samplers[self.sampler](seed=0))
+        columns = table.confidence.T[:-1]
+
+        def at(params: dict[str, float]) -> np.ndarray:
+            quantiles = [np.quantile(x, params[str(i)], method="higher") for i, x in enumerate(columns)]
+            return np.asarray(quantiles)
+
+        def objective(trial: Any) -> float:
+            params = {str(i): trial.suggest_float(str(i), 0.0, 1.0) for i in range(len(columns))}
+            return float(table.points(at(params)).loss([weight]).item())
+
+        study.optimize(objective, n_trials=NUM_TRIALS)
+        return at(study.best_params)
+
+
+def bayesian_optimisation(sampler: str) -> Callable[[CascadeData], Tuner]:
+    """Return Bayesian optimisation by ``"TPE"`` or ``"GP"``, on calibrated training confidences."""
+    return lambda data: BayesianOptimisation(data, 1.0 - Calibration(data)(data), sampler)
 
 
 def ours(method: str) -> Callable[[CascadeData], Tuner]:
