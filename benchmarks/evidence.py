@@ -202,25 +202,100 @@ def halves(train: CascadeData, seed: int) -> tuple[CascadeData, CascadeData]:
     return train.take(order[:cut]).with_confidence_map(), train.take(order[cut:])
 
 
-def summary(rows: pd.DataFrame) -> str:
-    """Return means over tables, cascades and seeds by method and size."""
+MEASURES = {
+    "decision regret": ("any (any)", "regret"),
+    "decision regret, up to two models": ("any (up to 2)", "regret"),
+    "decision regret, single models": ("any (single)", "regret"),
+    "excess area, k = 2": ("pairs", "excess"),
+    "excess area, k >= 3": ("longer", "excess"),
+    "regret, k = 2": ("pairs", "regret"),
+    "regret, k >= 3": ("longer", "regret"),
+}
+"""Of which rows, and which column."""
+
+PICTURED = ("decision regret", "excess area, k >= 3", "regret, k >= 3")
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return mean and standard error of every measure by method and size.
+
+    The mean is over tables, seeds and cascades. Cascades of one table and seed go together: the standard
+    error is that of the means by table and seed.
+    """
+    found = []
+    rows = rows[rows.status == "ok"]
+    k = rows.get("k", pd.Series(np.nan, rows.index))
+    parts = {"pairs": rows[k == 2], "longer": rows[k >= 3]}
+    for name, (which, column) in MEASURES.items():
+        part = parts.get(which, rows[rows.cascade == which])
+        if not len(part):
+            continue
+        each = part.groupby(["method", "size", "table", "seed"], as_index=False)[column].mean()
+        by = each.groupby(["method", "size"])[column]
+        found.append(
+            pd.DataFrame({"mean": by.mean(), "standard_error": by.sem(), "runs": by.size()})
+            .reset_index()
+            .assign(measure=name)
+        )
+    return pd.concat(found, ignore_index=True)
+
+
+def in_words(found: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Return the summary as text, in percent, and what failed."""
+    cells = found.assign(
+        said=[
+            f"{100 * m:.2f} ({100 * e:.2f})" for m, e in zip(found["mean"], found.standard_error, strict=True)
+        ]
+    )
+    sizes = sorted(found["size"].unique(), key=_by_number)
     said = []
-    decisions = rows[rows.cascade.str.startswith("any") & rows.regret.notna()]
-    for among, part in decisions.groupby("cascade"):
-        table = part.pivot_table(index="method", columns="size", values="regret") * 100
-        said.append(f"decision regret, {among}, %\n{table.to_string(float_format='{:.2f}'.format)}")
-    fixed = rows[rows.k.notna()] if "k" in rows else rows[:0]
-    if len(fixed):
-        groups = np.where(fixed.k == 2, "k = 2", "k >= 3")
-        for name, scale in (("excess", 100), ("regret", 1)):
-            table = fixed.assign(group=groups).pivot_table(
-                index=["group", "method"], columns="size", values=name
-            )
-            said.append(f"fixed cascades: {name}\n{(table * scale).to_string(float_format='{:.3f}'.format)}")
+    for name in MEASURES:
+        part = cells[cells.measure == name]
+        if len(part):
+            table = part.pivot_table(index="method", columns="size", values="said", aggfunc="first")
+            said.append(f"{name}, % (standard error)\n{table.reindex(columns=sizes).to_string()}")
     failed = rows[rows.status != "ok"]
     if len(failed):
         said.append(failed[["table", "size", "seed", "method", "status"]].to_string())
     return "\n\n".join(said)
+
+
+def picture(found: pd.DataFrame, path: Path) -> None:
+    """Draw the main measures against the number of training queries, a line a method."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = [
+        n for n in ("decision regret", "excess area, k >= 3", "regret, k >= 3") if n in set(found.measure)
+    ]
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(4.4 * len(names), 3.6), squeeze=False, layout="constrained"
+    )
+    sizes = sorted(found["size"].unique(), key=_by_number)
+    for axis, name in zip(axes[0], names, strict=True):
+        for method, part in found[found.measure == name].groupby("method"):
+            at = [sizes.index(size) for size in part["size"]]
+            order = np.argsort(at)
+            axis.errorbar(
+                np.asarray(at)[order],
+                100 * part["mean"].to_numpy()[order],
+                100 * part.standard_error.fillna(0.0).to_numpy()[order],
+                marker="o",
+                capsize=2,
+                label=method,
+            )
+        axis.set(
+            title=name, xticks=range(len(sizes)), xticklabels=sizes, xlabel="training queries", ylabel="%"
+        )
+        axis.set_ylim(bottom=0)
+    axes[0][0].legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def _by_number(size: str) -> tuple[float, str]:
+    return (np.inf if size == "all" else float(size.removesuffix("+")), size)
 
 
 def main() -> None:
@@ -234,7 +309,9 @@ def main() -> None:
     parser.add_argument(
         "--within-train", action="store_true", help="judge by queries of the training table held out"
     )
-    parser.add_argument("-o", "--output", type=Path, required=True, help="CSV to write")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="CSV to write; beside it .txt and .png"
+    )
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
@@ -264,7 +341,12 @@ def main() -> None:
                         flush=True,
                     )
                     pd.DataFrame(rows).to_csv(options.output, index=False)
-    print(summary(pd.DataFrame(rows)))
+    every = pd.DataFrame(rows)
+    found = summarise(every)
+    text = in_words(found, every)
+    options.output.with_suffix(".txt").write_text(text + "\n")
+    picture(found, options.output.with_suffix(".png"))
+    print(text)
 
 
 if __name__ == "__main__":
