@@ -9,6 +9,7 @@ import numpy as np
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.decision.chain import ChainTables, tables_for_draws
 from cascade_bayes.decision.grid import make_grid
+from cascade_bayes.decision.optimise import mean_loss
 from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.transforms import ConfidenceMap
@@ -63,3 +64,10 @@ def lay(k: int, num_cells: int = 64, **kwargs):
 
 def first(tables: ChainTables) -> ChainTables:
     return jax.tree.map(lambda x: x[0], tables)
+
+
+mean_losses = jax.jit(jax.vmap(mean_loss, in_axes=(None, None, None, 0, None, 0)))
+"""`mean_loss` at many thresholds.
+
+Tables are arguments: captured by a compiled function they are constants, which jax 0.12 folded into
+NaN in one of eight compilations of the same program on a CPU, never where they were arguments."""

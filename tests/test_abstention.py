@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascades import COST, first, lay, score_map
+from cascades import COST, first, lay, mean_losses, score_map
 
 from cascade_bayes import ABSTAIN, Policy, Terms, certify, compare, predict, value_of_information
 from cascade_bayes.decision.certificate import best_policy
@@ -173,17 +173,13 @@ class TestSearch:
         assert best.at.early is not None
         defer, early, last = (float(x) for x in (best.at.defer[0], best.at.early[0], best.at.defer[1]))
         points = jnp.linspace(0.0, n, 40 * n + 1)
-        loss = jax.jit(
-            jax.vmap(
-                lambda t, a, u: mean_loss(one, cost, is_atom, jnp.stack([t, u]), price, jnp.stack([a, 0.0]))
-            )
-        )
         same = jnp.ones_like(points)
-        for scanned, at in (
+        for (t, a, u), at in (
             ((points, same * early, same * last), defer),
             ((same * defer, points, same * last), early),
         ):
-            found = loss(*(jnp.asarray(x) for x in scanned))
+            before, defer_at = jnp.stack([a, 0 * same], axis=-1), jnp.stack([t, u], axis=-1)
+            found = mean_losses(one, cost, is_atom, defer_at, jnp.asarray(price), before)
             assert abs(at - float(points[jnp.argmin(found)])) < 0.05
 
     @pytest.mark.slow

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascades import COST, cascade, first, lay, score_map
+from cascades import COST, cascade, first, lay, mean_losses, score_map
 from jax.test_util import check_grads
 from scipy import stats
 
@@ -242,9 +242,7 @@ class TestOptimise:
         )
         axes = [np.arange(0, grid.num_cells + 0.5, 0.5)] * (k - 1)
         points = jnp.asarray(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, k - 1))
-        losses = jax.jit(jax.vmap(lambda p: mean_loss(tables, cost, is_atom, p, jnp.asarray(error_price))))(
-            points
-        )
+        losses = mean_losses(tables, cost, is_atom, points, jnp.asarray(error_price), None)
         assert best.loss <= losses.min() * 1.0005
         np.testing.assert_allclose(
             best.loss, mean_loss(tables, cost, is_atom, best.at.defer, error_price), rtol=1e-12
