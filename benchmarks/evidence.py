@@ -190,9 +190,8 @@ def subset(train: CascadeData, size: str, seed: int) -> CascadeData:
     chosen = np.random.default_rng(1000 * num + seed).choice(train.num_queries, num, replace=False)
     if not size.endswith("+"):
         return train.take(chosen).with_confidence_map()
-    labelled = np.zeros(train.num_queries, dtype=bool)
-    labelled[chosen] = True
-    return replace(train, labelled=train.labelled & labelled[:, None])
+    kept = np.isin(np.arange(train.num_queries), chosen)[:, None]
+    return replace(train, labelled=train.labelled & kept, correct=train.correct & kept)
 
 
 def halves(train: CascadeData, seed: int) -> tuple[CascadeData, CascadeData]:

@@ -129,12 +129,13 @@ def make_fit(spec: ModelSpec, neighbours: list[int], method: str) -> Fit:
     nuts = NutsOptions(1, NUM_WARMUP, num_draws, 1, 0.85, progress=False)
     how = Options(nuts, "full_rank", NUM_STEPS)
     atom_locs = jnp.asarray(spec.layout.locs)
+    anchors = jax.tree.map(jnp.asarray, spec.known_anchors)
     names = tuple(map(str, range(spec.num_models)))
     with_theta = [i for i, family in enumerate(spec.copulas) if family.has_theta]
 
     def fit(key: jax.Array, obs: Observations) -> Sites:
         key_modules, key_pairs = jax.random.split(key)
-        modules = make_modules(obs, atom_locs, spec.kind, names)
+        modules = make_modules(obs, atom_locs, anchors, spec.kind, names)
         found = draw(key_modules, [module.lanes for module in modules], method, how)
         sites = collect(modules, found).samples
         if spec.structure == "modular":

@@ -34,6 +34,7 @@ from cascade_bayes.inference.modules import Module, collect, make_modules
 from cascade_bayes.inference.nuts import STRETCH, Chains, NutsOptions, compile_chains
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.target import Lanes, StudentCoordinate, Target
+from cascade_bayes.model.anchors import Anchors
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, sample_sites
 from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import find_atoms
@@ -83,8 +84,12 @@ def table(small_data: CascadeData) -> tuple[Observations, ModelSpec]:
     return observations(small_data, layout), spec
 
 
+def anchors_of(spec: ModelSpec) -> Anchors:
+    return jax.tree.map(jnp.asarray, spec.known_anchors)
+
+
 def modules_of(obs: Observations, spec: ModelSpec) -> tuple[Module, ...]:
-    return make_modules(obs, jnp.asarray(spec.layout.locs), spec.kind, ("a", "b", "c"))
+    return make_modules(obs, jnp.asarray(spec.layout.locs), anchors_of(spec), spec.kind, ("a", "b", "c"))
 
 
 def lanes_of(modules: Sequence[Module]) -> list[Lanes]:
@@ -520,7 +525,7 @@ def test_weights_in_32_bits_are_those_of_64(small_data: CascadeData, copula: str
     layout = find_atoms(small_data)
     spec = ModelSpec(layout, get_copulas(copula, 2), Priors(num_components=4), structure="chain")
     obs = observations(small_data, layout)
-    (part,) = lanes_of(make_modules(obs, jnp.asarray(layout.locs), spec.kind, ("a", "b", "c")))
+    (part,) = lanes_of(modules_of(obs, spec))
     start = normal_approximation(*part)
     proposals = approximate.propose_laplace(part.target, jax.random.key(0), start, part.data, 200)
     assert proposals.log_ratio.dtype == np.float32

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from evidence import subset
 from paper import Margin, Pairwise, em_two_betas, fit_margin, gumbel
-from peers import Calibration, Oracle, grid, sub_cascades
+from peers import Calibration, Oracle, grid, observed_labels, sub_cascades
 from scipy import integrate
 from scipy.special import expit
 from scipy.stats import beta
@@ -119,3 +120,20 @@ def test_oracle_is_no_worse_than_the_grid(data: CascadeData) -> None:
         real = table(members).points(tuned.thresholds)
         best = oracle.best(members, tuple(weights))
         assert np.all(best.error + weights * best.cost <= real.error + weights * real.cost + 1e-12)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_half_labelled_tables_keep_all_confidences_and_some_labels(data: CascadeData, seed: int) -> None:
+    some = subset(data, "30+", seed)
+    np.testing.assert_array_equal(some.confidence, data.confidence)
+    labelled = some.labelled.all(axis=1)
+    assert labelled.sum() == 30
+    assert not some.labelled[~labelled].any()
+    few = subset(data, "30", seed)
+    assert set(few.query_ids) == set(data.query_ids[labelled])
+    np.testing.assert_array_equal(some.correct[labelled], data.correct[labelled])
+    # Every method takes them: what it needs labels for it reads of the labelled queries.
+    weights = np.array([1.0, 100.0])
+    for method in (grid, observed_labels):
+        tuned = method(some).tune((0, 1), weights)
+        assert np.isfinite(tuned.thresholds).all()

@@ -25,6 +25,7 @@ from cascade_bayes.distributions import mixed
 from cascade_bayes.inference.methods import LaneDraws
 from cascade_bayes.inference.nuts import MAX_NUM_STEPS, Draws
 from cascade_bayes.inference.target import Data, Lanes, Target
+from cascade_bayes.model.anchors import Anchors
 from cascade_bayes.model.cascade import (
     MarginSpec,
     ModelKind,
@@ -178,10 +179,11 @@ class _CalibrationData(NamedTuple):
     correct: jax.Array
     labelled: jax.Array
     atom_locs: jax.Array
+    anchors: Anchors
 
 
 def make_modules(
-    obs: Observations, atom_locs: jax.Array, kind: ModelKind, models: tuple[str, ...]
+    obs: Observations, atom_locs: jax.Array, anchors: Anchors, kind: ModelKind, models: tuple[str, ...]
 ) -> tuple[Module, ...]:
     """Return the modules of a table's posterior; of a modular model, those of its margins and calibration.
 
@@ -191,17 +193,19 @@ def make_modules(
         The table.
     atom_locs
         Where its atoms lie, ``(num_models, num_atoms)``; NaN where a slot that the model has is empty.
+    anchors
+        What its confidences say of how often models are right, with as many slots for atoms.
     kind
         The model.
     models
         Names.
     """
     if kind.structure == "chain":
-        lanes = Lanes(_chain_target(kind), _one_lane((obs, atom_locs)))
+        lanes = Lanes(_chain_target(kind), _one_lane((obs, atom_locs, anchors)))
         return (Module(lanes, ("chain",), lambda sites: {k: v[0] for k, v in sites.items()}),)
     layout = kind.spec().layout
     target = _calibration_target(kind.priors, kind.monotone, *atom_locs.shape)
-    data = _CalibrationData(obs.z, obs.correct, obs.labelled, atom_locs)
+    data = _CalibrationData(obs.z, obs.correct, obs.labelled, atom_locs, anchors)
     return (
         margins_module(obs, atom_locs, kind, models),
         Module(
@@ -245,15 +249,18 @@ def margin_target(spec: MarginSpec, num_atoms: int) -> Target:
 
 @cache
 def _calibration_target(priors: Priors, monotone: bool, num_models: int, num_atoms: int) -> Target:
+    slots = np.indices((num_models, num_atoms)).reshape(2, -1)
+
     def model(data: _CalibrationData) -> None:
-        sites = sample_calibration(priors, monotone, num_models, num_models * num_atoms)
+        sites = sample_calibration(priors, monotone, data.anchors, (slots[0], slots[1]))
         effect = sites.get("atom_effect", jnp.zeros(0)).reshape((num_models, num_atoms))
         curve = Calibration(data.atom_locs, sites["intercept"], sites["slope"], effect)
         labels = log_bernoulli(own_logit(data.z, curve), data.correct)
         numpyro.factor("log_likelihood", jnp.sum(jnp.where(data.labelled, labels, 0.0)))
 
     one, locs = jnp.zeros((num_models, 1)), jnp.full((num_models, num_atoms), jnp.nan)
-    return Target(model, _CalibrationData(one, one == 0, one == 0, locs))
+    anchors = jax.tree.map(jnp.asarray, Anchors.none(num_models, num_atoms))
+    return Target(model, _CalibrationData(one, one == 0, one == 0, locs, anchors))
 
 
 def _margin_sites(sites: Mapping[str, np.ndarray], layout: AtomLayout) -> Draws:
@@ -276,8 +283,11 @@ def _calibration_sites(sites: Mapping[str, np.ndarray], layout: AtomLayout) -> D
 def _chain_target(kind: ModelKind) -> Target:
     spec = kind.spec()
 
-    def model(data: tuple[Observations, jax.Array]) -> None:
-        cascade_model(data[0], spec, data[1])
+    def model(data: tuple[Observations, jax.Array, Anchors]) -> None:
+        obs, atom_locs, anchors = data
+        cascade_model(obs, spec, atom_locs, anchors)
 
     one = jnp.zeros((spec.num_models, 1))
-    return Target(model, (Observations(one, one == 0, one == 0, one == 0), jnp.asarray(spec.layout.locs)))
+    obs = Observations(one, one == 0, one == 0, one == 0)
+    anchors = jax.tree.map(jnp.asarray, Anchors.none(*spec.layout.locs.shape))
+    return Target(model, (obs, jnp.asarray(spec.layout.locs), anchors))

@@ -27,6 +27,7 @@ from cascade_bayes.inference.tree import (
     site_labels,
     stored_groups,
 )
+from cascade_bayes.model.anchors import Anchors
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites
 from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.params import AtomLayout, CascadeParams
@@ -356,6 +357,16 @@ class Posterior:
                     else None
                 ),
                 margin=record["margin"],
+                anchors=(
+                    Anchors(
+                        constants["claims"],
+                        constants["rank_middle"],
+                        constants["rank_stretch"],
+                        constants["rank_at_atoms"].reshape(data.num_models, -1),
+                    )
+                    if "claims" in constants
+                    else None
+                ),
             ),
             provenance=record["provenance"],
         )

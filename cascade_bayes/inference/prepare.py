@@ -26,6 +26,7 @@ from cascade_bayes.inference.modules import Module, Sampled, make_modules
 from cascade_bayes.inference.nuts import NutsOptions
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.select import CopulaSelection, choose_copulas
+from cascade_bayes.model.anchors import find_anchors
 from cascade_bayes.model.cascade import ModelKind, ModelSpec, Structure
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.margins import DEFAULT_MARGIN, get_margin
@@ -151,6 +152,7 @@ def prepare(data: CascadeData, request: Request) -> Prepared:
         monotone=request.monotone,
         margin=request.margin,
         structure=structure,
+        anchors=find_anchors(data, layout),
     )
     copula, selection = request.copula, None
     if copula == "auto":
@@ -184,10 +186,13 @@ class Arrays:
         self._more = ((0, 0), (0, slots - locs.shape[1]))
         atom_locs = np.pad(locs, self._more, constant_values=np.nan)
         self.atom_locs = jnp.asarray(atom_locs, dtype=self.obs.z.dtype)
+        self.anchors = jax.tree.map(
+            lambda field: jnp.asarray(field, dtype=self.obs.z.dtype), one.spec.known_anchors.padded(slots)
+        )
 
     def modules(self) -> tuple[Module, ...]:
         """Return the modules of the posterior."""
-        return make_modules(self.obs, self.atom_locs, self.kind, self.one.data.models)
+        return make_modules(self.obs, self.atom_locs, self.anchors, self.kind, self.one.data.models)
 
     def posterior(self, sampled: Sampled, key: jax.Array, request: Request, seconds: float) -> Posterior:
         """Draw what is drawn given the modules, and return the posterior of the table's own model.

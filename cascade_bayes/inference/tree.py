@@ -6,7 +6,8 @@ group                     variables                                             
 ``posterior``             the sites of `cascade_bayes.model.cascade`                  chain, draw, ...
 ``sample_stats``          statistics of NUTS, by ArviZ's names; of no other method    chain, draw
 ``observed_data``         ``confidence`` as in the table, ``correct``                 query, model
-``constant_data``         ``call_cost``, ``cost``, ``latency_ms``, atoms, centres     model, ...
+``constant_data``         ``call_cost``, ``cost``, ``latency_ms``, atoms, centres,    model, ...
+                          anchors
 ``log_likelihood``        ``confidence_and_correct``: their joint density, by query   chain, draw, query
 ``posterior_predictive``  ``confidence``, ``correct`` of tables like the observed    chain, draw, ...
 ``prior``                 the sites, drawn from their priors                          chain, draw, ...
@@ -102,6 +103,10 @@ _FORMS = {
     "atom_locs": _form("model slot", "location of an atom", LOGITS),
     "atom_raw": _form("model slot", "location of an atom, as in the table"),
     "has_continuous": _form("model", "whether confidences have a continuous part"),
+    "claims": _form("model", "log odds of the mean probability that a model claims"),
+    "rank_middle": _form("model", "minus the middle of all confidences", LOGITS),
+    "rank_stretch": _form("model", "log odds of ranks a standardised logit"),
+    "rank_at_atoms": _form("model slot", "rank of an atom beyond its place", LOGITS),
     "upstream_line": _form("deferral line", "line from a confidence to that of the model before it"),
     "upstream_at_atoms": _form("deferral slot", "what an atom adds to that line"),
 }
@@ -119,6 +124,11 @@ def stored_groups(posterior: Posterior) -> dict[str, xarray.Dataset]:
     }
     if data.latency_ms is not None:
         constants["latency_ms"] = data.latency_ms
+    if spec.anchors is not None:
+        constants["claims"] = np.asarray(spec.anchors.claims)
+        constants["rank_middle"] = np.asarray(spec.anchors.middle)
+        constants["rank_stretch"] = np.asarray(spec.anchors.stretch)
+        constants["rank_at_atoms"] = np.asarray(spec.anchors.at_atoms)
     if spec.centres is not None:
         constants["upstream_line"] = spec.centres.line
         constants["upstream_at_atoms"] = spec.centres.at_atoms

@@ -8,13 +8,14 @@ site                   prior                                                 sha
 ``concentration``      LogNormal: in its place if margins are beta mixtures  (model, component)
 ``atom_logit``         Normal: log odds of an atom against the continuum     (atom,)
 ``tau``                scaled Beta: Kendall's tau of neighbours              (pair,)
-``intercept``          Normal random walk along the cascade                  (model,)
 ``slope``              Normal, positive if ``monotone``                      (model,)
+``intercept``          Normal about a line along the cascade                 (model,)
 ``upstream``           Normal: effect of the previous model's confidence     (pair,)
 ``atom_effect``        Normal                                                (atom,)
 =====================  ====================================================  =================
 
-The numbers are those of `cascade_bayes.model.priors.Priors`. ``tau`` has no entry for pairs whose family
+The numbers are those of `cascade_bayes.model.priors.Priors`; where confidences are known, those of the last
+four are anchored in them (`cascade_bayes.model.anchors`). ``tau`` has no entry for pairs whose family
 has no parameter (independence); there is no ``upstream`` if the model is specified without it. The pairs are
 those of neighbours for the structure ``"chain"``, all for ``"modular"`` (see `ModelSpec`).
 """
@@ -36,6 +37,7 @@ from numpyro.distributions.transforms import AffineTransform
 
 from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.distributions.mixed import MarginParams
+from cascade_bayes.model.anchors import Anchors, intercept_locs
 from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.likelihood import log_likelihood
 from cascade_bayes.model.margins import DEFAULT_MARGIN, get_margin, simplex_from_splits, split_prior
@@ -83,6 +85,8 @@ class ModelSpec:
         effect is that of what ``x_i`` says beyond it (`cascade_bayes.model.centres`).
     margin
         Family of the margins' continuous parts, from `cascade_bayes.model.margins.MARGINS`.
+    anchors
+        What the table's confidences say of how often models are right (`cascade_bayes.model.anchors`).
 
     Raises
     ------
@@ -98,6 +102,7 @@ class ModelSpec:
     margin: str = DEFAULT_MARGIN
     structure: Structure = "chain"
     centres: Centres | None = None
+    anchors: Anchors | None = None
 
     def __post_init__(self) -> None:
         get_margin(self.margin)
@@ -130,6 +135,11 @@ class ModelSpec:
         return len(self.layout.locs)
 
     @property
+    def known_anchors(self) -> Anchors:
+        """Anchors, such as say nothing if there are none."""
+        return Anchors.none(*self.layout.locs.shape) if self.anchors is None else self.anchors
+
+    @property
     def kind(self) -> ModelKind:
         """All of it that a compiled program depends on."""
         return ModelKind(
@@ -145,7 +155,7 @@ class ModelSpec:
 
 
 class ModelKind(NamedTuple):
-    """A model without what is data: how many atoms there are, not where they lie, and no centres.
+    """A model without what is data: how many atoms there are, not where they lie, no centres, no anchors.
 
     One compiled program serves all models of a kind.
     """
@@ -205,28 +215,53 @@ def sample_margins(spec: MarginSpec, models: tuple[int, ...], num_atoms: int) ->
     return sites
 
 
-def sample_calibration(priors: Priors, monotone: bool, num_models: int, num_atoms: int) -> Sites:
-    """Sample the sites of how often models are right at their own confidence, inside a NumPyro context."""
+def sample_calibration(
+    priors: Priors, monotone: bool, anchors: Anchors, atoms: tuple[np.ndarray, np.ndarray]
+) -> Sites:
+    """Sample the sites of how often models are right at their own confidence, inside a NumPyro context.
+
+    Parameters
+    ----------
+    priors, monotone
+        Of the model.
+    anchors
+        What is known of the confidences.
+    atoms
+        Model and slot of each entry of ``atom_effect``.
+    """
     low = {"low": 0.0} if monotone else {}
-    sites = {
-        "intercept": numpyro.sample("intercept", _random_walk(num_models, priors)),
-        "slope": _sample(
-            "slope", dist.TruncatedNormal(priors.slope_loc, priors.slope_scale, **low), (num_models,)
-        ),
-    }
-    if num_atoms:
-        sites["atom_effect"] = _sample(
-            "atom_effect", dist.Normal(0.0, priors.atom_effect_scale), (num_atoms,)
-        )
+    of_slopes = dist.TruncatedNormal(
+        priors.slope_loc * anchors.stretch, priors.slope_scale * anchors.stretch, **low
+    )
+    slope = numpyro.sample("slope", of_slopes.to_event(1))
+    of_middles = intercept_prior(priors, jnp.asarray(anchors.claims))
+    of_intercepts = dist.MultivariateNormal(
+        of_middles.loc + anchors.middle * slope, scale_tril=of_middles.scale_tril
+    )
+    sites = {"intercept": numpyro.sample("intercept", of_intercepts), "slope": slope}
+    if len(atoms[0]):
+        expected = anchors.at_atoms[atoms] * slope[atoms[0]]
+        of_atoms = dist.Normal(expected, priors.atom_effect_scale)
+        sites["atom_effect"] = numpyro.sample("atom_effect", of_atoms.to_event(1))
     return sites
 
 
-def sample_sites(spec: ModelSpec) -> Sites:
-    """Sample every site of the model, inside a NumPyro context; shapes as in the module's table."""
+def sample_sites(spec: ModelSpec, anchors: Anchors | None = None) -> Sites:
+    """Sample every site of the model, inside a NumPyro context; shapes as in the module's table.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    anchors
+        In place of the specification's.
+    """
     k, priors = spec.num_models, spec.priors
+    anchors = jax.tree.map(jnp.asarray, spec.known_anchors) if anchors is None else anchors
     total_atoms = len(spec.layout.model_index)
     sites = sample_margins(spec.margin_spec, (k,), total_atoms)
-    sites |= sample_calibration(priors, spec.monotone, k, total_atoms)
+    atoms = spec.layout.model_index, spec.layout.slot_index
+    sites |= sample_calibration(priors, spec.monotone, anchors, atoms)
     if any(family.has_theta for family in spec.copulas):
         sites["tau"] = numpyro.sample("tau", tau_prior(spec.copulas, priors))
     if spec.upstream:
@@ -252,12 +287,15 @@ def tau_prior(copulas: tuple[Copula, ...], priors: Priors) -> dist.Distribution:
     return dist.TransformedDistribution(unit, scale).to_event(1)
 
 
-def _random_walk(num_models: int, priors: Priors) -> dist.Distribution:
-    """Joint normal of intercepts: N(loc, scale), then steps up of N(step_loc, step_scale)."""
-    i = jnp.arange(num_models)
-    loc = priors.intercept_loc + priors.step_loc * i
-    cov = priors.intercept_scale**2 + priors.step_scale**2 * jnp.minimum(i[:, None], i[None, :])
-    return dist.MultivariateNormal(loc, covariance_matrix=cov)
+def intercept_prior(priors: Priors, claims: jax.Array) -> dist.Distribution:
+    r"""Joint normal of log odds in the middle: a common part and each model's own about `intercept_locs`.
+
+    With :math:`\sigma` ``intercept_scale`` and :math:`\tau` ``step_scale``, the covariance is
+    :math:`\sigma^2 + (\tau^2 / 2) \, [i = j]`: steps from one model to another have the scale :math:`\tau`.
+    """
+    own = 0.5 * priors.step_scale**2 * jnp.eye(claims.shape[0])
+    locs = intercept_locs(priors, claims)
+    return dist.MultivariateNormal(locs, covariance_matrix=priors.intercept_scale**2 + own)
 
 
 def params_from_sites(
@@ -346,7 +384,12 @@ def margins_from_sites(
     return MarginParams(atom_locs, jax.nn.softmax(full, axis=-1)[..., 1:], part)
 
 
-def cascade_model(obs: Observations, spec: ModelSpec, atom_locs: jax.Array | None = None) -> None:
+def cascade_model(
+    obs: Observations,
+    spec: ModelSpec,
+    atom_locs: jax.Array | None = None,
+    anchors: Anchors | None = None,
+) -> None:
     """Joint distribution of parameters and table, as a NumPyro model.
 
     Parameters
@@ -357,8 +400,10 @@ def cascade_model(obs: Observations, spec: ModelSpec, atom_locs: jax.Array | Non
         Everything that is not sampled; static. Its structure must be ``"chain"``.
     atom_locs
         As for `params_from_sites`.
+    anchors
+        As for `sample_sites`.
     """
     if spec.structure != "chain":
         raise ValueError("only the structure 'chain' has a joint density; sample a modular model by `fit`.")
-    params = params_from_sites(sample_sites(spec), spec, atom_locs=atom_locs)
+    params = params_from_sites(sample_sites(spec, anchors), spec, atom_locs=atom_locs)
     numpyro.factor("log_likelihood", log_likelihood(params, obs, spec.copulas, spec.layout.kinds))
