@@ -1,5 +1,6 @@
 """What confidences say without labels, and what it does to the prior of how often models are right."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,8 @@ from numpyro.infer.util import log_density
 from cascade_bayes import Posterior, Priors, fit
 from cascade_bayes.data import CascadeData
 from cascade_bayes.inference.prior import draw_sites
-from cascade_bayes.model.anchors import Anchors, find_anchors, find_claims, intercept_locs, rank_line
-from cascade_bayes.model.cascade import intercept_prior, sample_calibration
+from cascade_bayes.model.anchors import Anchors, accuracy_locs, find_anchors, find_claims, rank_line
+from cascade_bayes.model.cascade import accuracy_prior, sample_calibration
 from cascade_bayes.model.correctness import own_logit
 from cascade_bayes.model.params import AtomLayout, Calibration
 
@@ -72,14 +73,14 @@ def test_what_has_no_claims(small_data: CascadeData) -> None:
 def test_prior_means_follow_claims() -> None:
     claims = jnp.array([1.6, jnp.nan, 2.0])
     wanted = [0.2 + 0.4 * (1.6 - 1.1), 0.7, 1.2 + 0.4 * (2.0 - 1.1 - 1.4)]
-    np.testing.assert_allclose(intercept_locs(PRIORS, claims), wanted, rtol=1e-12)
+    np.testing.assert_allclose(accuracy_locs(PRIORS, claims), wanted, rtol=1e-12)
     none = replace(PRIORS, claim_effect=0.0)
-    np.testing.assert_allclose(intercept_locs(none, claims), [0.2, 0.7, 1.2], rtol=1e-12)
+    np.testing.assert_allclose(accuracy_locs(none, claims), [0.2, 0.7, 1.2], rtol=1e-12)
 
 
-def test_prior_of_intercepts_is_a_common_part_and_own_ones() -> None:
+def test_prior_of_log_odds_is_a_common_part_and_own_ones() -> None:
     claims = jnp.array([0.5, 1.0, 3.0])
-    prior = intercept_prior(PRIORS, claims)
+    prior = accuracy_prior(PRIORS, claims)
     cov = 0.8**2 + 0.18 * np.eye(3)
     np.testing.assert_allclose(prior.covariance_matrix, cov, rtol=1e-12)
     steps = np.diff(prior.sample(jax.random.key(0), (4000,)), axis=1)
@@ -124,7 +125,7 @@ class TestRanks:
 
     @pytest.mark.parametrize("monotone", [False, True])
     def test_priors_are_those_of_ranks(self, monotone: bool) -> None:
-        """Middles, slopes by rank and atoms off the curve by rank are as the priors say, independent."""
+        """Log odds of being right, slopes by rank and atoms off the curve are as the priors say."""
         locs = np.array([[np.inf, np.nan], [np.nan, np.nan], [-np.inf, 0.7]])
         atoms = np.nonzero(~np.isnan(locs))
         anchors = Anchors(
@@ -148,10 +149,10 @@ class TestRanks:
             at_atoms = own_logit(jnp.where(jnp.isnan(locs), 0.0, locs), curve)[atoms]
             slope = sites["slope"] / anchors.stretch
             off = at_atoms - middle[atoms[0]] - slope[atoms[0]] * ranks
-            return sites, jnp.concatenate([middle, slope, off])
+            return sites, jnp.concatenate([middle / jnp.sqrt(1 + slope**2), slope, off])
 
         sites, found = jax.vmap(one)(jax.random.split(jax.random.key(2), 4000))
-        locs_of = intercept_locs(priors, jnp.asarray(anchors.claims))
+        locs_of = accuracy_locs(priors, jnp.asarray(anchors.claims))
         cov = scipy.linalg.block_diag(
             0.8**2 + 0.18 * np.eye(3), 0.35**2 * np.eye(3), 0.7**2 * np.eye(len(ranks))
         )
@@ -163,14 +164,24 @@ class TestRanks:
             cov[range(3, 6), range(3, 6)] = slopes.var()
         np.testing.assert_allclose(found.mean(axis=0), mean, atol=0.06)
         np.testing.assert_allclose(np.cov(found.T), cov, atol=0.06)
-        # And the density is theirs, with the Jacobian of the slopes.
+        # And the density is theirs, with the Jacobians.
         first = {name: values[0] for name, values in sites.items()}
         got, _ = log_density(model, (), {}, first)
-        middle, slope, off = np.split(np.asarray(found[0]), [3, 6])
-        wanted = scipy.stats.multivariate_normal(np.asarray(locs_of), cov[:3, :3]).logpdf(middle)
+        log_odds, slope, off = np.split(np.asarray(found[0]), [3, 6])
+        wanted = scipy.stats.multivariate_normal(np.asarray(locs_of), cov[:3, :3]).logpdf(log_odds)
+        wanted -= 0.5 * np.sum(np.log1p(slope**2))
         wanted += np.sum(slopes.logpdf(slope) - np.log(anchors.stretch))
         wanted += np.sum(scipy.stats.norm(0, 0.7).logpdf(off))
         assert float(got) == pytest.approx(float(wanted), rel=1e-9)
+
+
+def test_accuracy_of_a_curve_over_ranks() -> None:
+    """Within 0.011 of the average over a logistic distribution."""
+    r, width = np.linspace(-40, 40, 40_001, retstep=True)
+    density = scipy.stats.logistic.pdf(r)
+    for a, b in itertools.product(np.linspace(-3, 4, 8), np.linspace(-0.5, 1.5, 5)):
+        exact = np.sum(density * scipy.special.expit(a + b * r)) * width
+        assert scipy.special.expit(a / np.sqrt(1 + b**2)) == pytest.approx(exact, abs=0.011)
 
 
 def test_anchors_of_a_table_are_those_of_its_models(small_data: CascadeData) -> None:
@@ -230,7 +241,8 @@ def test_anchors_are_kept_with_the_posterior(small_posterior: Posterior, tmp_pat
     for found, wanted in zip(anchors, find_anchors(loaded.data, loaded.spec.layout), strict=True):
         np.testing.assert_array_equal(found, wanted)
     sites, _ = draw_sites(jax.random.split(jax.random.key(1), 2000), loaded.spec)
-    wanted = intercept_locs(loaded.spec.priors, jnp.asarray(anchors.claims)) + anchors.middle * 0.5 * (
-        anchors.stretch
-    )
+    priors = loaded.spec.priors
+    steeper = np.mean(np.sqrt(1 + np.random.default_rng(0).normal(0.5, 0.35, 100_000) ** 2))
+    wanted = steeper * accuracy_locs(priors, jnp.asarray(anchors.claims))
+    wanted += anchors.middle * anchors.stretch * priors.slope_loc
     np.testing.assert_allclose(sites["intercept"].mean(axis=0), wanted, atol=0.1)

@@ -69,10 +69,10 @@ def prior() -> PriorDraws:
 def test_draws_of_the_priors_follow_them(prior: PriorDraws) -> None:
     slope = np.asarray(prior.params.slope).ravel()
     assert scipy.stats.kstest(slope, scipy.stats.norm(0.5, 0.35).cdf).pvalue > 1e-3
-    step = np.diff(np.asarray(prior.params.intercept), axis=1).ravel()
-    first = np.asarray(prior.params.intercept)[:, 0]
-    assert scipy.stats.kstest(first, scipy.stats.norm(0.35, np.sqrt(1.245)).cdf).pvalue > 1e-3
-    assert scipy.stats.kstest(step, scipy.stats.norm(0.45, 0.7).cdf).pvalue > 1e-3
+    log_odds = np.asarray(prior.params.intercept / np.sqrt(1 + prior.params.slope**2))
+    first, step = log_odds[:, 0], np.diff(log_odds, axis=1).ravel()
+    assert scipy.stats.kstest(first, scipy.stats.norm(0.35, np.hypot(1, 0.85 / np.sqrt(2))).cdf).pvalue > 1e-3
+    assert scipy.stats.kstest(step, scipy.stats.norm(0.45, 0.85).cdf).pvalue > 1e-3
     upstream = np.asarray(prior.params.upstream)
     np.testing.assert_array_equal(upstream[:, 0], 0.0)
     assert scipy.stats.kstest(upstream[:, 1], scipy.stats.norm(0.0, 0.15).cdf).pvalue > 1e-3
@@ -84,7 +84,7 @@ def test_draws_of_the_priors_follow_them(prior: PriorDraws) -> None:
 def test_table_and_picture_of_the_priors(prior: PriorDraws) -> None:
     frame = prior.to_frame()
     assert list(frame.columns) == ["mean", "q05", "q50", "q95"]
-    middle = scipy.stats.norm(0.35, np.hypot(1.0, 0.7 / np.sqrt(2))).rvs(100_000, random_state=0)
+    middle = scipy.stats.norm(0.35, np.hypot(1.0, 0.85 / np.sqrt(2))).rvs(100_000, random_state=0)
     wanted = np.mean(1 / (1 + np.exp(-middle)))
     assert frame.loc["accuracy of small at its 50 % confidence", "mean"] == pytest.approx(wanted, abs=0.05)
     assert 0 < frame.loc["gain in accuracy from small to large", "mean"] < 0.2

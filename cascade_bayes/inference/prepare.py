@@ -139,8 +139,9 @@ def prepare(data: CascadeData, request: Request) -> Prepared:
         As `cascade_bayes.fit` does of tables.
     """
     check_fittable(data)
-    priors = request.priors or Priors()
-    _check_components(data, priors)
+    priors = request.priors or Priors()  # the default's many components shrink where there are few data
+    if request.priors is not None:
+        _check_components(data, priors)
     structure = request.structure or default_structure(data)
     layout = find_atoms(data, atoms=request.atoms)
     obs = observations(data, layout)

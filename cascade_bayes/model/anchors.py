@@ -1,8 +1,8 @@
 r"""What confidences say, labels apart, of how often models are right: anchors of the priors.
 
 **Claims.** Confidences are probabilities, if poor ones. Models that claim more are right more often, though
-not as often as they say. With :math:`\bar p_i` the mean probability that model i claims, its rate of being
-right in the middle of its confidences has the prior mean, in log odds,
+not as often as they say. With :math:`\bar p_i` the mean probability that model i claims, the log odds
+:math:`\alpha_i` of its being right have the prior mean
 
 .. math::
 
@@ -16,9 +16,13 @@ is 0 in the middle. Without atoms that is the standardised logit itself, near en
 certain answers the standardised logits, which are those of the rest, begin lower and reach less far, and an
 atom lies in the middle of its own ranks: of a model that is certain of half its answers the certain ones lie
 about :math:`r = \mathrm{logit}\,0.75`, not at the end of the scale. In place of intercept, slope and effect
-of atoms (:math:`a, b, e`) the priors are those of :math:`A = a - t b`, :math:`B = b / s` and
-:math:`e_a - \rho_a b`, where :math:`r \approx s (z + t)` on the continuous part and
+of atoms (:math:`a, b, e`) the priors are those of :math:`\alpha = (a - t b) / \sqrt{1 + B^2}`,
+:math:`B = b / s` and :math:`e_a - \rho_a b`, where :math:`r \approx s (z + t)` on the continuous part and
 :math:`\rho_a = r_a / s - t - x(z_a)`.
+
+**Accuracy.** Ranks are logistic, and so is the tolerance of the curve :math:`\sigma(A + B r)`: the sum of the
+two is nearly logistic again, with :math:`1 + B^2` times the variance, so that a model is right overall with
+the probability :math:`\sigma(A / \sqrt{1 + B^2})`, to 0.01.
 
 No label enters: this is a regression of unknowns on what is known of all queries, labelled or not.
 """
@@ -155,8 +159,8 @@ def rank_line(z: np.ndarray, locs: np.ndarray, continuous: bool) -> tuple[float,
     return middle, stretch, at_atoms
 
 
-def intercept_locs(priors: Priors, claims: jax.Array) -> jax.Array:
-    """Return the prior mean of every model's log odds of being right in the middle, ``(num_models,)``.
+def accuracy_locs(priors: Priors, claims: jax.Array) -> jax.Array:
+    """Return the prior mean of every model's log odds of being right, ``(num_models,)``.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ from numpyro.distributions.transforms import AffineTransform
 
 from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.distributions.mixed import MarginParams
-from cascade_bayes.model.anchors import Anchors, intercept_locs
+from cascade_bayes.model.anchors import Anchors, accuracy_locs
 from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.likelihood import log_likelihood
 from cascade_bayes.model.margins import DEFAULT_MARGIN, get_margin, simplex_from_splits, split_prior
@@ -234,9 +234,11 @@ def sample_calibration(
         priors.slope_loc * anchors.stretch, priors.slope_scale * anchors.stretch, **low
     )
     slope = numpyro.sample("slope", of_slopes.to_event(1))
-    of_middles = intercept_prior(priors, jnp.asarray(anchors.claims))
+    of_accuracies = accuracy_prior(priors, jnp.asarray(anchors.claims))
+    steeper = jnp.sqrt(1.0 + (slope / anchors.stretch) ** 2)
     of_intercepts = dist.MultivariateNormal(
-        of_middles.loc + anchors.middle * slope, scale_tril=of_middles.scale_tril
+        steeper * of_accuracies.loc + anchors.middle * slope,
+        scale_tril=steeper[:, None] * of_accuracies.scale_tril,
     )
     sites = {"intercept": numpyro.sample("intercept", of_intercepts), "slope": slope}
     if len(atoms[0]):
@@ -287,14 +289,14 @@ def tau_prior(copulas: tuple[Copula, ...], priors: Priors) -> dist.Distribution:
     return dist.TransformedDistribution(unit, scale).to_event(1)
 
 
-def intercept_prior(priors: Priors, claims: jax.Array) -> dist.Distribution:
-    r"""Joint normal of log odds in the middle: a common part and each model's own about `intercept_locs`.
+def accuracy_prior(priors: Priors, claims: jax.Array) -> dist.Distribution:
+    r"""Joint normal of log odds of being right: a common part and each model's own about `accuracy_locs`.
 
     With :math:`\sigma` ``intercept_scale`` and :math:`\tau` ``step_scale``, the covariance is
     :math:`\sigma^2 + (\tau^2 / 2) \, [i = j]`: steps from one model to another have the scale :math:`\tau`.
     """
     own = 0.5 * priors.step_scale**2 * jnp.eye(claims.shape[0])
-    locs = intercept_locs(priors, claims)
+    locs = accuracy_locs(priors, claims)
     return dist.MultivariateNormal(locs, covariance_matrix=priors.intercept_scale**2 + own)
 
 

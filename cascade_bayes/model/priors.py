@@ -55,13 +55,12 @@ class Priors:
         Mean and standard deviation of tau for families of either sign: a Beta distribution stretched
         over (-1, 1). Between public models tau runs from -0.15 to 0.6.
     intercept_loc, intercept_scale
-        Normal prior of the first model's log odds of being right at its median confidence. What it departs
-        from its mean by, all models do.
+        Normal prior of the first model's log odds of being right (`cascade_bayes.model.anchors`). What it
+        departs from its mean by, all models do.
     step_loc, step_scale
         Normal prior of the increase of these log odds from one model to the next dearer: dearer
-        models tend to be more accurate. Not always: on public tables log odds of being right rise by -0.6 to
-        1.8, by 0.45 on average. Each model departs from the common line by itself, with the scale
-        ``step_scale / sqrt(2)``.
+        models tend to be more accurate. Not always: on public tables they rise by -0.6 to 1.8, by 0.45 on
+        average. Each model departs from the common line by itself, with the scale ``step_scale / sqrt(2)``.
     claim_effect
         What models' own claims move the means of their intercepts by, a unit of the log odds of the mean
         probability that each claims (`cascade_bayes.model.anchors`). Between the models of a public table
@@ -109,7 +108,7 @@ class Priors:
     intercept_loc: float = 0.35
     intercept_scale: float = 1.0
     step_loc: float = 0.45
-    step_scale: float = 0.7
+    step_scale: float = 0.85
     claim_effect: float = 0.35
     claim_loc: float = 1.0
     claim_step: float = 0.65
