@@ -60,8 +60,11 @@ METHODS: dict[str, Callable[[CascadeData], Tuner]] = {
 
 SIMULATED_MODELS = ("a", "b", "c", "d")
 SIMULATED_COST = np.array([1e-5, 4e-5, 1.6e-4, 6.4e-4])
-SIMULATED_TABLES = 4
+SIMULATED_TABLES = 3
 """Of each kind of simulated cascades."""
+
+SIZES = ("15", "30", "60", "120", "30+", "all")
+SIMULATED_SIZES = ("15", "30", "120")
 
 
 class Judge:
@@ -212,6 +215,8 @@ MEASURES = {
 }
 """Of which rows, and which column."""
 
+RUN = ["table", "size", "seed", "method"]
+
 PICTURED = ("decision regret", "excess area, k >= 3", "regret, k >= 3")
 
 
@@ -239,6 +244,56 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
+def change_of_area(rows: pd.DataFrame, ours: str) -> pd.DataFrame:
+    """Return how much smaller our area is than each other method's, in percent, on the same cascades.
+
+    Mean and standard error over tables and seeds of the change of the mean area, by size and k = 2 or more.
+    """
+    if "area" not in rows:
+        return pd.DataFrame()
+    fixed = rows[(rows.status == "ok") & rows.area.notna()]
+    fixed = fixed.assign(k=np.where(fixed.k == 2, "k = 2", "k >= 3"))
+    mean = fixed.groupby(["k", "size", "table", "seed", "method"]).area.mean().unstack()
+    if ours not in mean:
+        return pd.DataFrame()
+    change = 100 * (mean[[ours]].to_numpy() / mean.drop(columns=ours) - 1)
+    by = change.groupby(["k", "size"])
+    said = by.mean().round(1).astype(str) + " (" + by.sem().round(1).astype(str) + ")"
+    return said.dropna(axis=1, how="all")
+
+
+def labels_to_match(found: pd.DataFrame, ours: str, size: str = "30") -> pd.Series:
+    """Return the labels with which each method decides as well as ours does with ``size``.
+
+    Decision regret is interpolated between sizes, linearly in the logarithm of the number of labels. A method
+    that does not get there says so.
+    """
+    part = found[found.measure == "decision regret"].pivot_table(
+        index="size", columns="method", values="mean"
+    )
+    part = part[[name.isdigit() for name in part.index]]
+    part.index = part.index.astype(int)
+    part = part.sort_index()
+    if ours not in part or int(size) not in part.index:
+        return pd.Series(dtype=str)
+    goal = part.loc[int(size), ours]
+    said = {}
+    for method, regrets in part.drop(columns=ours).items():
+        known = regrets.dropna()
+        reached = np.flatnonzero(known.to_numpy() <= goal)
+        if not len(known):
+            continue
+        if not reached.size:
+            said[method] = f"more than {known.index[-1]}"
+        elif reached[0] == 0:
+            said[method] = f"{known.index[0]} or fewer"
+        else:
+            at = slice(reached[0] - 1, reached[0] + 1)
+            log_n, two = np.log(known.index[at]), known.iloc[at]
+            said[method] = f"{np.exp(np.interp(-goal, -two, log_n)):.0f}"
+    return pd.Series(said, dtype=str)
+
+
 def in_words(found: pd.DataFrame, rows: pd.DataFrame) -> str:
     """Return the summary as text, in percent, and what failed."""
     cells = found.assign(
@@ -253,8 +308,19 @@ def in_words(found: pd.DataFrame, rows: pd.DataFrame) -> str:
         if len(part):
             table = part.pivot_table(index="method", columns="size", values="said", aggfunc="first")
             said.append(f"{name}, % (standard error)\n{table.reindex(columns=sizes).to_string()}")
+    for own in (name for name in METHODS if name.startswith("ours") and name in set(rows.method)):
+        change = change_of_area(rows, own)
+        if len(change):
+            said.append(f"change of the area by {own}, % of each other method's (s.e.)\n{change.to_string()}")
+        labels = labels_to_match(found, own)
+        if len(labels):
+            said.append(f"labels for the decision regret of {own} with 30\n{labels.to_string()}")
+    times = rows[(rows.cascade == "any (any)") & (rows.status == "ok")]
+    seconds = times.groupby("method")[["fit_s", "tune_s"]].median().round(1)
+    said.append(f"seconds for a fit and for tuning every cascade, medians\n{seconds.to_string()}")
     failed = rows[rows.status != "ok"]
     if len(failed):
+        said.append(f"{len(failed)} of {len(rows.drop_duplicates(RUN))} runs failed")
         said.append(failed[["table", "size", "seed", "method", "status"]].to_string())
     return "\n\n".join(said)
 
@@ -266,9 +332,7 @@ def picture(found: pd.DataFrame, path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    names = [
-        n for n in ("decision regret", "excess area, k >= 3", "regret, k >= 3") if n in set(found.measure)
-    ]
+    names = [name for name in PICTURED if name in set(found.measure)]
     figure, axes = plt.subplots(
         1, len(names), figsize=(4.4 * len(names), 3.6), squeeze=False, layout="constrained"
     )
@@ -301,8 +365,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--files", nargs="*", help="tables by NAME (default: all that have a test table)")
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=["ours (SVI)", "paper", "grid"])
-    parser.add_argument("--sizes", nargs="*", default=["15", "30", "60", "120", "30+", "all"])
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--sizes",
+        nargs="*",
+        help=f"default: {' '.join(SIZES)}; of simulated tables {' '.join(SIMULATED_SIZES)}",
+    )
+    parser.add_argument("--seeds", type=int, help="default: 5; of simulated tables 1")
     parser.add_argument("--largest", type=int, default=5, help="models of the largest cascade")
     parser.add_argument("--decisions", action="store_true", help="leave out cascades of fixed models")
     parser.add_argument(
@@ -312,6 +380,9 @@ def main() -> None:
         "-o", "--output", type=Path, required=True, help="CSV to write; beside it .txt and .png"
     )
     options = parser.parse_args()
+    is_real = bool(os.environ.get("CASCADE_BAYES_DATA"))
+    sizes = options.sizes or (SIZES if is_real else SIMULATED_SIZES)
+    seeds = options.seeds or (5 if is_real else 1)
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     warnings.simplefilter("ignore")
@@ -322,8 +393,8 @@ def main() -> None:
             print(f"{name}: no test table", flush=True)
             continue
         whole = None if test is None or options.within_train else Judge(test)
-        for size in options.sizes:
-            for seed in range(1 if size == "all" and whole else options.seeds):
+        for size in sizes:
+            for seed in range(1 if size == "all" and whole else seeds):
                 if whole:
                     train, judge = subset(table, size, seed), whole
                 else:

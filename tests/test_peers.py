@@ -1,8 +1,11 @@
 """What the evidence compares the library with."""
 
+import itertools
+
 import numpy as np
+import pandas as pd
 import pytest
-from evidence import subset
+from evidence import change_of_area, in_words, labels_to_match, subset, summarise
 from paper import Margin, Pairwise, em_two_betas, fit_margin, gumbel
 from peers import Calibration, Oracle, grid, observed_labels, sub_cascades
 from scipy import integrate
@@ -137,3 +140,47 @@ def test_half_labelled_tables_keep_all_confidences_and_some_labels(data: Cascade
     for method in (grid, observed_labels):
         tuned = method(some).tune((0, 1), weights)
         assert np.isfinite(tuned.thresholds).all()
+
+
+class TestSummary:
+    def rows(self) -> pd.DataFrame:
+        """Three methods on one table, two seeds: regrets fall with the logarithm of n."""
+        found = []
+        for size, seed in itertools.product(("15", "30", "60", "120", "all"), range(2)):
+            n = 300 if size == "all" else int(size)
+            for method, scale in (("ours (SVI)", 1.0), ("grid", 1.5), ("paper", 9.0)):
+                shared = {"table": "t", "size": size, "seed": seed, "method": method, "status": "ok"}
+                regret = scale * (0.2 - 0.03 * np.log(n))
+                found.append(
+                    {**shared, "cascade": "any (any)", "regret": regret, "fit_s": 1.0, "tune_s": 2.0}
+                )
+                for cascade, k in (("0-1", 2), ("0-1-2", 3), ("0-2-3", 3)):
+                    area = (0.2 + 0.1 * seed) * (1.0 if method == "grid" else 0.9 - 0.1 * (k == 3))
+                    found.append(
+                        {**shared, "cascade": cascade, "k": k, "area": area, "excess": 0.1, "regret": 0.2}
+                    )
+        return pd.DataFrame(found)
+
+    def test_labels_that_another_method_needs(self) -> None:
+        rows = self.rows()
+        labels = labels_to_match(summarise(rows), "ours (SVI)")
+        # 1.5 (0.2 - 0.03 log n) = 0.2 - 0.03 log 30
+        wanted = np.exp((0.2 - (0.2 - 0.03 * np.log(30)) / 1.5) / 0.03)
+        assert labels["grid"] == f"{wanted:.0f}"
+        assert labels["paper"] == "more than 120"
+        assert labels_to_match(summarise(rows), "grid")["ours (SVI)"] == "15 or fewer"
+
+    def test_change_of_area_is_of_the_same_cascades(self) -> None:
+        change = change_of_area(self.rows(), "ours (SVI)")
+        assert change.loc[("k = 2", "30"), "grid"] == "-10.0 (0.0)"
+        assert change.loc[("k >= 3", "30"), "grid"] == "-20.0 (0.0)"
+        assert change.loc[("k >= 3", "all"), "paper"] == "0.0 (0.0)"
+
+    def test_failures_are_told(self) -> None:
+        rows = self.rows()
+        broken = {"table": "t", "size": "15", "seed": 3, "method": "paper", "cascade": "any (any)"}
+        rows = pd.concat([rows, pd.DataFrame([{**broken, "status": "ValueError: no"}])], ignore_index=True)
+        text = in_words(summarise(rows), rows)
+        assert "1 of 31 runs failed" in text
+        assert "ValueError: no" in text
+        assert "decision regret" in text
