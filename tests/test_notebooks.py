@@ -16,6 +16,8 @@ SHORT = {
     "MAX_ROUNDS": 1,
     "NUM_PRICES": 5,
     "NUM_DRAWS": 20,
+    "SIZES": (30,),
+    "SEEDS": (0,),
 }
 """Values for the constants of the cell with the tag ``parameters``, for a run of a minute."""
 
