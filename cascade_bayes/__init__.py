@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cascade_bayes import example as example
     from cascade_bayes.data import CascadeData, check_fittable, read_table
     from cascade_bayes.decision.certificate import Certificate, certify
     from cascade_bayes.decision.compare import Comparison, compare
@@ -154,6 +155,8 @@ except PackageNotFoundError:  # a source tree that is not installed
 
 
 def __getattr__(name: str) -> Any:
+    if name == "example":
+        return import_module(f"{__name__}.example")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -131,3 +131,8 @@ def test_paths_bring_no_heavy_import_of_their_own():
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=train_path().parents[2])
+
+
+def test_is_there_as_an_attribute_of_the_package():
+    code = "import cascade_bayes as cb; assert cb.example.train_path().exists()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=train_path().parents[2])
