@@ -60,7 +60,7 @@ METHODS: dict[str, Callable[[CascadeData], Tuner]] = {
 
 SIMULATED_MODELS = ("a", "b", "c", "d")
 SIMULATED_COST = np.array([1e-5, 4e-5, 1.6e-4, 6.4e-4])
-SIMULATED_TABLES = 3
+SIMULATED_TABLES = 2
 """Of each kind of simulated cascades."""
 
 SIZES = ("15", "30", "60", "120", "30+", "all")
