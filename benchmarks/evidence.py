@@ -39,7 +39,7 @@ from peers import (
     select,
     sub_cascades,
 )
-from tables import find_tables
+from tables import find_tables, read_in_row_order
 
 from cascade_bayes import Priors, read_table, sample_prior, simulate
 from cascade_bayes.data import CascadeData
@@ -162,7 +162,7 @@ def pairs(names: Sequence[str] | None) -> Iterator[tuple[str, CascadeData, Casca
         yield from simulated()
         return
     for name, path in find_tables(names).items():
-        table = read_table(path)
+        table = read_in_row_order(path)
         test = path.with_name(path.name.replace("train", "test"))
         yield name, table, read_table(test).select(table.models) if test.exists() else None
 
@@ -379,6 +379,9 @@ def main() -> None:
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="CSV to write; beside it .txt and .png"
     )
+    parser.add_argument(
+        "--also", nargs="*", type=Path, default=[], help="CSVs of other runs, for the summary of all together"
+    )
     options = parser.parse_args()
     is_real = bool(os.environ.get("CASCADE_BAYES_DATA"))
     sizes = options.sizes or (SIZES if is_real else SIMULATED_SIZES)
@@ -388,7 +391,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     print(f"Python {platform.python_version()}, jax {jax.__version__}", flush=True)
     rows: list[dict[str, Any]] = []
-    for name, table, test in pairs(options.files):
+    for name, table, test in pairs(options.files) if options.methods else ():
         if test is None and not options.within_train:
             print(f"{name}: no test table", flush=True)
             continue
@@ -411,7 +414,9 @@ def main() -> None:
                         flush=True,
                     )
                     pd.DataFrame(rows).to_csv(options.output, index=False)
-    every = pd.DataFrame(rows)
+    others = [pd.read_csv(path, dtype={"size": str}) for path in options.also]
+    every = pd.concat([pd.DataFrame(rows), *others], ignore_index=True)
+    every.to_csv(options.output, index=False)
     found = summarise(every)
     text = in_words(found, every)
     options.output.with_suffix(".txt").write_text(text + "\n")

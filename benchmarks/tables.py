@@ -4,7 +4,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from cascade_bayes import example
+import pandas as pd
+
+from cascade_bayes import example, read_table
+from cascade_bayes.data import CascadeData
 
 SUFFIX = "-train.parquet"
 
@@ -25,3 +28,8 @@ def find_tables(names: Sequence[str] | None = None) -> dict[str, Path]:
         if name not in found:
             raise SystemExit(f"{name}{SUFFIX} is not in {where}; there are: {', '.join(found)}.")
     return {name: found[name] for name in names or found}
+
+
+def read_in_row_order(path: Path) -> CascadeData:
+    """Return a table whose models stand in the order of its rows, which is not always that of mean costs."""
+    return read_table(path, models=pd.read_parquet(path, columns=["model"])["model"].unique().tolist())

@@ -45,6 +45,7 @@ def cascade(k: int, *, atoms: bool = True, seed: int = 0) -> tuple[CascadeParams
         slope=jnp.asarray(rng.uniform(0.4, 1.0, k)),
         upstream=jnp.asarray([0.0, *rng.uniform(-0.3, 0.6, k - 1)]),
         atom_effect=jnp.asarray(effect),
+        label_corr=jnp.asarray(0.5),
     )
     return params, AtomLayout(locs, np.where(np.isinf(locs), locs, locs * 2.0 + 1.0), np.ones(k, bool))
 

@@ -125,6 +125,7 @@ class TestForward:
             slope=jnp.array([1.0, 0.0]),
             upstream=jnp.zeros(2),
             atom_effect=jnp.zeros((2, 0)),
+            label_corr=jnp.array(0.4),
         )
         layout = AtomLayout(np.full((2, 0), np.nan), np.full((2, 0), np.nan), np.ones(2, bool))
         draws = jax.tree.map(lambda x: x[None], params)

@@ -119,8 +119,8 @@ def test_files_are_small():
 
 
 def test_a_record_of_another_version_is_refused():
-    with pytest.raises(ValueError, match=r"version 2; got .*, 3"):
-        truth_from_record({**true_record(), "version": 3})
+    with pytest.raises(ValueError, match=r"version 3; got .*, 4"):
+        truth_from_record({**true_record(), "version": 4})
 
 
 def test_paths_bring_no_heavy_import_of_their_own():

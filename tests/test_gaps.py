@@ -41,6 +41,7 @@ PARAMS = CascadeParams(
     slope=jnp.array([0.6, 0.3, -0.2, 0.8]),
     upstream=jnp.array([0.0, 0.4, -0.3, 0.6]),
     atom_effect=jnp.array([[-0.7, 0.4], [0.5, -0.9], [0.0, 0.0], [0.3, -1.1]]),
+    label_corr=jnp.array(0.5),
 )
 LAYOUT = AtomLayout(*[np.asarray(PARAMS.margins.atom_locs)] * 2, np.ones(4, bool))
 GUMBEL = get_copulas("gumbel", 3)
@@ -146,6 +147,7 @@ def test_gap_over_atoms_alone_is_exact() -> None:
     params = PARAMS._replace(
         margins=PARAMS.margins._replace(atom_locs=jnp.asarray(locs), atom_probs=probs),
         atom_effect=jnp.array([[0.0, 0.0], [0.5, -0.9], [0.0, 0.0], [0.3, -1.1]]),
+        label_corr=jnp.array(0.0),  # whose integral is exact, with few nodes as with many
     )
     layout = AtomLayout(locs, locs, np.array([True, False, True, True]))
     seen = np.array([[True, False, True, True]]).T
@@ -195,12 +197,15 @@ def test_gradients_with_gaps() -> None:
     @jax.jit
     @jax.value_and_grad
     def total(x: tuple[Array, ...]) -> Array:
-        theta, upstream, slope, shape, probs = x
+        theta, upstream, slope, shape, probs, label_corr = x
         margins = MarginParams(m.atom_locs, probs, m.continuous._replace(concentration1=shape))
-        params = PARAMS._replace(theta=theta, upstream=upstream, slope=slope, margins=margins)
+        params = PARAMS._replace(
+            theta=theta, upstream=upstream, slope=slope, margins=margins, label_corr=label_corr
+        )
         return jnp.sum(log_likelihood(params, obs, GUMBEL, LAYOUT.kinds))
 
-    at = (PARAMS.theta, PARAMS.upstream, PARAMS.slope, m.continuous.concentration1, m.atom_probs)
+    calibration = PARAMS.upstream, PARAMS.slope
+    at = (PARAMS.theta, *calibration, m.continuous.concentration1, m.atom_probs, PARAMS.label_corr)
     rng = np.random.default_rng(0)
     # An empty slot's probability is no parameter: it stays 0.
     ahead = [jnp.asarray(np.where(np.asarray(x) == 0, 0.0, rng.normal(size=x.shape))) for x in at]
@@ -249,8 +254,9 @@ def test_log_of_a_running_cascade_recovers_what_its_complete_rows_distort() -> N
     """Accuracy of the second model over all queries, from a log that shows it on the hard ones only."""
     truth = example.load_truth()
     keep = np.array([0, 2])
-    params = jax.tree.map(lambda x: x[keep] if x.shape[0] == 5 else x[1:2], truth.params)
-    params = params._replace(upstream=jnp.array([0.0, 0.4]))
+    by_model = truth.params._replace(label_corr=jnp.zeros(5))
+    params = jax.tree.map(lambda x: x[keep] if x.shape[0] == 5 else x[1:2], by_model)
+    params = params._replace(upstream=jnp.array([0.0, 0.4]), label_corr=truth.params.label_corr)
     cascade = Cascade(
         params,
         truth.copulas[:1],

@@ -49,6 +49,7 @@ PARAMS = CascadeParams(
     slope=jnp.array([0.6, 0.3, -0.2]),
     upstream=jnp.array([0.0, 0.4, -0.3]),
     atom_effect=jnp.array([[-0.7, 0.4], [0.0, 0.0], [0.3, -1.1]]),
+    label_corr=jnp.array(0.0),
 )
 LAYOUT = AtomLayout(*[np.asarray(PARAMS.margins.atom_locs)] * 2, np.ones(3, bool))
 KINDS = LAYOUT.kinds
@@ -180,6 +181,7 @@ def sites() -> dict[str, Array]:
         "slope": PARAMS.slope,
         "upstream": PARAMS.upstream[1:],
         "atom_effect": jnp.array([0.1, -0.2, 0.3, -0.4]),
+        "label_corr": jnp.array(0.3),
     }
 
 
@@ -365,6 +367,7 @@ def test_words_are_atoms_every_one_of_them() -> None:
         "mixing_split": jnp.zeros((2, 1)),
         "atom_logit": jnp.array([0.3, -0.2, 0.5, 0.1]),
         "atom_effect": jnp.zeros(4),
+        "label_corr": jnp.array(0.5),
     }
     margins = params_from_sites(
         sites, ModelSpec(layout, get_copulas("independence", 1), Priors(), upstream=False)
@@ -384,6 +387,7 @@ def test_pair_of_discrete_margins_has_total_mass_one() -> None:
         slope=jnp.ones(2),
         upstream=jnp.zeros(2),
         atom_effect=jnp.zeros((2, 3)),
+        label_corr=jnp.array(0.0),
     )
     z = np.array([[a, b] for a in locs[0] for b in locs[1]]).T
     seen, none = np.ones(z.shape, bool), np.zeros(z.shape, bool)

@@ -49,6 +49,7 @@ def table(small_data: CascadeData) -> tuple[Observations, ModelSpec, dict[str, A
         "slope": np.array([0.6, 0.5, 0.4]),
         "atom_logit": np.array([-1.5]),
         "atom_effect": np.array([-0.5]),
+        "label_corr": np.array(0.5),
     }
     draws = {k: np.broadcast_to(v, (2, NUM_DRAWS // 2, *v.shape)) for k, v in sites.items()}
     return obs, spec, draws

@@ -74,6 +74,7 @@ def test_finds_the_families_that_made_the_table() -> None:
         slope=jnp.ones(3),
         upstream=jnp.zeros(3),
         atom_effect=jnp.zeros((3, 1)),
+        label_corr=jnp.array(0.0),
     )
     z, correct = simulate_scores(jax.random.key(0), params, get_copulas(names, 2), 600)
     obs = Observations(z, jnp.ones(z.shape, bool), correct, jnp.ones(z.shape, bool))

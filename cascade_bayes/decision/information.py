@@ -56,6 +56,7 @@ from cascade_bayes.decision.sweep import sweep_chain
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.correctness import MAX_REGRESSOR, correctness_logit
+from cascade_bayes.model.difficulty import bridge_quantile, given_difficulty
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.model.simulate import simulate_scores
 
@@ -419,7 +420,11 @@ def _mix_observed(
     place = np.minimum(at, weight.shape[1] - 1)
     known = np.moveaxis(np.asarray(queries.z)[:, place], 0, 1)
     mixed = jnp.where(observed[:, None], known, z)
-    rate = jax.nn.sigmoid(jax.vmap(correctness_logit)(mixed, chain.chain.params))
+    params = chain.chain.params
+    share, label_corr = rng.uniform(size=level.shape), params.label_corr[:, None]
+    difficulty = bridge_quantile(jnp.asarray(share), jnp.asarray(1 - share), label_corr)[:, None]
+    logit = jax.vmap(correctness_logit)(mixed, params)
+    rate = jax.nn.sigmoid(given_difficulty(logit, difficulty, label_corr[:, None]))
     drawn = rng.uniform(size=rate.shape) < np.asarray(rate)
     return mixed, jnp.where(observed[:, None], drawn, right)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["load_truth", "test_path", "train_path"]
 
 SCHEMA = "cascade_bayes.example.truth"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def _path(name: str) -> Path:
@@ -101,6 +101,7 @@ def truth_from_record(record: Mapping[str, Any]) -> Cascade:
             slope=field("slope"),
             upstream=field("upstream"),
             atom_effect=atoms("effect", 0.0),
+            label_corr=jnp.asarray(float(record["label_corr"])),
         ),
         confidence_map=ConfidenceMap.from_dict(record["confidence_map"]),
         copulas=get_copulas(record["copula"], len(names) - 1),

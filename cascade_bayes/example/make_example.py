@@ -70,6 +70,7 @@ MODELS = (
 )
 
 TAUS = (0.15, 0.32, 0.44, 0.24)
+LABEL_CORR = 0.5
 
 
 def true_record() -> dict[str, Any]:
@@ -102,6 +103,7 @@ def true_record() -> dict[str, Any]:
             "location": [model.location for model in MODELS],
             "scale": [model.scale for model in MODELS],
         },
+        "label_corr": LABEL_CORR,
         "models": models,
         "pairs": [
             {

@@ -32,9 +32,11 @@ from cascade_bayes.model.cascade import (
     cascade_model,
     margins_from_sites,
     sample_calibration,
+    sample_label_corr,
     sample_margins,
 )
-from cascade_bayes.model.correctness import log_bernoulli, own_logit
+from cascade_bayes.model.correctness import own_logit
+from cascade_bayes.model.difficulty import log_labels
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout, Calibration
 from cascade_bayes.model.priors import Priors
@@ -255,8 +257,9 @@ def _calibration_target(priors: Priors, monotone: bool, num_models: int, num_ato
         sites = sample_calibration(priors, monotone, data.anchors, (slots[0], slots[1]))
         effect = sites.get("atom_effect", jnp.zeros(0)).reshape((num_models, num_atoms))
         curve = Calibration(data.atom_locs, sites["intercept"], sites["slope"], effect)
-        labels = log_bernoulli(own_logit(data.z, curve), data.correct)
-        numpyro.factor("log_likelihood", jnp.sum(jnp.where(data.labelled, labels, 0.0)))
+        label_corr = sample_label_corr(priors)["label_corr"]
+        labels = log_labels(own_logit(data.z, curve), data.correct, data.labelled, label_corr)
+        numpyro.factor("log_likelihood", jnp.sum(labels))
 
     one, locs = jnp.zeros((num_models, 1)), jnp.full((num_models, num_atoms), jnp.nan)
     anchors = jax.tree.map(jnp.asarray, Anchors.none(num_models, num_atoms))

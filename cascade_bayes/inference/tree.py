@@ -94,6 +94,7 @@ _FORMS = {
     "slope": _form("model", "slope of the log odds of being right", f"1 / {LOGITS}"),
     "upstream": _form("deferral", "effect of the previous model's confidence", f"1 / {LOGITS}"),
     "atom_effect": _form("atom", "effect of an atom on the log odds of being right"),
+    "label_corr": _form("", "correlation of the labels of one query"),
     "confidence": _form("query model", "confidence, as in the table"),
     "correct": _form("query model", "whether the answer was right: 1 or 0"),
     "confidence_and_correct": _form("query", "log density of a query's confidences and labels", "nats"),
@@ -199,7 +200,7 @@ def site_labels(spec: ModelSpec, models: Sequence[str], sites: Iterable[str]) ->
         parts = [""]
         for dim in _FORMS[name].dims:
             parts = [f"{part}, {value}" if part else str(value) for part in parts for value in coords[dim]]
-        labels[name] = [f"{name}[{part}]" for part in parts]
+        labels[name] = [f"{name}[{part}]" if part else name for part in parts]
     return labels
 
 

@@ -12,12 +12,14 @@ site                   prior                                                 sha
 ``intercept``          Normal about a line along the cascade                 (model,)
 ``upstream``           Normal: effect of the previous model's confidence     (pair,)
 ``atom_effect``        Normal                                                (atom,)
+``label_corr``         Beta: correlation of the labels of one query          ()
 =====================  ====================================================  =================
 
-The numbers are those of `cascade_bayes.model.priors.Priors`; where confidences are known, those of the last
-four are anchored in them (`cascade_bayes.model.anchors`). ``tau`` has no entry for pairs whose family
-has no parameter (independence); there is no ``upstream`` if the model is specified without it. The pairs are
-those of neighbours for the structure ``"chain"``, all for ``"modular"`` (see `ModelSpec`).
+The numbers are those of `cascade_bayes.model.priors.Priors`; where confidences are known, those of
+``slope``, ``intercept`` and ``atom_effect`` are anchored in them (`cascade_bayes.model.anchors`). ``tau`` has
+no entry for pairs whose family has no parameter (independence); there is no ``upstream`` if the model is
+specified without it. The pairs are those of neighbours for the structure ``"chain"``, all for ``"modular"``
+(see `ModelSpec`).
 """
 
 from __future__ import annotations
@@ -269,7 +271,13 @@ def sample_sites(spec: ModelSpec, anchors: Anchors | None = None) -> Sites:
     if spec.upstream:
         prior = dist.Normal(priors.upstream_loc, priors.upstream_scale)
         sites["upstream"] = _sample("upstream", prior, (len(spec.pairs),))
-    return sites
+    return sites | sample_label_corr(priors)
+
+
+def sample_label_corr(priors: Priors) -> Sites:
+    """Sample the correlation of labels within a query, inside a NumPyro context."""
+    prior = dist.Beta(priors.label_corr_concentration1, priors.label_corr_concentration0)
+    return {"label_corr": numpyro.sample("label_corr", prior)}
 
 
 def tau_prior(copulas: tuple[Copula, ...], priors: Priors) -> dist.Distribution:
@@ -356,6 +364,7 @@ def params_from_sites(
         slope=slope,
         upstream=jnp.stack(upstream),
         atom_effect=atom_effect,
+        label_corr=jnp.asarray(sites["label_corr"]),
     )
 
 

@@ -14,6 +14,9 @@ in which a confidence that was seen is a single point with its density in place 
 this is exact; within a continuous cell the copula density is replaced by its mean, and the rate of being
 right by that at the cell's middle, errors of second order in the cell's width.
 
+Labels of one query share its difficulty (`cascade_bayes.model.difficulty`). Where a query has several, the
+recursion runs at each of a few difficulties, and the densities are summed.
+
 All evaluations of copulas come first, one call for every family and kind of step, whatever the number of
 models: the recursion that follows is sums alone, and the compiled program stays small.
 
@@ -40,6 +43,7 @@ from cascade_bayes.copulas import (
 )
 from cascade_bayes.distributions import MarginPoint
 from cascade_bayes.model.correctness import log_bernoulli, own_logit, regressor
+from cascade_bayes.model.difficulty import NUM_NODES_WITH_GAPS, find_nodes, given_difficulty
 from cascade_bayes.model.observations import Gaps, Observations, State, Way
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.special import UnitPoint, log_difference
@@ -84,15 +88,38 @@ def log_likelihood_with_gaps(
     factors
         See there. Where a confidence is missing its own and its neighbours' entries are not used.
     """
-    z, observed, correct, labelled, _ = obs
     log_mass = _log_mass(factors.edges)
     ratios = _cell_ratios(params, gaps, copulas, factors, log_mass)
+
+    def of(difficulty: jax.Array | None) -> jax.Array:
+        return _recursion(params, obs, gaps, factors, log_mass, ratios, difficulty)
+
+    if not gaps.several_labels:  # of a single label the difficulty averages out
+        return of(None)
+    nodes = find_nodes(params.label_corr, NUM_NODES_WITH_GAPS)
+    return jax.nn.logsumexp(jax.vmap(of)(nodes.difficulty) + jnp.log(nodes.weight)[:, None], axis=0)
+
+
+def _recursion(
+    params: CascadeParams,
+    obs: Observations,
+    gaps: Gaps,
+    factors: Factors,
+    log_mass: jax.Array,
+    ratios: Ratios,
+    difficulty: jax.Array | None,
+) -> jax.Array:
+    """Return the log density of each query, were it of this difficulty; of none in particular if None."""
+    z, observed, correct, labelled, _ = obs
     own, x = own_logit(z, params.calibration), regressor(z)
     middle = jnp.asarray(gaps.cells.middle, dtype=z.dtype)
     cell_own, cell_x = own_logit(middle, params.calibration), regressor(middle)
 
+    def hard(logit: jax.Array) -> jax.Array:
+        return logit if difficulty is None else given_difficulty(logit, difficulty, params.label_corr)
+
     def label(i: int, logit: jax.Array, rows: np.ndarray | slice = slice(None)) -> jax.Array:
-        return jnp.where(labelled[i, rows], log_bernoulli(logit, correct[i, rows]), 0.0)
+        return jnp.where(labelled[i, rows], log_bernoulli(hard(logit), correct[i, rows]), 0.0)
 
     seen = factors.log_density[0] + label(0, own[0])
     hidden = log_mass[0][:, None] + label(0, cell_own[0][:, None])
@@ -104,7 +131,7 @@ def log_likelihood_with_gaps(
             rows = way.rows
             if way.before == "missing" and way.after == "missing":
                 logit = cell_own[j] + effect * cell_x[i][:, None]
-                moved = _move(hidden_before[:, rows], ratios[i, way.states] + log_mass[j], logit)
+                moved = _move(hidden_before[:, rows], ratios[i, way.states] + log_mass[j], hard(logit))
                 outcome = jnp.where(labelled[j, rows], jnp.where(correct[j, rows], 1, 2), 0)
                 hidden = hidden.at[:, rows].set(jnp.take_along_axis(moved, outcome[None, None], axis=0)[0])
             elif way.before == "missing":

@@ -5,12 +5,13 @@ For one query with confidences :math:`z_1..z_k` (standardised logits) and labels
 .. math::
 
     p(z, y) = \prod_i f_i(z_i) \prod_{i<k} r_i(z_i, z_{i+1})
-              \prod_i \mathrm{Bernoulli}(y_i; p_i(z_i, z_{i-1})),
+              \int \prod_i \mathrm{Bernoulli}\{y_i; p_i(z_i, z_{i-1}, u)\} \, dF(u),
 
 with :math:`f_i` the margin (density, or mass at an atom), :math:`r_i` the copula ratio of
 neighbours (`cascade_bayes.copulas.pair`) and
 :math:`p_i(z_i, z_{i-1}) = \sigma\{a_i + b_i x(z_i) + c_i x(z_{i-1}) + e_i(z_i)\}`, without
-:math:`c_i x(z_{i-1})` for the first model. It is a Markov chain in :math:`z`: given an atom at model i,
+:math:`c_i x(z_{i-1})` for the first model, on average over the query's difficulty u, which all its models
+share (`cascade_bayes.model.difficulty`). It is a Markov chain in :math:`z`: given an atom at model i,
 what comes next depends on the atom, not
 on where inside its probability the query "would have" stood.
 
@@ -32,7 +33,8 @@ import numpy as np
 from cascade_bayes._trees import take
 from cascade_bayes.copulas import Copula, Kind, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
-from cascade_bayes.model.correctness import correctness_logit, log_bernoulli
+from cascade_bayes.model.correctness import correctness_logit
+from cascade_bayes.model.difficulty import log_labels
 from cascade_bayes.model.gaps import Factors, log_likelihood_with_gaps
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import CascadeParams
@@ -60,14 +62,14 @@ def log_likelihood(
     z, observed, correct, labelled, gaps = obs
     margins = jax.tree.map(lambda field: field[:, None, :], params.margins)
     log_density = mixed.log_density(z, margins)
-    labels = log_bernoulli(correctness_logit(z, params), correct)
+    labels = log_labels(correctness_logit(z, params), correct, labelled, params.label_corr)
     # One call for confidences and ends of cells: the incomplete beta function is most of the program.
     ends = np.zeros((len(z), 0)) if gaps is None else gaps.cells.edge
     everywhere = mixed.point(jnp.concatenate([z, jnp.asarray(ends, dtype=z.dtype)], axis=1), margins)
     points, at_ends = take(everywhere, np.s_[:, : z.shape[1]]), take(everywhere, np.s_[:, z.shape[1] :])
     log_ratio = _log_ratios(points, params.theta, copulas, kinds)
 
-    total = jnp.sum(jnp.where(observed, log_density, 0.0) + jnp.where(labelled, labels, 0.0), axis=0)
+    total = jnp.sum(jnp.where(observed, log_density, 0.0), axis=0) + labels
     total = total + jnp.sum(jnp.where(observed[:-1] & observed[1:], log_ratio, 0.0), axis=0)
     if gaps is None:
         return total

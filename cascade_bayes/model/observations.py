@@ -82,12 +82,15 @@ class Gaps:
         Cell of each confidence that is an atom, else -1, ``(num_models, num_gaps)``.
     steps
         For each pair of neighbours, the ways that queries go; each query is in one of them.
+    several_labels
+        Whether any of them has more than one label.
     """
 
     rows: np.ndarray
     cells: Cells
     atom: np.ndarray
     steps: tuple[tuple[Way, ...], ...]
+    several_labels: bool
 
 
 def find_gaps(z: np.ndarray, observed: np.ndarray, labelled: np.ndarray, layout: AtomLayout) -> Gaps | None:
@@ -126,7 +129,8 @@ def find_gaps(z: np.ndarray, observed: np.ndarray, labelled: np.ndarray, layout:
         )
         for i in range(len(z) - 1)
     ]
-    return Gaps(np.flatnonzero(has_gap), cells, atom, tuple(steps))
+    several = bool(np.any(labelled[:, has_gap].sum(axis=0) > 1))
+    return Gaps(np.flatnonzero(has_gap), cells, atom, tuple(steps), several)
 
 
 def make_cells(atoms: np.ndarray, continuous: bool, num_cells: int = NUM_CELLS) -> Cells:

@@ -61,6 +61,7 @@ class Priors:
         Normal prior of the increase of these log odds from one model to the next dearer: dearer
         models tend to be more accurate. Not always: on public tables they rise by -0.6 to 1.8, by 0.45 on
         average. Each model departs from the common line by itself, with the scale ``step_scale / sqrt(2)``.
+        Narrower and wider scales, and Student t tails, decide no better on training queries held back.
     claim_effect
         What models' own claims move the means of their intercepts by, a unit of the log odds of the mean
         probability that each claims (`cascade_bayes.model.anchors`). Between the models of a public table
@@ -79,6 +80,9 @@ class Priors:
         they gain with 300.
     atom_effect_scale
         Scale of the normal deviation of an atom's log odds from the curve at its place.
+    label_corr_concentration1, label_corr_concentration0
+        Beta prior of the correlation of the labels of one query, given the confidences
+        (`cascade_bayes.model.difficulty`). On six public tables it is 0.35 to 0.73.
 
     Raises
     ------
@@ -117,6 +121,8 @@ class Priors:
     upstream_loc: float = 0.0
     upstream_scale: float = 0.15
     atom_effect_scale: float = 1.0
+    label_corr_concentration1: float = 4.0
+    label_corr_concentration0: float = 4.0
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -161,6 +167,8 @@ class Priors:
             slope_scale=1.5,
             upstream_scale=0.5,
             atom_effect_scale=2.0,
+            label_corr_concentration1=1.0,
+            label_corr_concentration0=1.0,
         )
 
     @classmethod

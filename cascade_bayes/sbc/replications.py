@@ -137,6 +137,7 @@ class Design:
             "intercept": params.intercept,
             "slope": params.slope,
             "atom_effect": params.atom_effect[..., 0],
+            "label_corr": params.label_corr,
         }
         if self.simulated.upstream:
             found["upstream"] = params.upstream[:, 1:]
@@ -205,7 +206,8 @@ class Design:
             return True
         if name == f"reach_prob[{self.models[1]}]":  # the first margin's alone
             return True
-        return not self.fitted.upstream and site in ("intercept", "slope", "atom_effect")
+        calibration = "intercept", "slope", "atom_effect", "label_corr"
+        return not self.fitted.upstream and site in calibration
 
 
 def make_design(
