@@ -125,7 +125,7 @@ class TestForward:
 
 
 class TestSearch:
-    @pytest.mark.parametrize("k", [1, 2, pytest.param(3, marks=pytest.mark.slow)])
+    @pytest.mark.parametrize("k", [1, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 3))])
     @pytest.mark.parametrize("early", [True, False])
     def test_is_the_best_of_all_thresholds(self, k: int, early: bool) -> None:
         """Of every combination of grid points; moving inside cells may only lower the loss further."""
@@ -257,7 +257,7 @@ class TestCertificate:
         assert float(found.elsewhere[0]) == pytest.approx(0.4)
 
 
-@pytest.fixture(scope="module", params=["early", "final"])
+@pytest.fixture(scope="module", params=[pytest.param("early", marks=pytest.mark.slow), "final"])
 def policy(small_posterior: Posterior, request) -> Policy:
     """Of three models of the small table."""
     frontier = error_cost_frontier(
@@ -421,6 +421,7 @@ def frontier(small_posterior: Posterior) -> Frontier:
     return error_cost_frontier(small_posterior, error_prices=9, num_draws=40, abstain_price=PRICE)
 
 
+@pytest.mark.slow
 class TestQuestions:
     def test_file(self, frontier, tmp_path) -> None:
         frontier.save(tmp_path / "frontier.json")

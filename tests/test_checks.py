@@ -288,6 +288,7 @@ def test_check_sees_labels_that_are_not_calibrated(small_posterior: Posterior) -
     assert ("calibration", data.models[0]) in failed(small_posterior, correct=turned)
 
 
+@pytest.mark.slow
 def test_deferred_queries_are_those_of_a_policy(small_posterior: Posterior) -> None:
     class TwoModels:
         models = small_posterior.models[::2]

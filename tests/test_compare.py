@@ -34,6 +34,7 @@ def policies(small_posterior) -> tuple[Policy, Policy]:
     return policy(names, -0.3, -0.2), policy((names[0], names[2]), -0.3)
 
 
+@pytest.mark.slow
 def test_is_the_difference_of_predictions(small_posterior, policies) -> None:
     found = compare(small_posterior, *policies, num_draws=50)
     three, two = (predict(small_posterior, policy, num_draws=50) for policy in policies)

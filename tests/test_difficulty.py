@@ -105,7 +105,7 @@ def test_gradients() -> None:
     def total(eta: Array, rho: Array) -> Array:
         return jnp.sum(log_labels(eta, jnp.asarray(RIGHT), jnp.asarray(KNOWN), rho))
 
-    check_grads(total, (jnp.asarray(ETA), jnp.asarray(0.4)), order=2, modes=["rev", "fwd"], rtol=1e-5)
+    check_grads(total, (jnp.asarray(ETA), jnp.asarray(0.4)), order=1, modes=["rev", "fwd"], rtol=1e-5)
 
 
 def test_extreme_log_odds_stay_finite_in_32_bits() -> None:

@@ -212,6 +212,7 @@ def test_the_frontier_of_any_models_is_the_envelope(envelope, small_posterior, s
         error_cost_frontier(small_posterior, models="small-3b")
 
 
+@pytest.mark.slow
 def test_a_price_between_those_of_the_sweep(envelope) -> None:
     assert envelope.at(error_price=PRICES[2]).models == envelope.policy(2).models
     policy = envelope.at(error_price=float(np.sqrt(PRICES[2] * PRICES[3])))

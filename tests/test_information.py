@@ -119,6 +119,7 @@ def test_perfect_information_is_what_each_draws_own_thresholds_save(information,
     assert information.evpi == pytest.approx(saved.mean(), rel=0.03)
 
 
+@pytest.mark.slow
 def test_more_queries_and_more_labels_are_worth_more(information, small_posterior) -> None:
     assert information.num_queries.tolist() == [20, 400]
     assert information.labels == ("all models", *small_posterior.models, "no labels")
@@ -131,6 +132,7 @@ def test_more_queries_and_more_labels_are_worth_more(information, small_posterio
     assert "400 more queries with all labels would save" in information.sentence()
 
 
+@pytest.mark.slow
 def test_new_queries_are_those_that_the_draws_predict(small_posterior) -> None:
     """Rates of being right, among observed queries and new ones, and how many are observed."""
     chain = discretise(small_posterior, None, 100)

@@ -69,6 +69,7 @@ def test_is_the_forward_pass_of_every_combination(k: int, queries: str) -> None:
     np.testing.assert_allclose(found.cost(call_cost).ravel(), outcome.cost, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_best_on_a_lattice_is_that_of_all_combinations(small_posterior) -> None:
     """On average over draws, and of every draw with its own costs."""
     chain = discretise(small_posterior, None, 6, 20)

@@ -88,6 +88,7 @@ class TestLatency:
         with pytest.raises(InputError, match="latency is not known"):
             predict(small_posterior, [-0.1, -0.1], num_draws=20).interval("latency")
 
+    @pytest.mark.slow
     def test_unknown(self, small_posterior: Posterior) -> None:
         with pytest.raises(InputError, match="latency_price needs a column latency_ms"):
             error_cost_frontier(small_posterior, error_prices=[0.01], latency_price=1e-3)

@@ -204,6 +204,7 @@ class TestReplicates:
             np.testing.assert_array_equal(values, again[group]["confidence"].values)
             assert not np.array_equal(values, other[group]["confidence"].values)
 
+    @pytest.mark.slow
     def test_what_the_table_lacks_is_no_value(self, gappy: CascadeData, gappy_tree: Any) -> None:
         tree = gappy_tree
         for group in ("observed_data", "posterior_predictive", "prior_predictive"):
@@ -215,6 +216,7 @@ class TestReplicates:
         np.testing.assert_array_equal(tree["observed_data"]["correct"].values == 1, gappy.correct)
         assert tree["constant_data"]["latency_ms"].attrs["units"] == "ms"
 
+    @pytest.mark.slow
     def test_an_atom_is_the_value_of_the_table(self, small_data: CascadeData) -> None:
         """Not its logit and back, which is off by a rounding."""
         raw = np.array([0.1, 0.35, 0.7])
