@@ -46,9 +46,10 @@ def three_models() -> Cascade:
     """First, third and last model of the example, as a chain of their own."""
     truth = example.load_truth()
     keep = np.array([0, 2, 4])
-    params = jax.tree.map(lambda x: x[keep] if x.shape[0] == 5 else x[np.array([1, 3])], truth.params)
+    by_model = truth.params._replace(label_corr=jnp.zeros(5))
+    params = jax.tree.map(lambda x: x[keep] if x.shape[0] == 5 else x[np.array([1, 3])], by_model)
     return Cascade(
-        params=params._replace(upstream=jnp.array([0.0, 0.4, 0.4])),
+        params=params._replace(upstream=jnp.array([0.0, 0.4, 0.4]), label_corr=truth.params.label_corr),
         copulas=truth.copulas[:2],
         models=tuple(truth.models[i] for i in keep),
         call_cost=truth.call_cost[keep],

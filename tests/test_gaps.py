@@ -147,7 +147,6 @@ def test_gap_over_atoms_alone_is_exact() -> None:
     params = PARAMS._replace(
         margins=PARAMS.margins._replace(atom_locs=jnp.asarray(locs), atom_probs=probs),
         atom_effect=jnp.array([[0.0, 0.0], [0.5, -0.9], [0.0, 0.0], [0.3, -1.1]]),
-        label_corr=jnp.array(0.0),  # whose integral is exact, with few nodes as with many
     )
     layout = AtomLayout(locs, locs, np.array([True, False, True, True]))
     seen = np.array([[True, False, True, True]]).T

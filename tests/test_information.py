@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -21,6 +22,7 @@ from cascade_bayes.decision.information import (
 from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.correctness import correctness_logit
+from cascade_bayes.model.difficulty import log_labels
 
 DRAWS = 4000
 
@@ -139,6 +141,15 @@ def test_new_queries_are_those_that_the_draws_predict(small_posterior) -> None:
     z, right = (np.asarray(x) for x in simulate_new(chain, 400, seed=0))
     rate = jax.nn.sigmoid(jax.vmap(correctness_logit)(z, chain.chain.params))
     np.testing.assert_allclose(right.mean(axis=(0, 2)), np.mean(rate, axis=(0, 2)), atol=0.01)
+    # Labels of one query go together, among observed queries as among new ones.
+    every = jnp.ones((2, z.shape[2]), bool)
+    corr = chain.chain.params.label_corr
+    both = jax.vmap(lambda x, r: log_labels(x[:2], every, every, r))(jax.scipy.special.logit(rate), corr)
+    drawn = np.isin(np.round(z[:, 0], 9), np.round(np.asarray(chain.queries.z)[0], 9), invert=True)
+    for some in (drawn, ~drawn):
+        wanted = np.mean(np.exp(both)[some])
+        assert np.mean((right[:, 0] & right[:, 1])[some]) == pytest.approx(wanted, abs=0.012)
+        assert abs(wanted - np.mean(np.prod(rate[:, :2], axis=1)[some])) > 0.02
     seen = np.asarray(chain.queries.z)[0]
     share = np.isin(np.round(z[:, 0], 9), np.round(seen[np.isfinite(seen)], 9)).mean(axis=1)
     alone = np.mean(np.isinf(z[:, 0]), axis=1)

@@ -256,8 +256,9 @@ def test_truth_and_draws_are_compared_like_with_like(structure: Structure) -> No
     np.testing.assert_allclose(values["cost"][0], reach @ design.call_cost)
     assert design.is_exact("mixing_split[m1, 0]")
     assert design.is_exact("reach_prob[m2]")
-    assert design.is_exact("slope[m1]") == (structure == "chain")
-    assert replace(design, fitted=replace(design.fitted, upstream=False)).is_exact("slope[m1]")
+    for name in ("slope[m1]", "label_corr"):
+        assert design.is_exact(name) == (structure == "chain")
+        assert replace(design, fitted=replace(design.fitted, upstream=False)).is_exact(name)
 
 
 def test_bad_requests() -> None:

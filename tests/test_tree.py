@@ -166,10 +166,12 @@ class TestLogLikelihood:
         for draw in range(4):
             sites = {name: jnp.asarray(values[0, draw]) for name, values in post.samples.items()}
             log_prior, _ = log_density(lambda: sample_sites(post.spec), (), {}, sites)
-            # What the change to unconstrained coordinates adds: dx/du of the splits, d exp(u)/du of scales.
+            # What the change to unconstrained coordinates adds: dx/du of the splits, d exp(u)/du of scales,
+            # d sigmoid(u)/du of the correlation.
             u = split.inv(sites["mixing_split"])
             moved = jnp.sum(split.log_abs_det_jacobian(u, sites["mixing_split"]))
             moved += jnp.sum(jnp.log(sites["normal_scale"]))
+            moved += jnp.log(sites["label_corr"]) + jnp.log1p(-sites["label_corr"])
             energy = -(summed[0, draw] + log_prior + moved)
             assert float(energy) == pytest.approx(post.sample_stats["potential_energy"][0, draw], abs=1e-8)
 

@@ -13,6 +13,7 @@ and given its calibration one upstream effect, with
     p(c \mid d) \propto p(c) \prod_q \mathrm{Bernoulli}\big[y_{qj};
         \sigma\{\text{logit}^d_j(z_{qj}) + c\, (x_{qi} - \hat x_i(z_{qj}))\}\big],
 
+with the labels of model j alone, of which the difficulty that a query's labels share averages out, and
 :math:`\hat x_i(z_j)` what is to be expected of :math:`x_i` (`cascade_bayes.model.centres`). Both are curves,
 and are drawn from as `cascade_bayes.inference.curves` says; tau by way of :math:`t = \operatorname{artanh}
 \tau`, because towards 1 in size the likelihood falls without bound, in :math:`t` as an exponential and in tau

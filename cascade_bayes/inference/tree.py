@@ -94,7 +94,7 @@ _FORMS = {
     "slope": _form("model", "slope of the log odds of being right", f"1 / {LOGITS}"),
     "upstream": _form("deferral", "effect of the previous model's confidence", f"1 / {LOGITS}"),
     "atom_effect": _form("atom", "effect of an atom on the log odds of being right"),
-    "label_corr": _form("", "correlation of the labels of one query"),
+    "label_corr": _form("", "correlation within a query of what its labels cut"),
     "confidence": _form("query model", "confidence, as in the table"),
     "correct": _form("query model", "whether the answer was right: 1 or 0"),
     "confidence_and_correct": _form("query", "log density of a query's confidences and labels", "nats"),

@@ -12,7 +12,7 @@ site                   prior                                                 sha
 ``intercept``          Normal about a line along the cascade                 (model,)
 ``upstream``           Normal: effect of the previous model's confidence     (pair,)
 ``atom_effect``        Normal                                                (atom,)
-``label_corr``         Beta: correlation of the labels of one query          ()
+``label_corr``         Beta: what the labels of one query have in common     ()
 =====================  ====================================================  =================
 
 The numbers are those of `cascade_bayes.model.priors.Priors`; where confidences are known, those of
@@ -77,7 +77,8 @@ class ModelSpec:
         ``"chain"``: the models form one Markov chain, whose density is the likelihood of all parameters
         together. A cascade that skips a model integrates over its confidence.
 
-        ``"modular"``: margins and calibration are conditioned on each model's own confidences and labels;
+        ``"modular"``: margins are conditioned on each model's own confidences, calibrations on these and
+        all labels;
         then each pair's copula and upstream effect, for *all* pairs of models, on the pair's data given those
         margins and that calibration. Nothing is fed back (a cut posterior: Plummer, Statistics and Computing
         25, 2015), because the product of all pair copulas with shared margins is no density. A cascade that

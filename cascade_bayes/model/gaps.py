@@ -15,7 +15,7 @@ this is exact; within a continuous cell the copula density is replaced by its me
 right by that at the cell's middle, errors of second order in the cell's width.
 
 Labels of one query share its difficulty (`cascade_bayes.model.difficulty`). Where a query has several, the
-recursion runs at each of a few difficulties, and the densities are summed.
+recursion runs at each node of the difficulty, and the densities are summed.
 
 All evaluations of copulas come first, one call for every family and kind of step, whatever the number of
 models: the recursion that follows is sums alone, and the compiled program stays small.
@@ -43,7 +43,7 @@ from cascade_bayes.copulas import (
 )
 from cascade_bayes.distributions import MarginPoint
 from cascade_bayes.model.correctness import log_bernoulli, own_logit, regressor
-from cascade_bayes.model.difficulty import NUM_NODES_WITH_GAPS, find_nodes, given_difficulty
+from cascade_bayes.model.difficulty import find_nodes, given_difficulty
 from cascade_bayes.model.observations import Gaps, Observations, State, Way
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.special import UnitPoint, log_difference
@@ -96,7 +96,7 @@ def log_likelihood_with_gaps(
 
     if not gaps.several_labels:  # of a single label the difficulty averages out
         return of(None)
-    nodes = find_nodes(params.label_corr, NUM_NODES_WITH_GAPS)
+    nodes = find_nodes(params.label_corr)
     return jax.nn.logsumexp(jax.vmap(of)(nodes.difficulty) + jnp.log(nodes.weight)[:, None], axis=0)
 
 

@@ -9,7 +9,7 @@ symbol               code                                     shape
 :math:`a_i, b_i`     ``intercept``, ``slope``                 (num_models,)
 :math:`c_i`          ``upstream``, 0 for the first model      (num_models,)
 :math:`e_{i,a}`      ``atom_effect``                          (num_models, num_atoms)
-:math:`\rho`         ``label_corr``, of labels of one query   ()
+:math:`\rho`         ``label_corr``, within a query           ()
 ===================  =======================================  =======================
 
 Every field may carry a leading axis of posterior draws.
