@@ -4,6 +4,7 @@ Of each ``NAME-train.parquet`` in the folder that ``CASCADE_BAYES_DATA`` names, 
 every cascade of its models, and are judged on ``NAME-test.parquet``, or on queries of the training table that
 they have not seen (``--within-train``: for choosing among settings without a look at test tables). Without
 that variable the tables are simulated, half of them from cascades that the library's defaults do not expect.
+Models stand in the order of a table's rows.
 
 Decision regret: for each of 41 cost weights the method picks models and thresholds by its own account; the
 mean relative excess of their loss over an oracle that tunes every cascade on the test queries. Of each

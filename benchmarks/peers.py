@@ -15,8 +15,9 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
-from cascade_bayes import error_cost_frontier, fit
+from cascade_bayes import fit
 from cascade_bayes.data import CascadeData
+from cascade_bayes.decision.envelope import find_envelope
 from cascade_bayes.evaluation.baselines import Empirical, quantile_thresholds
 from cascade_bayes.evaluation.curves import Points, lower_hull, trivial_points, undominated
 
@@ -110,21 +111,16 @@ class Ours(EachCascade):
         back = np.argsort(order)
         prices = 1.0 / weights[order]
         names = {members: tuple(self.models[i] for i in members) for members in cascades}
-        if len(cascades) > 1:
-            envelope = error_cost_frontier(self.posterior, models="any", error_prices=prices)
-            frontiers, alone = envelope.frontiers, envelope.alone
-        else:
-            (only,) = names.values()
-            frontiers = {only: error_cost_frontier(self.posterior, models=only, error_prices=prices)}
-            alone = {}
+        # As `error_cost_frontier(models="any")` has it; by one program whether for all cascades or for one.
+        envelope = find_envelope(self.posterior, prices, candidates=tuple(names.values()))
         found = {}
         for members, name in names.items():
-            if name in frontiers:
-                one = frontiers[name]
+            if name in envelope.frontiers:
+                one = envelope.frontiers[name]
                 estimate = Points(one.error.mean(axis=1), one.cost.mean(axis=1))
                 found[members] = Tuned(one.thresholds[back], estimate.take(back))
             else:
-                single = alone[name]
+                single = envelope.alone[name]
                 estimate = Points(*(np.full(len(weights), x.mean()) for x in (single.error, single.cost)))
                 found[members] = Tuned(np.zeros((len(weights), 0)), estimate)
         return found
