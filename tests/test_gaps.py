@@ -41,7 +41,7 @@ PARAMS = CascadeParams(
     slope=jnp.array([0.6, 0.3, -0.2, 0.8]),
     upstream=jnp.array([0.0, 0.4, -0.3, 0.6]),
     atom_effect=jnp.array([[-0.7, 0.4], [0.5, -0.9], [0.0, 0.0], [0.3, -1.1]]),
-    label_corr=jnp.array(0.5),
+    label_corr=jnp.array(0.3),
 )
 LAYOUT = AtomLayout(*[np.asarray(PARAMS.margins.atom_locs)] * 2, np.ones(4, bool))
 GUMBEL = get_copulas("gumbel", 3)
