@@ -24,7 +24,7 @@ SHORT = {
 PRIVATE = ("/home", "/tmp", "/work", "/Users", "\\Users")
 """Beginnings of paths on the machine that ran a notebook."""
 
-TIMEOUT_S = 300
+TIMEOUT_S = 900
 
 pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
