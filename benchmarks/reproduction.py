@@ -26,7 +26,7 @@ from cascade_bayes.evaluation.curves import Points, cost_weights
 
 RECORDED = {"mmlu-llama": 0.288, "truthfulqa-llama": 0.437}
 FIRST_WEIGHTS = 0.0, 1e-4, 1e-2, 1.0
-"""Errors per US dollar; each later one is twice the one before."""
+"""Errors per US dollar; from the last of them on the weight doubles."""
 
 MOST_WEIGHTS = 24
 CHEAP = 1.25
