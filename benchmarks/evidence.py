@@ -37,6 +37,7 @@ from peers import (
     grid,
     observed_labels,
     ours,
+    ours_given_all,
     select,
     sub_cascades,
 )
@@ -51,6 +52,7 @@ METHODS: dict[str, Callable[[CascadeData], Tuner]] = {
     "ours (SVI)": ours("svi"),
     "ours (NUTS)": ours("nuts"),
     "ours (Laplace)": ours("laplace"),
+    "ours, given all": ours_given_all("svi"),
     "paper": Paper,
     "grid": grid,
     "observed labels": observed_labels,
@@ -222,10 +224,12 @@ PICTURED = ("decision regret", "excess area, k >= 3", "regret, k >= 3")
 
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and standard error of every measure by method and size.
+    r"""Return mean and standard error of every measure by method and size.
 
-    The mean is over tables, seeds and cascades. Cascades of one table and seed go together: the standard
-    error is that of the means by table and seed.
+    The mean is over all rows, so that a table counts by the number of its cascades. Cascades of one table
+    and seed go together; with :math:`n_g` rows of mean :math:`m_g` in the g-th of G such runs, N rows of
+    mean m in all, the standard error is :math:`\sqrt{G / (G - 1) \sum_g n_g^2 (m_g - m)^2} / N` (Liang &
+    Zeger 1986).
     """
     found = []
     rows = rows[rows.status == "ok"]
@@ -235,10 +239,15 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
         part = parts.get(which, rows[rows.cascade == which])
         if not len(part):
             continue
-        each = part.groupby(["method", "size", "table", "seed"], as_index=False)[column].mean()
-        by = each.groupby(["method", "size"])[column]
+        by = part.groupby(["method", "size"])[column]
+        mean = by.mean().rename("mean")
+        run = part.join(mean, on=["method", "size"])
+        beyond = (run[column] - run["mean"]).groupby([run[at] for at in ("method", "size", "table", "seed")])
+        squares = (beyond.sum() ** 2).groupby(["method", "size"])
+        num = squares.size()
+        error = np.sqrt(num / (num - 1).replace(0, np.nan) * squares.sum()) / by.size()
         found.append(
-            pd.DataFrame({"mean": by.mean(), "standard_error": by.sem(), "runs": by.size()})
+            pd.DataFrame({"mean": mean, "standard_error": error, "runs": num})
             .reset_index()
             .assign(measure=name)
         )
@@ -372,6 +381,7 @@ def main() -> None:
         help=f"default: {' '.join(SIZES)}; of simulated tables {' '.join(SIMULATED_SIZES)}",
     )
     parser.add_argument("--seeds", type=int, help="default: 5; of simulated tables 1")
+    parser.add_argument("--first-seed", type=int, default=0, help="seeds are SEEDS from this on")
     parser.add_argument("--largest", type=int, default=5, help="models of the largest cascade")
     parser.add_argument("--decisions", action="store_true", help="leave out cascades of fixed models")
     parser.add_argument(
@@ -398,7 +408,8 @@ def main() -> None:
             continue
         whole = None if test is None or options.within_train else Judge(test)
         for size in sizes:
-            for seed in range(1 if size == "all" and whole else seeds):
+            first, num = (0, 1) if size == "all" and whole else (options.first_seed, seeds)
+            for seed in range(first, first + num):
                 if whole:
                     train, judge = subset(table, size, seed), whole
                 else:

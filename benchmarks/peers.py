@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -15,11 +16,13 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
-from cascade_bayes import fit
+from cascade_bayes import Priors, fit
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.envelope import find_envelope
 from cascade_bayes.evaluation.baselines import Empirical, quantile_thresholds
 from cascade_bayes.evaluation.curves import Points, lower_hull, trivial_points, undominated
+from cascade_bayes.model.correctness import MAX_REGRESSOR
+from cascade_bayes.transforms import ConfidenceMap
 
 RIDGE = 0.01
 """Penalty of a calibration whose likelihood has no maximum."""
@@ -97,8 +100,8 @@ class EachCascade:
 class Ours(EachCascade):
     """The library with its defaults."""
 
-    def __init__(self, data: CascadeData, method: str) -> None:
-        self.posterior = fit(data, method, seed=0, progress=False)
+    def __init__(self, data: CascadeData, method: str, priors: Priors | None = None) -> None:
+        self.posterior = fit(data, method, seed=0, progress=False, priors=priors)
         self.models = data.models
 
     def tune(self, members: Members, weights: np.ndarray) -> Tuned:
@@ -124,6 +127,37 @@ class Ours(EachCascade):
                 estimate = Points(*(np.full(len(weights), x.mean()) for x in (single.error, single.cost)))
                 found[members] = Tuned(np.zeros((len(weights), 0)), estimate)
         return found
+
+
+class OursGivenAll(Ours):
+    r"""Thresholds on the probability of being right given all confidences so far, tuned by the library.
+
+    Model i is scored by :math:`p_i = \mathrm P(y_i = 1 \mid z_1, \dots, z_i)` of a logistic regression on the
+    standardised logits of its own and all earlier confidences, with the library's default priors of slopes
+    and upstream effects, at the mode. The library then takes these scores for the confidences; that they
+    claim as much as labels say is nothing new, and does not count (``claim_effect`` 0).
+    """
+
+    def __init__(self, data: CascadeData, method: str) -> None:
+        self.confidence_map = data.confidence_map
+        z = self._regressors(data)
+        self.curves = [_given_all(z[:, : i + 1], data, i) for i in range(data.num_models)]
+        super().__init__(self._scored(data), method, Priors(claim_effect=0.0))
+
+    def score(self, data: CascadeData) -> np.ndarray:
+        """Return the probabilities given all confidences so far."""
+        return self._scored(data).confidence
+
+    def _regressors(self, data: CascadeData) -> np.ndarray:
+        z = data.with_confidence_map(self.confidence_map).logit_score()
+        return np.clip(z, -MAX_REGRESSOR, MAX_REGRESSOR)
+
+    def _scored(self, data: CascadeData) -> CascadeData:
+        z = self._regressors(data)
+        p = [expit(curve[0] + z[:, : i + 1] @ curve[1:]) for i, curve in enumerate(self.curves)]
+        confidence = np.stack(p, axis=1)
+        own_map = ConfidenceMap.fit(confidence, "probability")
+        return replace(data, confidence=confidence, kind="probability", confidence_map=own_map)
 
 
 class Grid(EachCascade):
@@ -203,6 +237,11 @@ class BayesianOptimisation(Grid):
 def bayesian_optimisation(sampler: str) -> Callable[[CascadeData], Tuner]:
     """Return Bayesian optimisation by ``"TPE"`` or ``"GP"``, on calibrated training confidences."""
     return lambda data: BayesianOptimisation(data, 1.0 - Calibration(data)(data), sampler)
+
+
+def ours_given_all(method: str) -> Callable[[CascadeData], Tuner]:
+    """Return the library's own way on probabilities given all confidences so far."""
+    return lambda data: OursGivenAll(data, method)
 
 
 def ours(method: str) -> Callable[[CascadeData], Tuner]:
@@ -329,6 +368,21 @@ def _logistic(x: np.ndarray, data: CascadeData, i: int) -> tuple[float, float]:
     separable = len(set(sign)) < 2 or _is_separable(z, sign)
     a, b = minimize(objective, np.zeros(2), args=(RIDGE if separable else 0.0,), jac=True, method="BFGS").x
     return a - b * mean / scale, b / scale
+
+
+def _given_all(z: np.ndarray, data: CascadeData, i: int) -> np.ndarray:
+    """Return the intercept and the slopes of the i-th model, its own last, ``(i + 2,)``."""
+    known, priors = data.labelled[:, i], Priors()
+    sign, x = np.where(data.correct[known, i], 1.0, -1.0), np.column_stack([np.ones(known.sum()), z[known]])
+    loc = np.array([priors.intercept_loc + i * priors.step_loc, *([0.0] * i), priors.slope_loc])
+    scale = np.array([priors.intercept_scale, *([priors.upstream_scale] * i), priors.slope_scale])
+
+    def objective(b: np.ndarray) -> tuple[float, np.ndarray]:
+        logit, beyond = sign * (x @ b), (b - loc) / scale
+        value = -log_expit(logit).sum() + 0.5 * beyond @ beyond
+        return float(value), -x.T @ (sign * expit(-logit)) + beyond / scale
+
+    return np.asarray(minimize(objective, loc, jac=True, method="BFGS").x)
 
 
 def _is_separable(z: np.ndarray, sign: np.ndarray) -> bool:

@@ -21,6 +21,7 @@ from cascade_bayes.errors import InputError
 from cascade_bayes.inference.batch import fit_batch
 from cascade_bayes.inference.checks import ABOUT, CheckResult, check
 from cascade_bayes.inference.checks.goodness import partial_correlation
+from cascade_bayes.inference.checks.replicates import check_replicates
 from cascade_bayes.inference.checks.residuals import conditional_cdf, margin_residuals, pair_residuals
 from cascade_bayes.inference.checks.result import Finding
 from cascade_bayes.inference.checks.statistics import (
@@ -288,6 +289,24 @@ def test_check_sees_labels_that_are_not_calibrated(small_posterior: Posterior) -
     assert ("calibration", data.models[0]) in failed(small_posterior, correct=turned)
 
 
+@pytest.mark.parametrize(("true", "fitted"), [(0.95, 0.05), (0.05, 0.95)])
+def test_check_sees_labels_that_go_together_otherwise(
+    small_posterior: Posterior, true: float, fitted: float
+) -> None:
+    cascade = small_posterior.cascade(0)
+    cascade = cascade._replace(params=cascade.params._replace(label_corr=np.float64(true)))
+    data = simulate(cascade, 400, seed=2).with_confidence_map(small_posterior.data.confidence_map)
+    samples = small_posterior.samples
+    samples = {**samples, "label_corr": np.full_like(samples["label_corr"], fitted)}
+    changed = replace(small_posterior, data=data, samples=samples)
+    result = CheckResult.judge(list(check_replicates(jax.random.key(0), changed, 60)), 0.01)
+    found = [f for f in result.of("replicates") if f.subject.endswith("correlation of labels")]
+    assert len(found) == 3
+    for finding in found:
+        assert finding.passed is False
+        assert (finding.figures["observed"] > finding.figures["mean"]) == (true > fitted)
+
+
 @pytest.mark.slow
 def test_deferred_queries_are_those_of_a_policy(small_posterior: Posterior) -> None:
     class TwoModels:
@@ -344,6 +363,7 @@ def test_accuracy_of_answers_that_someone_chose_to_label_is_not_replicated(
     found = check(some, num_draws=20)
     asked = {f.subject: f.passed is not None for f in found.of("replicates")}
     assert [asked[f"{model}, accuracy"] for model in data.models] == [False] * 3
+    assert [is_asked for subject, is_asked in asked.items() if "labels" in subject] == [False] * 3
     assert {(f.passed, f.figures["num_queries"]) for f in found.of("calibration")} == {(True, 60)}
 
 
@@ -387,9 +407,9 @@ def test_pictures(small_posterior: Posterior, result: CheckResult) -> None:
     assert len(plot_calibration(small_posterior, deferred=True, num_draws=20)) == 2
     lines = plot_margins(small_posterior, num_draws=10)[2].lines
     assert len(lines) == 10
-    accuracy, tau = plot_replicates(result)
+    accuracy, tau, agreement = plot_replicates(result)
     assert [t.get_text() for t in accuracy.get_yticklabels()] == list(small_posterior.models)
-    assert len(tau.get_yticklabels()) == 3
+    assert len(tau.get_yticklabels()) == len(agreement.get_yticklabels()) == 3
     plt.close("all")
 
 

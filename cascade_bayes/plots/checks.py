@@ -137,18 +137,20 @@ def plot_replicates(result: CheckResult) -> Any:
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
-        Accuracies, and Kendall's tau of pairs: bars are 90 % intervals of replicates, points the table's;
-        orange where the check failed.
+        Accuracies, Kendall's tau of pairs, and the correlation of their labels: bars are 90 % intervals of
+        replicates, points the table's; orange where the check failed.
     """
     import matplotlib.pyplot as plt
 
     panels = []
-    for what in ("accuracy", "Kendall's tau"):
+    for what in ("accuracy", "Kendall's tau", "correlation of labels"):
         end = f", {what}"
         of_table = [f for f in result.of("replicates") if f.subject.endswith(end) and f.figures]
         panels.append((what, [(f.subject.removesuffix(end), f) for f in of_table]))
     most = max(len(found) for _, found in panels)
-    _, axes = plt.subplots(1, 2, figsize=(9.6, 0.9 + 0.24 * most), squeeze=False, layout="constrained")
+    _, axes = plt.subplots(
+        1, len(panels), figsize=(14.4, 0.9 + 0.24 * most), squeeze=False, layout="constrained"
+    )
     for ax, (what, found) in zip(axes[0], panels, strict=True):
         for place, (_, finding) in enumerate(found):
             figures = finding.figures

@@ -25,9 +25,12 @@ from cascade_bayes.inference.checks.statistics import MIN_COUNT
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.predictive import simulate_draws
 
+CHOSEN_LABELS = "some answers have no label, which need not be a random sample"
+"""Why a figure of labels is not asked."""
+
 
 def check_replicates(key: jax.Array, posterior: Posterior, num_draws: int) -> Iterator[Finding]:
-    """Compare margins, dependence and accuracy of the table with those of replicates."""
+    """Compare margins, dependence, accuracy and agreement of labels with those of replicates."""
     if posterior.num_draws < 2:
         yield not_asked("replicates", "tables", "a single point makes tables of no spread")
         return
@@ -50,16 +53,23 @@ def check_replicates(key: jax.Array, posterior: Posterior, num_draws: int) -> It
         if data.labelled[rows, i].all():
             yield _compare(subject, np.mean, data.correct[rows, i], correct[:, rows, i])
         else:
-            yield not_asked(
-                "replicates", subject, "some answers have no label, which need not be a random sample"
-            )
+            yield not_asked("replicates", subject, CHOSEN_LABELS)
     for pair in itertools.combinations(models, 2):
         both = data.observed[:, pair].all(axis=1)
-        subject = f"{' and '.join(data.models[i] for i in pair)}, Kendall's tau"
+        names = " and ".join(data.models[i] for i in pair)
+        dependence, agreement = f"{names}, Kendall's tau", f"{names}, correlation of labels"
         if both.sum() < MIN_COUNT or (posterior.spec.structure == "chain" and not whole[list(pair)].all()):
-            yield not_asked("replicates", subject, "the two were asked too few of the queries, or some only")
+            for subject in (dependence, agreement):
+                yield not_asked(
+                    "replicates", subject, "the two were asked too few of the queries, or some only"
+                )
             continue
-        yield _compare(subject, _kendall, own[both][:, pair], z[:, both][:, :, pair])
+        yield _compare(dependence, _kendall, own[both][:, pair], z[:, both][:, :, pair])
+        if data.labelled[both][:, pair].all():
+            made_here = correct[:, both][:, :, pair]
+            yield _compare(agreement, _label_correlation, data.correct[both][:, pair], made_here)
+        else:
+            yield not_asked("replicates", agreement, CHOSEN_LABELS)
 
 
 Figure = Callable[[np.ndarray], float]
@@ -90,6 +100,13 @@ def _interquartile_range(z: np.ndarray, atoms: np.ndarray) -> float:
 
 def _kendall(pair: np.ndarray) -> float:
     return float(stats.kendalltau(pair[:, 0], pair[:, 1], method="asymptotic").statistic)
+
+
+def _label_correlation(pair: np.ndarray) -> float:
+    """Return the correlation of two models' being right; nan if one of them always or never is."""
+    first, second = pair.T.astype(float)
+    spread = first.std() * second.std()
+    return float(np.mean((first - first.mean()) * (second - second.mean())) / spread) if spread else np.nan
 
 
 def _compare(subject: str, figure: Figure, table: np.ndarray, replicates: np.ndarray) -> Finding:
