@@ -67,7 +67,7 @@ SIMULATED_TABLES = 2
 """Of each kind of simulated cascades."""
 
 SIZES = ("15", "30", "60", "120", "30+", "all")
-SIMULATED_SIZES = ("15", "30", "120")
+SIMULATED_SIZES = ("30", "120")
 
 
 class Judge:
@@ -264,7 +264,7 @@ def change_of_area(rows: pd.DataFrame, ours: str) -> pd.DataFrame:
     fixed = rows[(rows.status == "ok") & rows.area.notna()]
     fixed = fixed.assign(k=np.where(fixed.k == 2, "k = 2", "k >= 3"))
     mean = fixed.groupby(["k", "size", "table", "seed", "method"]).area.mean().unstack()
-    if ours not in mean:
+    if ours not in mean or mean.shape[1] == 1:
         return pd.DataFrame()
     change = 100 * (mean[[ours]].to_numpy() / mean.drop(columns=ours) - 1)
     by = change.groupby(["k", "size"])

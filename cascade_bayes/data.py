@@ -390,7 +390,7 @@ def read_at_least(
 
 
 def check_fittable(data: CascadeData) -> None:
-    """Check that every model can be fitted: it has labels, and confidences that vary.
+    """Check that every model can be fitted: it has labels and confidences.
 
     Reading and evaluating do not need this, so `read_table` does not ask for it.
 
@@ -401,12 +401,12 @@ def check_fittable(data: CascadeData) -> None:
     Raises
     ------
     InputError
-        If a model has no label, or fewer than two distinct confidences.
+        If a model has no label, or no confidence.
 
     Warns
     -----
     DataWarning
-        If all labels of a model are equal.
+        If all labels of a model are equal, or all its confidences.
     """
     for column, model in enumerate(data.models):
         labelled = data.labelled[:, column]
@@ -417,12 +417,17 @@ def check_fittable(data: CascadeData) -> None:
                 f"model {model!r} must have labels to be fitted; column 'correct' has none for it. "
                 f"Label some of its answers, {leave_out}"
             )
-        distinct = np.unique(observed)
-        if distinct.size < 2:
-            got = f"all are {float(distinct[0])!r}" if distinct.size else "it has none"
+        if not observed.size:
             raise InputError(
-                f"model {model!r} must have at least two distinct confidences to be fitted; {got}. "
-                f"Add queries on which they differ, {leave_out}"
+                f"model {model!r} must have confidences to be fitted; column 'confidence' has none for it. "
+                f"Record some, {leave_out}"
+            )
+        if np.unique(observed).size == 1:
+            warnings.warn(
+                f"all {observed.size} confidences of model {model!r} are {float(observed[0])!r}: no "
+                "threshold tells its queries apart, and what other values would say comes from the prior.",
+                DataWarning,
+                stacklevel=2,
             )
         right = data.correct[labelled, column]
         if right.all() or not right.any():

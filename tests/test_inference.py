@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 import cascade_bayes.inference.fit as fit_module
+from cascade_bayes import error_cost_frontier
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.errors import DataWarning, InputError
@@ -247,6 +248,26 @@ def test_constant_labels_warn_and_the_prior_carries_them(small_frame: pd.DataFra
     top = post.samples["intercept"][..., 2]
     assert np.all(np.isfinite(top))
     assert top.mean() > 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model", "value"), [("small-3b", -0.3), ("medium-8b", 0.0)])
+def test_confidences_all_alike_tell_nothing_apart(
+    small_frame: pd.DataFrame, model: str, value: float
+) -> None:
+    """Such a model stops at every query or at none; its accuracy is learned all the same."""
+    frame = small_frame.copy()
+    frame.loc[frame["model"] == model, "confidence"] = value
+    data = read_table(frame)
+    with pytest.warns(DataWarning, match=f"all 120 confidences of model '{model}' are {value}"):
+        post = fit(data, "laplace", seed=0, progress=False)
+    at = data.models.index(model)
+    assert find_atoms(data).counts[at] == 1
+    alone = error_cost_frontier(post, models="any", error_prices=[0.001, 0.01])
+    assert alone.alone[(model,)].error.mean() == pytest.approx(1 - data.correct[:, at].mean(), abs=0.05)
+    reach = error_cost_frontier(post, error_prices=[0.001, 0.01]).reach_prob.mean(axis=1)
+    passed_on = reach[:, at + 1] / reach[:, at]
+    np.testing.assert_allclose(passed_on, np.round(passed_on), atol=1e-9)
 
 
 @pytest.mark.slow

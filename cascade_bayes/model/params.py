@@ -152,7 +152,8 @@ def find_atoms(
     * a finite value that at least ``interior_share`` of the model's confidences, and at least five of
       them, share;
     * any value of a model whose finite confidences take each value `MIN_REPEATS` times on average:
-      such confidences are words or grades, not measurements.
+      such confidences are words or grades, not measurements;
+    * the only value of a model whose confidences are all alike.
 
     A model all of whose confidences are atoms has no continuous part.
 
@@ -192,6 +193,8 @@ def find_atoms(
             continue
         keep = ~finite | ((counts >= 5) & (counts >= interior_share * counts.sum()))
         if finite.any() and counts[finite].sum() >= MIN_REPEATS * finite.sum():
+            keep[:] = True
+        if len(raw) == 1:
             keep[:] = True
         continuous[i] = not keep.all()
         per_model.append((logit[keep], raw[keep]))
