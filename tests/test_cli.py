@@ -370,7 +370,6 @@ BAD_TABLES = {
     "label 2": (lambda f: edit(f.astype({"correct": int}), 3, "correct", 2), (), "row 4"),
     "duplicate row": (lambda f: pd.concat([f, f.iloc[[5]]]), (), "row 6 and again in row 361"),
     "no label at all": (lambda f: of_model(f, "correct", None), (), "medium-8b"),
-    "one distinct confidence": (lambda f: of_model(f, "confidence", -0.5), (), "medium-8b"),
     "negative cost": (lambda f: edit(f, 2, "cost", -1e-5), (), "row 3"),
     "missing cost": (lambda f: edit(f, 2, "cost", None), (), "row 3"),
     "no cost": (lambda f: f.drop(columns="cost"), (), "cost"),
