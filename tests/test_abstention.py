@@ -289,6 +289,7 @@ class TestPolicy:
         assert found.loss(0.01) < answered.prediction.loss(0.01)
         assert found.error < answered.prediction.error
 
+    @pytest.mark.slow
     def test_predicts_what_new_queries_realise(self, policy: Policy, small_posterior: Posterior) -> None:
         """Of each of three draws, 20000 queries of its own."""
         chain = discretise(small_posterior, None, 3, prior_queries=np.inf, terms=policy.terms)

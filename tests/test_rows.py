@@ -312,7 +312,9 @@ class TestQueries:
         assert found((0, 1), (0, 1)).ends is None
         np.testing.assert_array_equal(found((0, 1, 2), (0, 1, 2)).ends, [[0] * 6, [1, 0, 0, 0, 0, 0]])
 
-    @pytest.mark.parametrize("members", [(0, 1, 2), (0, 2), (1, 2)])
+    @pytest.mark.parametrize(
+        "members", [(0, 1, 2), *(pytest.param(two, marks=pytest.mark.slow) for two in ((0, 2), (1, 2)))]
+    )
     def test_log_of_a_cascade_that_ran_is_no_bias(self, members: tuple[int, ...]) -> None:
         """Later models are seen on hard queries only; what other thresholds do is that of all queries."""
         params, grid, _ = lay(3)

@@ -149,6 +149,7 @@ class TestTrend:
         assert np.abs(slopes).max() <= 2 * TREND_SCALE
         assert np.abs(np.mean(slopes, axis=1)).mean() < 0.5 * TREND_SCALE
 
+    @pytest.mark.slow
     def test_predicts_what_deferred_queries_cost(self, small_posterior: Posterior) -> None:
         """The model alone, on simulated queries whose costs follow the trend; constant costs are off."""
         data = with_trend(small_posterior.data, SLOPE, 4000)
