@@ -141,7 +141,7 @@ class OursGivenAll(Ours):
     def __init__(self, data: CascadeData, method: str) -> None:
         self.confidence_map = data.confidence_map
         z = self._regressors(data)
-        self.curves = [_given_all(z[:, : i + 1], data, i) for i in range(data.num_models)]
+        self.curves = [given_all(z[:, : i + 1], data, i) for i in range(data.num_models)]
         super().__init__(self._scored(data), method, Priors(claim_effect=0.0))
 
     def score(self, data: CascadeData) -> np.ndarray:
@@ -370,7 +370,7 @@ def _logistic(x: np.ndarray, data: CascadeData, i: int) -> tuple[float, float]:
     return a - b * mean / scale, b / scale
 
 
-def _given_all(z: np.ndarray, data: CascadeData, i: int) -> np.ndarray:
+def given_all(z: np.ndarray, data: CascadeData, i: int) -> np.ndarray:
     """Return the intercept and the slopes of the i-th model, its own last, ``(i + 2,)``."""
     known, priors = data.labelled[:, i], Priors()
     sign, x = np.where(data.correct[known, i], 1.0, -1.0), np.column_stack([np.ones(known.sum()), z[known]])

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from evidence import change_of_area, in_words, labels_to_match, subset, summarise
 from paper import Margin, Pairwise, em_two_betas, fit_margin, gumbel
-from peers import Calibration, Oracle, grid, observed_labels, sub_cascades
+from peers import Calibration, Oracle, given_all, grid, observed_labels, sub_cascades
 from scipy import integrate
 from scipy.special import expit
-from scipy.stats import beta
+from scipy.stats import bernoulli, beta, norm
 
-from cascade_bayes import example, read_table
+from cascade_bayes import Priors, example, read_table
 from cascade_bayes.data import CascadeData
 from cascade_bayes.evaluation.baselines import Empirical
 
@@ -176,6 +176,25 @@ class TestSummary:
         assert change.loc[("k >= 3", "30"), "grid"] == "-20.0 (0.0)"
         assert change.loc[("k >= 3", "all"), "paper"] == "0.0 (0.0)"
 
+    def test_standard_errors_are_those_of_runs(self) -> None:
+        """A run of one cascade at 0, one of three at 4: the mean is 3, and they miss it by -3 and 3 in sum."""
+        shared = {"size": "30", "table": "t", "method": "grid", "status": "ok", "k": 3}
+        rows = pd.DataFrame(
+            [{**shared, "seed": 0, "cascade": "a", "excess": 0.0, "regret": 1.0}]
+            + [{**shared, "seed": 1, "cascade": c, "excess": 4.0, "regret": 1.0} for c in "abc"]
+        )
+        found = summarise(rows).set_index("measure")
+        assert found.loc["excess area, k >= 3", "mean"] == pytest.approx(3.0)
+        assert found.loc["excess area, k >= 3", "standard_error"] == pytest.approx(np.sqrt(2 * (9 + 9)) / 4)
+        assert found.loc["regret, k >= 3", "standard_error"] == 0.0
+        # Runs of one row each: the standard error of the mean.
+        rows = self.rows()
+        found = summarise(rows).set_index(["measure", "method", "size"])
+        of_runs = rows[rows.cascade == "any (any)"].groupby(["method", "size"]).regret.sem()
+        for (method, size), error in of_runs.items():
+            said = found.loc[("decision regret", method, size), "standard_error"]
+            assert said == pytest.approx(error, nan_ok=True)
+
     def test_failures_are_told(self) -> None:
         rows = self.rows()
         broken = {"table": "t", "size": "15", "seed": 3, "method": "paper", "cascade": "any (any)"}
@@ -184,3 +203,20 @@ class TestSummary:
         assert "1 of 31 runs failed" in text
         assert "ValueError: no" in text
         assert "decision regret" in text
+
+
+def test_probability_given_all_confidences_is_at_the_mode() -> None:
+    """Independent normal priors and a logistic likelihood, differentiated by differences."""
+    data = read_table(example.train_path())
+    z, priors, i = np.random.default_rng(0).normal(size=(data.num_queries, 3)), Priors(), 2
+    found = given_all(z, data, i)
+    loc = [priors.intercept_loc + i * priors.step_loc, 0.0, 0.0, priors.slope_loc]
+    scale = [priors.intercept_scale, priors.upstream_scale, priors.upstream_scale, priors.slope_scale]
+
+    def log_posterior(b: np.ndarray) -> float:
+        prob = expit(b[0] + z @ b[1:])
+        return float(norm.logpdf(b, loc, scale).sum() + bernoulli.logpmf(data.correct[:, i], prob).sum())
+
+    steps = 1e-4 * np.eye(4)
+    slopes = [(log_posterior(found + step) - log_posterior(found - step)) / 2e-4 for step in steps]
+    np.testing.assert_allclose(slopes, 0.0, atol=2e-3)
