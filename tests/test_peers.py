@@ -177,7 +177,7 @@ class TestSummary:
         assert change.loc[("k >= 3", "all"), "paper"] == "0.0 (0.0)"
 
     def test_standard_errors_are_those_of_runs(self) -> None:
-        """A run of one cascade at 0, one of three at 4: the mean is 3, and they miss it by -3 and 3 in sum."""
+        """A run of one cascade at 0, one of three at 4: the mean is 3, missed by -3 and 3 in sum."""
         shared = {"size": "30", "table": "t", "method": "grid", "status": "ok", "k": 3}
         rows = pd.DataFrame(
             [{**shared, "seed": 0, "cascade": "a", "excess": 0.0, "regret": 1.0}]
