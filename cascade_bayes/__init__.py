@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.predict import predict
     from cascade_bayes.decision.terms import Terms
     from cascade_bayes.decision.tuning import error_cost_frontier
-    from cascade_bayes.errors import DataWarning, InfeasibleError, InputError
+    from cascade_bayes.errors import ConvergenceWarning, DataWarning, InfeasibleError, InputError
     from cascade_bayes.inference.batch import FailedFit, fit_batch
     from cascade_bayes.inference.checks import CheckResult, check
     from cascade_bayes.inference.fit import fit
@@ -61,6 +61,7 @@ _HOME = {
     "Certificate": "decision.certificate",
     "Comparison": "decision.compare",
     "ConfidenceMap": "transforms",
+    "ConvergenceWarning": "errors",
     "DataWarning": "errors",
     "Evaluation": "decision.policy",
     "FailedFit": "inference.batch",
@@ -109,6 +110,7 @@ __all__ = [
     "CheckResult",
     "Comparison",
     "ConfidenceMap",
+    "ConvergenceWarning",
     "DataWarning",
     "Envelope",
     "Evaluation",

@@ -30,7 +30,7 @@ from cascade_bayes._screen import (
     policy_table,
     rival_sentence,
 )
-from cascade_bayes.errors import InfeasibleError, InputError
+from cascade_bayes.errors import ConvergenceWarning, InfeasibleError, InputError
 
 if TYPE_CHECKING:
     from cascade_bayes.decision.frontier import Frontier
@@ -181,23 +181,25 @@ def fit(
         )
         if chosen is None and structure == "chain":
             say.print("Some queries lack rows of some models: fitting one Markov chain (--structure chain).")
-    posterior = fit_posterior(
-        data,
-        method,
-        seed=seed,
-        guide=guide,  # type: ignore[arg-type]  # checked there
-        num_steps=num_steps,
-        copula=families,
-        margin=margin,
-        structure=structure,  # type: ignore[arg-type]  # checked there
-        upstream=upstream,
-        monotone=monotone,
-        num_chains=chains,
-        num_warmup=num_warmup,
-        num_samples=num_samples,
-        target_accept_prob=target_accept,
-        progress=not as_json and sys.stderr.isatty(),
-    )
+    with warnings.catch_warnings():  # the verdict below says it
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        posterior = fit_posterior(
+            data,
+            method,
+            seed=seed,
+            guide=guide,  # type: ignore[arg-type]  # checked there
+            num_steps=num_steps,
+            copula=families,
+            margin=margin,
+            structure=structure,  # type: ignore[arg-type]  # checked there
+            upstream=upstream,
+            monotone=monotone,
+            num_chains=chains,
+            num_warmup=num_warmup,
+            num_samples=num_samples,
+            target_accept_prob=target_accept,
+            progress=not as_json and sys.stderr.isatty(),
+        )
     verdict = posterior.convergence()
     posterior.save(output)
     if as_json:

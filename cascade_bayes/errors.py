@@ -15,3 +15,7 @@ class InfeasibleError(ValueError):
 
 class DataWarning(UserWarning):
     """Data that can be used, but from which less can be learnt than it seems."""
+
+
+class ConvergenceWarning(UserWarning):
+    """A fit so far from the posterior that nothing should be read off it."""

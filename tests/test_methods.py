@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,9 @@ import cascade_bayes.inference.importance as importance
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
-from cascade_bayes.errors import InputError
+from cascade_bayes.errors import ConvergenceWarning, InputError
 from cascade_bayes.inference.approximate import GUIDES
-from cascade_bayes.inference.convergence import Closeness, Point, judge_approximation
+from cascade_bayes.inference.convergence import USABLE_ESS, Closeness, Point, judge_approximation
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.importance import Proposals
 from cascade_bayes.inference.laplace import find_modes, minimise, normal_approximation
@@ -33,6 +35,7 @@ from cascade_bayes.inference.methods import LaneDraws, Options, draw
 from cascade_bayes.inference.modules import Module, collect, make_modules
 from cascade_bayes.inference.nuts import STRETCH, Chains, NutsOptions, compile_chains
 from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.prepare import warn_about_few_draws
 from cascade_bayes.inference.target import Lanes, StudentCoordinate, Target
 from cascade_bayes.model.anchors import Anchors
 from cascade_bayes.model.cascade import ModelSpec, cascade_model, sample_sites
@@ -619,6 +622,30 @@ def test_laplace_and_its_file(small_data: CascadeData, tmp_path: Path) -> None:
     for name, value in post.samples.items():
         np.testing.assert_array_equal(back.samples[name], value)
     assert "slope[small-3b]" in list(back.summary().index)
+
+
+@pytest.mark.slow
+def test_an_approximation_that_is_none_warns(small_data: CascadeData) -> None:
+    """Independent normals for a whole chain are far off: nearly all weight falls on a few draws."""
+    few = r"not to be trusted: .* (\d|[123]\d) effective draws"
+    with pytest.warns(ConvergenceWarning, match=few):
+        post = fit(
+            small_data, "svi", structure="chain", guide="mean_field", num_steps=50, priors=FEW, **SMALL
+        )
+    verdict = post.convergence()
+    assert isinstance(verdict, Closeness)
+    assert verdict.min_ess < USABLE_ESS
+
+
+@pytest.mark.parametrize("ess", [1.2, 39.0, np.nan, 41.0])
+def test_too_few_effective_draws_warn(small_posterior: Posterior, ess: float) -> None:
+    report = {"k_hat": {"chain": 0.9}, "ess": {"chain": ess}}
+    poor = replace(small_posterior, provenance={**small_posterior.provenance, "approximation": report})
+    with warnings.catch_warnings(record=True) as log:
+        warnings.simplefilter("always")
+        warn_about_few_draws(poor)
+        warn_about_few_draws(small_posterior)
+    assert [warning.category for warning in log] == ([] if ess > 40 else [ConvergenceWarning])
 
 
 @pytest.mark.slow

@@ -17,7 +17,16 @@ from cascade_bayes.decision.chain import ChainTables, tables_for_draws
 from cascade_bayes.decision.forward import Outcome, forward, outcomes_for_draws
 from cascade_bayes.decision.grid import Grid
 from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
-from cascade_bayes.decision.rows import Queries, find_queries
+from cascade_bayes.decision.rows import (
+    DRAW_AXES,
+    Followed,
+    Queries,
+    Rows,
+    at_cells,
+    average,
+    find_queries,
+    follow_draws,
+)
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import decide
@@ -262,6 +271,42 @@ def test_parabolas_are_exact_for_a_single_threshold(error_price: float) -> None:
     assert best.polish_gain > 0
     assert abs(float(best.at.defer[0] - points[jnp.argmin(losses), 0])) < 0.006
     assert float(best.loss) <= float(losses.min()) * (1 + 1e-12)
+
+
+def test_the_average_draw_does_what_draws_do_on_average() -> None:
+    rng = np.random.default_rng(0)
+    num_draws, k, n, num_cells = 6, 3, 20, 8
+    weight = rng.dirichlet(np.ones(n + 1), num_draws)[:, :n]
+    weight[:, 4] = 0.0
+    rows = Rows(
+        cell=jnp.asarray(rng.integers(0, num_cells, (k - 1, n))),
+        ends=None,
+        cost=jnp.asarray(rng.uniform(0, 20, (k, n))),
+        weight=jnp.asarray(weight),
+        right=jnp.asarray(rng.uniform(0, 1, (num_draws, k, n))),
+    )
+    deferred = jnp.asarray(rng.choice([0.0, 0.4, 1.0], (k - 1, num_cells)))
+    early = (1 - deferred) * rng.choice([0.0, 0.3], (k - 1, num_cells))
+
+    def figures(rows: Rows) -> tuple[np.ndarray, ...]:
+        followed = follow_draws(rows, deferred, early)
+        axes = followed._replace(here=0, deferred=None, early=None)
+        right = jax.vmap(Followed.right_prob, in_axes=(axes, DRAW_AXES))(followed, rows)
+        cost = jax.vmap(Followed.cost, in_axes=(axes, DRAW_AXES))(followed, rows)
+        return tuple(np.mean(field, axis=0) for field in (followed.here, right, cost))
+
+    one = average(rows)
+    assert one.weight.shape == (1, n)
+    for every, found in zip(figures(rows), figures(one), strict=True):
+        np.testing.assert_allclose(found, every, rtol=1e-12)
+
+
+def test_sums_by_cell() -> None:
+    rng = np.random.default_rng(1)
+    values, cell = rng.normal(size=(4, 3, 50)), rng.integers(0, 7, (3, 50))
+    found = at_cells(jnp.asarray(values), jnp.asarray(cell), jnp.zeros((3, 7)))
+    for i, j in np.ndindex(4, 3):
+        np.testing.assert_allclose(found[i, j], np.bincount(cell[j], values[i, j], minlength=7), atol=1e-14)
 
 
 class TestQueries:

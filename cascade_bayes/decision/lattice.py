@@ -19,6 +19,7 @@ Observed queries (`cascade_bayes.decision.rows`) enter by their counts: the weig
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -61,8 +62,16 @@ class Lattice(NamedTuple):
 
     def best(self, call_cost: jax.Array, error_prices: jax.Array) -> jax.Array:
         """Return the combination of least loss at each price, as indices ``(num_prices, num_thresholds)``."""
-        error, cost = self.error.ravel(), self.cost(call_cost).ravel()
-        flat = jax.lax.map(lambda price: jnp.argmin(cost + price * error), error_prices)
+        # The first threshold or two, by the others: a minimum of each row is ten times as fast as one argmin.
+        num_rows = math.prod(self.error.shape[: self.error.ndim // 2])
+        error, cost = (field.reshape(num_rows, -1) for field in (self.error, self.cost(call_cost)))
+
+        def first_of_least(price: jax.Array) -> jax.Array:
+            loss = cost + price * error
+            row = jnp.argmin(jnp.min(loss, axis=1))
+            return row * loss.shape[1] + jnp.argmin(loss[row])
+
+        flat = jax.lax.map(first_of_least, error_prices)
         return jnp.stack(jnp.unravel_index(flat, self.error.shape), axis=-1)
 
 

@@ -45,7 +45,7 @@ import optax
 from cascade_bayes._trees import take
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.forward import Split, run_draws, split_cells
-from cascade_bayes.decision.rows import at_cells, follow_draws
+from cascade_bayes.decision.rows import at_cells, average, follow_draws
 
 MAX_SWEEPS = 12
 """Most sweeps; they end as soon as no start moves, mostly after three or four."""
@@ -222,8 +222,10 @@ def _sweep(
     rounded = jax.tree.map(jnp.round, at)
     split: Split = split_cells(rounded.defer, is_atom, rounded.early)
     rows = tables.rows
-    followed = None if rows is None else follow_draws(rows, split.deferred, split.early)
     start = 1.0 if rows is None else 1.0 - jnp.sum(rows.weight, axis=-1, keepdims=True)
+    if rows is not None and rows.ends is None:
+        rows = average(rows)
+    followed = None if rows is None else follow_draws(rows, split.deferred, split.early)
 
     def reach(state: State, step: tuple[Any, ...]) -> tuple[State, State]:
         part, handed, transition, right = step

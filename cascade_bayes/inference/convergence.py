@@ -10,6 +10,8 @@ import numpy as np
 MAX_R_HAT = 1.01
 MIN_ESS_BULK = 400.0
 MAX_K_HAT = 0.7
+USABLE_ESS = 40.0
+"""With fewer effective draws the ends of a 90 % interval are single draws: `fit` warns."""
 MIN_E_BFMI = 0.3
 MAX_SATURATED = 0.01
 """Share of transitions that may take the longest trajectory the sampler allows: they cost time, and are no

@@ -109,6 +109,9 @@ def fit(
     DataWarning
         If all labels of a model are equal, or a model's slope is negative with a posterior probability
         above one half; for the structure ``"modular"``, if queries lack rows of later models.
+    ConvergenceWarning
+        If an approximation (``"svi"``, ``"laplace"``) is so far off that its importance weights leave fewer
+        than 40 effective draws; ``Posterior.convergence()`` says more, and of chains too.
     """
     request = Request(
         method=method,

@@ -17,9 +17,9 @@ import numpy as np
 
 from cascade_bayes.copulas import get_copula, get_copulas
 from cascade_bayes.data import CascadeData, check_fittable
-from cascade_bayes.errors import DataWarning, InputError
+from cascade_bayes.errors import ConvergenceWarning, DataWarning, InputError
 from cascade_bayes.inference.approximate import GUIDES
-from cascade_bayes.inference.convergence import assess
+from cascade_bayes.inference.convergence import USABLE_ESS, Closeness, assess
 from cascade_bayes.inference.methods import AUTO_WARMUP, METHODS, Options
 from cascade_bayes.inference.modular import MAX_DRAWS, Draws, sample_pairs, thin
 from cascade_bayes.inference.modules import Module, Sampled, make_modules
@@ -218,6 +218,8 @@ class Arrays:
         -----
         DataWarning
             If a slope is negative with a probability above one half.
+        ConvergenceWarning
+            If an approximation has next to no effective draws.
         """
         began = time.perf_counter()
         one, spec = self.one, self.one.spec
@@ -243,7 +245,7 @@ class Arrays:
                 "arithmetic. Fit in 64 bits, or with another copula or margin."
             )
         _warn_about_slopes(one.data.models, samples["slope"])
-        return Posterior(
+        posterior = Posterior(
             samples=samples,
             sample_stats=stats,
             data=one.data,
@@ -260,6 +262,8 @@ class Arrays:
                 "num_devices": jax.local_device_count(),
             },
         )
+        warn_about_few_draws(posterior)
+        return posterior
 
 
 def kept(sampled: Sampled, structure: Structure) -> tuple[Draws, Draws]:
@@ -347,6 +351,15 @@ def _warn_about_slopes(models: tuple[str, ...], slope: np.ndarray) -> None:
                 DataWarning,
                 stacklevel=4,
             )
+
+
+def warn_about_few_draws(posterior: Posterior) -> None:
+    """Warn of an approximation whose importance weights leave fewer than `USABLE_ESS` effective draws."""
+    if "approximation" not in posterior.provenance:
+        return
+    verdict = posterior.convergence()
+    if isinstance(verdict, Closeness) and not verdict.min_ess >= USABLE_ESS:
+        warnings.warn(verdict.sentence(), ConvergenceWarning, stacklevel=4)
 
 
 def versions() -> dict[str, str]:
