@@ -462,6 +462,15 @@ def test_few_steps_settle_nothing(normals: tuple[Array, Array]) -> None:
         assert np.isfinite(fitted.gain).all()
 
 
+def test_a_guide_that_ran_off_has_not_settled() -> None:
+    """Squares of its bound overflow, or it is not a number: no warning, and no convergence."""
+    bound = np.tile([[-5.0], [-1e200], [-np.inf], [np.nan]], 1000)
+    bound[1] *= np.random.default_rng(0).uniform(1, 2, 1000)
+    fitted = approximate.SviFit({}, bound)
+    assert fitted.converged.tolist() == [True, False, False, False]
+    assert np.isfinite(fitted.gain).tolist() == [True, True, False, False]
+
+
 def test_k_hat_above_its_bound_is_said_so() -> None:
     good = judge_approximation({"a": 0.2, "b": 0.69}, ENOUGH, {})
     assert (good.converged, good.worst_module) == (True, "b")

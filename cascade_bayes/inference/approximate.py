@@ -144,7 +144,8 @@ class SviFit(NamedTuple):
     def gain(self) -> np.ndarray:
         """How much the bound rose from the last block but one to the last, in nats, ``(num_lanes,)``."""
         last, before = self._blocks()
-        return last.mean(axis=1) - before.mean(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # of a guide that ran off it is NaN or infinite
+            return last.mean(axis=1) - before.mean(axis=1)
 
     @property
     def converged(self) -> np.ndarray:
@@ -155,7 +156,8 @@ class SviFit(NamedTuple):
         last, before = self._blocks()
         if last.shape[1] < MIN_BLOCK:
             return np.zeros(len(last), dtype=bool)
-        error = np.sqrt((last.var(axis=1) + before.var(axis=1)) / last.shape[1])
+        with np.errstate(over="ignore", invalid="ignore"):  # and so is its error
+            error = np.sqrt((last.var(axis=1) + before.var(axis=1)) / last.shape[1])
         return (self.gain <= MAX_GAIN + 2 * error) & (error <= MAX_ERROR)
 
     def _blocks(self) -> tuple[np.ndarray, np.ndarray]:

@@ -30,7 +30,7 @@ import numpy as np
 from numpyro.diagnostics import effective_sample_size
 from scipy import stats
 
-from cascade_bayes.errors import DataWarning, InputError
+from cascade_bayes.errors import ConvergenceWarning, DataWarning, InputError
 from cascade_bayes.inference.batch import FailedFit, fit_prepared
 from cascade_bayes.inference.fit import warn_about_32_bits
 from cascade_bayes.inference.modules import Sampled
@@ -132,6 +132,7 @@ def simulation_based_calibration(
     with warnings.catch_warnings(), tqdm(total=num_replications, disable=not progress, unit="fit") as bar:
         # The priors themselves give a negative slope to one model in thirteen.
         warnings.simplefilter("ignore", DataWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `suspect` has them
         for place, posterior in fit_prepared(prepared, request, batch_size, enough=enough):
             if isinstance(posterior, FailedFit):
                 raise InputError(f"replication {place} could not be fitted: {posterior.reason}")
