@@ -123,6 +123,13 @@ def test_no_random_start_beats_the_sweep_of_five_models() -> None:
     for loss, price in zip(own, prices, strict=True):
         best = search(tables, call_cost, is_atom, jnp.asarray(price), Thresholds(jnp.asarray(starts))).loss
         assert loss <= best * (1 + 2e-4)
+    at = 12  # a single price is searched as well as one of many
+    alone = sweep(
+        tables, call_cost[None], is_atom, jnp.asarray(prices[[at]]), jnp.asarray(lattice_positions(4, 64)), 0
+    )
+    np.testing.assert_allclose(
+        alone.outcome.cost[0] + prices[at] * alone.outcome.error[0], own[at], rtol=2e-4
+    )
 
 
 @pytest.mark.parametrize("num_thresholds", [1, 2, 3, 4])

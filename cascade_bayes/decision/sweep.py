@@ -12,12 +12,16 @@ import numpy as np
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.discretise import Discretised
 from cascade_bayes.decision.forward import Outcome, Split, forward, run_draws
-from cascade_bayes.decision.lattice import LatticeOptima, lattice_optima, lattice_positions
+from cascade_bayes.decision.lattice import lattice_optima, lattice_positions
 from cascade_bayes.decision.optimise import NUM_STEPS, Thresholds, default_starts, optimise
 from cascade_bayes.errors import InputError
+from cascade_bayes.inference.devices import largest_divisor
 
 PRICE_BATCH = 21
 """Prices that are optimised side by side."""
+
+PRICE_RATIO = 1.25
+"""Ratio of the outermost prices of a sweep to those beyond, which are searched for the starts alone."""
 
 
 class Sweep(NamedTuple):
@@ -52,7 +56,8 @@ def sweep(
 
     The search for the best on average starts at the best combination of a lattice, and a second time from
     where it ended at the prices beside: with four and more models a lattice is coarse, and the place that a
-    neighbour found is often better than the own.
+    neighbour found is often better than the own. The outermost prices, or a single one, have neighbours that
+    are searched for that alone.
 
     Parameters
     ----------
@@ -79,7 +84,8 @@ def sweep(
         (tables, call_cost, error_prices) if num_steps else _in_32_bits((tables, call_cost, error_prices))
     )
     mean_cost = jnp.mean(searched_cost, axis=0)
-    found = lattice_optima(searched, searched_cost, prices, positions)
+    wider = jnp.concatenate([prices[:1] / PRICE_RATIO, prices, prices[-1:] * PRICE_RATIO])
+    found = lattice_optima(searched, searched_cost, wider, positions)
 
     def begin(defer: jax.Array) -> Thresholds:
         return Thresholds(defer[None], jnp.zeros_like(defer)[None] if early else None)
@@ -92,8 +98,8 @@ def sweep(
             starts = jax.tree.map(lambda *fields: jnp.concatenate(fields), starts, more)
         return optimise(searched, mean_cost, is_atom, price, starts, 0).at
 
-    def second_pass(at: tuple[jax.Array, LatticeOptima, Thresholds]) -> Sweep:
-        price, start, starts = at
+    def second_pass(at: tuple[jax.Array, jax.Array, Thresholds]) -> Sweep:
+        price, own_starts, starts = at
         bayes = optimise(searched, mean_cost, is_atom, price, starts, num_steps).at
         best = jax.tree.map(lambda field: field.astype(dtype), bayes)
         outcome = jax.vmap(forward, in_axes=(axes, 0, None, None, None))(tables, call_cost, is_atom, *best)
@@ -101,18 +107,21 @@ def sweep(
         def own(draw: ChainTables, cost: jax.Array, start: jax.Array) -> Thresholds:
             return optimise(draw.alone(), cost, is_atom, price, begin(start), 0).at
 
-        of_draws = jax.vmap(own, in_axes=(axes, 0, 0))(searched, searched_cost, start.own)
+        of_draws = jax.vmap(own, in_axes=(axes, 0, 0))(searched, searched_cost, own_starts)
         return Sweep(best, jax.tree.map(lambda field: field.astype(dtype), of_draws), outcome)
 
-    ends = jax.lax.map(first_pass, (prices, found.bayes), batch_size=PRICE_BATCH)
+    size = largest_divisor(wider.size, PRICE_BATCH + 2)
+    ends = jax.lax.map(first_pass, (wider, found.bayes), batch_size=size)
     starts = jax.tree.map(_with_neighbours, ends)
-    return jax.lax.map(second_pass, (prices, found, starts), batch_size=PRICE_BATCH)
+    return jax.lax.map(second_pass, (prices, found.own[1:-1], starts), batch_size=PRICE_BATCH)
 
 
 def _with_neighbours(at_prices: jax.Array) -> jax.Array:
-    """Return what stands at each price, the next lower and the next higher, ``(num_prices, 3, ...)``."""
-    padded = jnp.pad(at_prices, ((1, 1), (0, 0)), mode="edge")
-    return jnp.stack([padded[1:-1], padded[:-2], padded[2:]], axis=1)
+    """Return what stands at each price but the outermost, the next lower and the next higher.
+
+    Of ``(num_prices + 2, ...)``, ``(num_prices, 3, ...)``.
+    """
+    return jnp.stack([at_prices[1:-1], at_prices[:-2], at_prices[2:]], axis=1)
 
 
 def sweep_chain(
