@@ -22,6 +22,7 @@ from typing import Any
 
 import jax
 import numpyro
+from tables import read
 
 from cascade_bayes import error_cost_frontier, example, fit, read_table
 from cascade_bayes.data import CascadeData
@@ -72,7 +73,7 @@ def table(name: str | None) -> CascadeData:
     folder = os.environ.get("CASCADE_BAYES_DATA")
     if not folder:
         raise SystemExit("CASCADE_BAYES_DATA must name the folder that holds NAME-train.parquet")
-    return read_table(Path(folder) / f"{name}-train.parquet")
+    return read(Path(folder) / f"{name}-train.parquet")
 
 
 def smallest_ess(samples: dict[str, Any]) -> float:

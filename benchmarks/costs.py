@@ -21,9 +21,9 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
-from tables import find_tables
+from tables import find_tables, read
 
-from cascade_bayes import DataWarning, FailedFit, error_cost_frontier, fit_batch, read_table
+from cascade_bayes import DataWarning, FailedFit, error_cost_frontier, fit_batch
 from cascade_bayes.decision.costs import find_trend
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.terms import COSTS_ALONE
@@ -80,7 +80,7 @@ def main() -> None:
     rows = []
     for name, path in find_tables(options.files).items():
         start = time.perf_counter()
-        data = read_table(path)
+        data = read(path)
         fold = np.random.default_rng(0).permutation(data.num_queries) % options.folds
         rest = [data.take(fold != k).with_confidence_map() for k in range(options.folds)]
         fits = fit_batch(rest, "laplace", seed=0, progress=False)

@@ -19,9 +19,9 @@ from typing import Any
 import jax
 import numpy as np
 import pandas as pd
-from tables import find_tables
+from tables import find_tables, read
 
-from cascade_bayes import DataWarning, FailedFit, fit_batch, predict, read_table
+from cascade_bayes import DataWarning, FailedFit, fit_batch, predict
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.predict import Predicted
 from cascade_bayes.decision.rows import PRIOR_QUERIES
@@ -128,7 +128,7 @@ def main() -> None:
     tables = []
     for name, path in paths.items():
         began = time.perf_counter()
-        data = read_table(path, confidence="logprob")
+        data = read(path)
         found = cover(
             data,
             asked.subsets,

@@ -41,9 +41,9 @@ from peers import (
     select,
     sub_cascades,
 )
-from tables import find_tables, read_in_row_order
+from tables import find_tables, read_pair
 
-from cascade_bayes import Priors, read_table, sample_prior, simulate
+from cascade_bayes import Priors, sample_prior, simulate
 from cascade_bayes.data import CascadeData
 from cascade_bayes.evaluation.baselines import Empirical
 from cascade_bayes.evaluation.curves import Points, area, cost_weights, regret, trivial_points
@@ -165,9 +165,7 @@ def pairs(names: Sequence[str] | None) -> Iterator[tuple[str, CascadeData, Casca
         yield from simulated()
         return
     for name, path in find_tables(names).items():
-        table = read_in_row_order(path)
-        test = path.with_name(path.name.replace("train", "test"))
-        yield name, table, read_table(test).select(table.models) if test.exists() else None
+        yield name, *read_pair(path)
 
 
 def simulated() -> Iterator[tuple[str, CascadeData, CascadeData]]:

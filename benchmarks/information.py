@@ -18,6 +18,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from tables import read
 
 from cascade_bayes import (
     CascadeData,
@@ -27,7 +28,6 @@ from cascade_bayes import (
     example,
     fit,
     fit_batch,
-    read_table,
     value_of_information,
 )
 from cascade_bayes.decision.discretise import Discretised, discretise
@@ -65,7 +65,7 @@ def main() -> None:
     warnings.simplefilter("ignore", DataWarning)
     folder = Path(os.environ.get("CASCADE_BAYES_DATA", "."))
     path = folder / f"{options.name}-train.parquet" if options.name else example.train_path()
-    data = read_table(path, models=options.models.split(",") if options.models else None)
+    data = read(path, models=options.models.split(",") if options.models else None)
     print(
         f"Python {platform.python_version()}, jax {jax.__version__}; {data.num_queries} queries", flush=True
     )

@@ -22,9 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from tables import find_tables
+from tables import find_tables, read
 
-from cascade_bayes import certify, error_cost_frontier, fit, read_table
+from cascade_bayes import certify, error_cost_frontier, fit
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.lattice import all_policies
@@ -145,7 +145,7 @@ def main() -> None:
     rows = []
     for name, path in tables.items():
         start = time.perf_counter()
-        posterior = fit(read_table(path), options.method, seed=0, progress=False)
+        posterior = fit(read(path), options.method, seed=0, progress=False)
         for size in range(2, len(posterior.models) + 1):
             subsets = list(itertools.combinations(posterior.models, size))
             for at in sorted(rng.permutation(len(subsets))[: options.cascades]):

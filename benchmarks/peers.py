@@ -319,14 +319,13 @@ class Calibration:
     """The probability of being right of every answer, by a logistic curve for each model.
 
     Of ``-log(1 - p)``, two-sided where the confidence is that of a statement, so that p below one half speaks
-    against it; maximum likelihood, with a ridge of `RIDGE` where there is no maximum.
+    against it, and of a score that is no probability as it is; maximum likelihood, with a ridge of `RIDGE`
+    where there is no maximum.
     """
 
     def __init__(self, data: CascadeData) -> None:
-        log_p = _log_probability(data)[1]
-        self.two_sided = bool(
-            log_p.min() < np.log(0.2)
-        )  # a best answer of four, or of five, has at least that
+        # The best answer of four, or of five, has a probability of at least that.
+        self.two_sided = data.kind != "score" and bool(_log_probability(data)[1].min() < np.log(0.2))
         x = self._nonlinear(data)
         self.curves = [_logistic(x[:, i], data, i) for i in range(data.num_models)]
 
@@ -336,6 +335,8 @@ class Calibration:
         return np.asarray(expit(intercept + slope * self._nonlinear(data)))
 
     def _nonlinear(self, data: CascadeData) -> np.ndarray:
+        if data.kind == "score":
+            return data.confidence
         doubt, log_p = _log_probability(data)
         x = -np.log(doubt)
         if not self.two_sided:

@@ -24,9 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from tables import find_tables
+from tables import find_tables, read
 
-from cascade_bayes import DataWarning, error_cost_frontier, fit, read_table
+from cascade_bayes import DataWarning, error_cost_frontier, fit
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.forward import Split, run_chain
@@ -128,7 +128,7 @@ def main() -> None:
     print(f"Python {platform.python_version()}, jax {jax.__version__}; {options.method}", flush=True)
     rows = []
     for name, path in find_tables(options.files).items():
-        posterior = fit(read_table(path), options.method, seed=0, progress=False)
+        posterior = fit(read(path), options.method, seed=0, progress=False)
         for size in range(3, len(posterior.models) + 1):
             models = posterior.models[:size]
             chain = discretise(posterior, models, options.draws, prior_queries=np.inf, terms=CONSTANT)

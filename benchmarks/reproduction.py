@@ -17,9 +17,8 @@ import jax
 import numpy as np
 from paper import Pairwise, Paper
 from peers import Calibration, Grid, Members, sub_cascades
-from tables import find_tables, read_in_row_order
+from tables import find_tables, read_pair
 
-from cascade_bayes import read_table
 from cascade_bayes.data import CascadeData
 from cascade_bayes.evaluation.baselines import Empirical
 from cascade_bayes.evaluation.curves import Points, cost_weights
@@ -98,8 +97,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", default=list(RECORDED), help="tables that have a test table")
     jax.config.update("jax_enable_x64", True)
     for name, path in find_tables(parser.parse_args().names).items():
-        train = read_in_row_order(path)
-        test = read_table(path.with_name(path.name.replace("train", "test"))).select(train.models)
+        train, test = read_pair(path)
+        if test is None:
+            raise SystemExit(f"{name} has no test table.")
         found = areas(train, test)
         said = ", ".join(f"{method} {np.mean(values):.4f}" for method, values in found.items())
         print(f"{name}: {said}; recorded for the paper's {RECORDED.get(name, float('nan'))}", flush=True)

@@ -30,9 +30,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import logsumexp
-from tables import find_tables
+from tables import find_tables, read
 
-from cascade_bayes import read_table
 from cascade_bayes._trees import take
 from cascade_bayes.inference import _arviz
 from cascade_bayes.inference.approximate import propose_laplace
@@ -110,7 +109,7 @@ def read_all() -> Confidences:
     tables = find_tables()
     rows, which = [], []
     for t, path in enumerate(tables.values()):
-        data = read_table(path)
+        data = read(path)
         layout = find_atoms(data)
         z = data.logit_score()
         fold = np.random.default_rng(0).permutation(data.num_queries) % NUM_FOLDS

@@ -29,9 +29,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tables import find_tables
+from tables import find_tables, read
 
-from cascade_bayes import CascadeData, Posterior, error_cost_frontier, fit, read_table
+from cascade_bayes import CascadeData, Posterior, error_cost_frontier, fit
 from cascade_bayes._trees import take
 from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
@@ -241,7 +241,7 @@ def main() -> None:
     if set(parts) - set(PARTS):
         raise SystemExit(f"--parts must be among {', '.join(PARTS)}; got {options.parts!r}")
     jax.config.update("jax_enable_x64", True)
-    tables = {name: read_table(path) for name, path in find_tables().items()}
+    tables = {name: read(path) for name, path in find_tables().items()}
     if options.loo:
         leave_one_out(tables)
         return

@@ -30,6 +30,26 @@ def find_tables(names: Sequence[str] | None = None) -> dict[str, Path]:
     return {name: found[name] for name in names or found}
 
 
-def read_in_row_order(path: Path) -> CascadeData:
-    """Return a table whose models stand in the order of its rows, which is not always that of mean costs."""
-    return read_table(path, models=pd.read_parquet(path, columns=["model"])["model"].unique().tolist())
+def kind_of(path: Path) -> str:
+    """Return the kind of a table's confidences by their values: none above 0, all in [0, 1], or others."""
+    values = pd.read_parquet(path, columns=["confidence"])["confidence"].dropna()
+    if (values <= 0).all():
+        return "logprob"
+    return "probability" if values.between(0, 1).all() else "score"
+
+
+def read(path: Path, models: Sequence[str] | None = None) -> CascadeData:
+    """Return a table, whatever the kind of its confidences."""
+    return read_table(path, confidence=kind_of(path), models=models)
+
+
+def read_pair(path: Path) -> tuple[CascadeData, CascadeData | None]:
+    """Return a training table and the test table beside it, if there is one.
+
+    Models stand in the order of the training table's rows, which is not always that of mean costs.
+    """
+    models = pd.read_parquet(path, columns=["model"])["model"].unique().tolist()
+    test = path.with_name(path.name.removesuffix(SUFFIX) + "-test.parquet")
+    kind = kind_of(path)
+    held = read_table(test, confidence=kind).select(models) if test.exists() else None
+    return read_table(path, confidence=kind, models=models), held

@@ -1,6 +1,7 @@
 """What the evidence compares the library with."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from peers import Calibration, Oracle, given_all, grid, observed_labels, sub_cas
 from scipy import integrate
 from scipy.special import expit
 from scipy.stats import bernoulli, beta, norm
+from tables import read_pair
 
 from cascade_bayes import Priors, example, read_table
 from cascade_bayes.data import CascadeData
@@ -25,6 +27,26 @@ MARGINS = [
 @pytest.fixture(scope="module")
 def data() -> CascadeData:
     return read_table(example.train_path())
+
+
+@pytest.mark.parametrize("kind", ["logprob", "probability", "score"])
+def test_tables_of_every_kind(kind: str, tmp_path: Path) -> None:
+    """Percentages in words, say, are neither logarithms nor between 0 and 1."""
+    frame = pd.read_parquet(example.train_path())
+    change = {"logprob": lambda x: x, "probability": np.exp, "score": lambda x: np.round(100 * np.exp(x))}
+    frame["confidence"] = change[kind](frame["confidence"])
+    path = tmp_path / "words-train.parquet"
+    frame.to_parquet(path)
+    assert read_pair(path)[1] is None
+    frame.to_parquet(tmp_path / "words-test.parquet")
+    train, test = read_pair(path)
+    assert test is not None
+    assert train.kind == test.kind == kind
+    assert train.models == tuple(frame["model"].unique())
+    # What a logistic curve at maximum likelihood says is right on average.
+    chance = Calibration(train)(train)
+    np.testing.assert_allclose(chance.mean(axis=0), train.correct.mean(axis=0), atol=1e-3)
+    assert np.all(np.ptp(chance, axis=0) > 0.05)
 
 
 def gumbel_sample(rng: np.random.Generator, theta: float, num: int) -> np.ndarray:
