@@ -274,14 +274,14 @@ class TestArviZ:
 
 @pytest.mark.parametrize(
     ("method", "num_chains", "num_draws"),
-    [("map", 1, 1), ("laplace", 4, 25)],
+    [("map", 1, 1), ("laplace", 4, 8)],
 )
 @pytest.mark.slow
 def test_methods_without_chains_have_a_tree(
     method: str, num_chains: int, num_draws: int, small_data: CascadeData
 ) -> None:
     data = small_data.select(small_data.models[:2])
-    post = fit(data, method, seed=0, priors=Priors(num_components=2), num_samples=25, progress=False)
+    post = fit(data, method, seed=0, priors=Priors(num_components=2), num_samples=8, progress=False)
     tree = post.to_arviz(num_replicates=num_chains)
     assert tree["log_likelihood"]["confidence_and_correct"].shape == (num_chains, num_draws, 120)
     assert tree["posterior_predictive"]["correct"].shape == (num_chains, 1, 120, 2)

@@ -111,7 +111,8 @@ def fit(
         above one half; for the structure ``"modular"``, if queries lack rows of later models.
     ConvergenceWarning
         If an approximation (``"svi"``, ``"laplace"``) is so far off that its importance weights leave fewer
-        than 40 effective draws; ``Posterior.convergence()`` says more, and of chains too.
+        than 40 effective draws, or than half of the draws where fewer than 80 were asked for;
+        ``Posterior.convergence()`` says more, and of chains too.
     """
     request = Request(
         method=method,

@@ -354,11 +354,14 @@ def _warn_about_slopes(models: tuple[str, ...], slope: np.ndarray) -> None:
 
 
 def warn_about_few_draws(posterior: Posterior) -> None:
-    """Warn of an approximation whose importance weights leave fewer than `USABLE_ESS` effective draws."""
+    """Warn of an approximation whose importance weights leave fewer than `USABLE_ESS` effective draws.
+
+    Who asked for few draws is warned where fewer than half of them are left.
+    """
     if "approximation" not in posterior.provenance:
         return
     verdict = posterior.convergence()
-    if isinstance(verdict, Closeness) and not verdict.min_ess >= USABLE_ESS:
+    if isinstance(verdict, Closeness) and not verdict.min_ess >= min(USABLE_ESS, posterior.num_draws / 2):
         warnings.warn(verdict.sentence(), ConvergenceWarning, stacklevel=4)
 
 
