@@ -498,7 +498,10 @@ class Evaluation(NamedTuple):
                 "were fitted, or the model does not hold."
             )
         every = " and ".join([", ".join(judged[:-1]), judged[-1]])
-        return f"Realised {every} lie within their 90 % predictive bands."
+        return (
+            f"Realised {every} lie within their 90 % predictive bands: those of the posterior, widened by "
+            "the sampling error of this table."
+        )
 
 
 _JUDGED = {"error": "error", "cost": "cost", "abstain": "abstention", "latency": "latency"}
