@@ -54,10 +54,11 @@ def sweep(
 ) -> Sweep:
     """Optimise thresholds at every price, over all draws together and for each draw, in one program.
 
-    The search for the best on average starts at the best combination of a lattice, and a second time from
-    where it ended at the prices beside: with four and more models a lattice is coarse, and the place that a
-    neighbour found is often better than the own. The outermost prices, or a single one, have neighbours that
-    are searched for that alone.
+    The search for the best on average starts at the best combination of a lattice. Where that leaves out
+    grid positions, or knows nothing of early abstention, it is made a second time from where it ended at the
+    prices beside: with four and more models a lattice is coarse, and the place that a neighbour found is
+    often better than the own. The outermost prices, or a single one, have neighbours that are searched for
+    that alone.
 
     Parameters
     ----------
@@ -110,9 +111,12 @@ def sweep(
         of_draws = jax.vmap(own, in_axes=(axes, 0, 0))(searched, searched_cost, own_starts)
         return Sweep(best, jax.tree.map(lambda field: field.astype(dtype), of_draws), outcome)
 
-    size = largest_divisor(wider.size, PRICE_BATCH + 2)
-    ends = jax.lax.map(first_pass, (wider, found.bayes), batch_size=size)
-    starts = jax.tree.map(_with_neighbours, ends)
+    if positions.size > is_atom.shape[1] and not early:  # the best combination of all there are on the grid
+        starts = Thresholds(found.bayes[1:-1, None])
+    else:
+        size = largest_divisor(wider.size, PRICE_BATCH + 2)
+        ends = jax.lax.map(first_pass, (wider, found.bayes), batch_size=size)
+        starts = jax.tree.map(_with_neighbours, ends)
     return jax.lax.map(second_pass, (prices, found.own[1:-1], starts), batch_size=PRICE_BATCH)
 
 
