@@ -30,6 +30,7 @@ from cascade_bayes.decision.optimise import default_starts, optimise
 from cascade_bayes.evaluation import decide
 from cascade_bayes.model.cascade import Structure
 from cascade_bayes.model.correctness import correctness_logit
+from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.params import CascadeParams, find_atoms
 from cascade_bayes.model.simulate import simulate_scores
 
@@ -46,7 +47,7 @@ def three_models() -> Cascade:
     """First, third and last model of the example, as a chain of their own."""
     truth = example.load_truth()
     keep = np.array([0, 2, 4])
-    by_model = truth.params._replace(label_corr=jnp.zeros(5))
+    by_model = truth.params._replace(label_corr=LabelCorr(jnp.zeros(5), jnp.zeros(5)))
     params = jax.tree.map(lambda x: x[keep] if x.shape[0] == 5 else x[np.array([1, 3])], by_model)
     return Cascade(
         params=params._replace(upstream=jnp.array([0.0, 0.4, 0.4]), label_corr=truth.params.label_corr),

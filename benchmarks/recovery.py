@@ -46,7 +46,7 @@ from cascade_bayes.model.simulate import simulate_scores
 GROUPS = {
     "margins": ("mixing_split", "concentration", "normal_scale", "atom_logit"),
     "copula": ("tau",),
-    "calibration": ("intercept", "slope", "atom_effect", "label_corr"),
+    "calibration": ("intercept", "slope", "atom_effect", "label_corr", "label_corr_slope"),
     "upstream": ("upstream",),
 }
 LEVEL = 0.9

@@ -11,6 +11,7 @@ from cascade_bayes.decision.chain import ChainTables, tables_for_draws
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import mean_loss
 from cascade_bayes.distributions import BetaMixture, MarginParams
+from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.transforms import ConfidenceMap
 
@@ -45,7 +46,7 @@ def cascade(k: int, *, atoms: bool = True, seed: int = 0) -> tuple[CascadeParams
         slope=jnp.asarray(rng.uniform(0.4, 1.0, k)),
         upstream=jnp.asarray([0.0, *rng.uniform(-0.3, 0.6, k - 1)]),
         atom_effect=jnp.asarray(effect),
-        label_corr=jnp.asarray(0.5),
+        label_corr=LabelCorr(jnp.asarray(0.5), jnp.asarray(0.4)),
     )
     return params, AtomLayout(locs, np.where(np.isinf(locs), locs, locs * 2.0 + 1.0), np.ones(k, bool))
 

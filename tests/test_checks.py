@@ -37,6 +37,7 @@ from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.modules import trajectories
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prior import sample_prior
+from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.simulate import simulate, simulate_scores
 from cascade_bayes.plots import plot_calibration, plot_margins, plot_replicates
 from cascade_bayes.special import unit_point
@@ -294,10 +295,13 @@ def test_check_sees_labels_that_go_together_otherwise(
     small_posterior: Posterior, true: float, fitted: float
 ) -> None:
     cascade = small_posterior.cascade(0)
-    cascade = cascade._replace(params=cascade.params._replace(label_corr=np.float64(true)))
+    cascade = cascade._replace(
+        params=cascade.params._replace(label_corr=LabelCorr(np.float64(true), np.float64(0.0)))
+    )
     data = simulate(cascade, 400, seed=2).with_confidence_map(small_posterior.data.confidence_map)
     samples = small_posterior.samples
-    samples = {**samples, "label_corr": np.full_like(samples["label_corr"], fitted)}
+    unlike = {"label_corr": fitted, "label_corr_slope": 0.0}
+    samples = {**samples, **{name: np.full_like(samples[name], value) for name, value in unlike.items()}}
     changed = replace(small_posterior, data=data, samples=samples)
     result = CheckResult.judge(list(check_replicates(jax.random.key(0), changed, 60)), 0.01)
     found = [f for f in result.of("replicates") if f.subject.endswith("correlation of labels")]

@@ -27,6 +27,7 @@ from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.evaluation import decide, realise, realised
+from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.simulate import simulate_scores
 from cascade_bayes.transforms import ConfidenceMap
@@ -125,7 +126,7 @@ class TestForward:
             slope=jnp.array([1.0, 0.0]),
             upstream=jnp.zeros(2),
             atom_effect=jnp.zeros((2, 0)),
-            label_corr=jnp.array(0.4),
+            label_corr=LabelCorr(jnp.asarray(0.4), jnp.asarray(0.4)),
         )
         layout = AtomLayout(np.full((2, 0), np.nan), np.full((2, 0), np.nan), np.ones(2, bool))
         draws = jax.tree.map(lambda x: x[None], params)

@@ -18,6 +18,7 @@ from cascade_bayes.copulas import Copula, Kind, get_copulas, log_copula_ratio
 from cascade_bayes.data import CascadeData
 from cascade_bayes.distributions import BetaMixture, MarginParams, mixed
 from cascade_bayes.inference.fit import fit
+from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.likelihood import log_likelihood
 from cascade_bayes.model.observations import Observations, find_gaps, make_cells
 from cascade_bayes.model.params import AtomLayout, CascadeParams
@@ -41,7 +42,7 @@ PARAMS = CascadeParams(
     slope=jnp.array([0.6, 0.3, -0.2, 0.8]),
     upstream=jnp.array([0.0, 0.4, -0.3, 0.6]),
     atom_effect=jnp.array([[-0.7, 0.4], [0.5, -0.9], [0.0, 0.0], [0.3, -1.1]]),
-    label_corr=jnp.array(0.3),
+    label_corr=LabelCorr(jnp.asarray(0.3), jnp.asarray(0.4)),
 )
 LAYOUT = AtomLayout(*[np.asarray(PARAMS.margins.atom_locs)] * 2, np.ones(4, bool))
 GUMBEL = get_copulas("gumbel", 3)
@@ -196,15 +197,15 @@ def test_gradients_with_gaps() -> None:
     @jax.jit
     @jax.value_and_grad
     def total(x: tuple[Array, ...]) -> Array:
-        theta, upstream, slope, shape, probs, label_corr = x
+        theta, upstream, slope, shape, probs, *label_corr = x
         margins = MarginParams(m.atom_locs, probs, m.continuous._replace(concentration1=shape))
         params = PARAMS._replace(
-            theta=theta, upstream=upstream, slope=slope, margins=margins, label_corr=label_corr
+            theta=theta, upstream=upstream, slope=slope, margins=margins, label_corr=LabelCorr(*label_corr)
         )
         return jnp.sum(log_likelihood(params, obs, GUMBEL, LAYOUT.kinds))
 
     calibration = PARAMS.upstream, PARAMS.slope
-    at = (PARAMS.theta, *calibration, m.continuous.concentration1, m.atom_probs, PARAMS.label_corr)
+    at = (PARAMS.theta, *calibration, m.continuous.concentration1, m.atom_probs, *PARAMS.label_corr)
     rng = np.random.default_rng(0)
     # An empty slot's probability is no parameter: it stays 0.
     ahead = [jnp.asarray(np.where(np.asarray(x) == 0, 0.0, rng.normal(size=x.shape))) for x in at]
@@ -253,7 +254,7 @@ def test_log_of_a_running_cascade_recovers_what_its_complete_rows_distort() -> N
     """Accuracy of the second model over all queries, from a log that shows it on the hard ones only."""
     truth = example.load_truth()
     keep = np.array([0, 2])
-    by_model = truth.params._replace(label_corr=jnp.zeros(5))
+    by_model = truth.params._replace(label_corr=LabelCorr(jnp.zeros(5), jnp.zeros(5)))
     params = jax.tree.map(lambda x: x[keep] if x.shape[0] == 5 else x[1:2], by_model)
     params = params._replace(upstream=jnp.array([0.0, 0.4]), label_corr=truth.params.label_corr)
     cascade = Cascade(

@@ -144,7 +144,9 @@ def test_new_queries_are_those_that_the_draws_predict(small_posterior) -> None:
     # Labels of one query go together, among observed queries as among new ones.
     every = jnp.ones((2, z.shape[2]), bool)
     corr = chain.chain.params.label_corr
-    both = jax.vmap(lambda x, r: log_labels(x[:2], every, every, r))(jax.scipy.special.logit(rate), corr)
+    both = jax.vmap(lambda x, z, r: log_labels(x[:2], z[:2], every, every, r))(
+        jax.scipy.special.logit(rate), z, corr
+    )
     drawn = np.isin(np.round(z[:, 0], 9), np.round(np.asarray(chain.queries.z)[0], 9), invert=True)
     for some in (drawn, ~drawn):
         wanted = np.mean(np.exp(both)[some])

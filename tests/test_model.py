@@ -22,6 +22,7 @@ from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites
+from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.likelihood import log_likelihood
 from cascade_bayes.model.margins import MARGINS, simplex_from_splits
 from cascade_bayes.model.observations import Observations, observations
@@ -49,7 +50,7 @@ PARAMS = CascadeParams(
     slope=jnp.array([0.6, 0.3, -0.2]),
     upstream=jnp.array([0.0, 0.4, -0.3]),
     atom_effect=jnp.array([[-0.7, 0.4], [0.0, 0.0], [0.3, -1.1]]),
-    label_corr=jnp.array(0.0),
+    label_corr=LabelCorr(jnp.asarray(0.0), jnp.asarray(0.4)),
 )
 LAYOUT = AtomLayout(*[np.asarray(PARAMS.margins.atom_locs)] * 2, np.ones(3, bool))
 KINDS = LAYOUT.kinds
@@ -182,6 +183,7 @@ def sites() -> dict[str, Array]:
         "upstream": PARAMS.upstream[1:],
         "atom_effect": jnp.array([0.1, -0.2, 0.3, -0.4]),
         "label_corr": jnp.array(0.3),
+        "label_corr_slope": jnp.array(0.4),
     }
 
 
@@ -368,6 +370,7 @@ def test_words_are_atoms_every_one_of_them() -> None:
         "atom_logit": jnp.array([0.3, -0.2, 0.5, 0.1]),
         "atom_effect": jnp.zeros(4),
         "label_corr": jnp.array(0.5),
+        "label_corr_slope": jnp.array(0.4),
     }
     margins = params_from_sites(
         sites, ModelSpec(layout, get_copulas("independence", 1), Priors(), upstream=False)
@@ -387,7 +390,7 @@ def test_pair_of_discrete_margins_has_total_mass_one() -> None:
         slope=jnp.ones(2),
         upstream=jnp.zeros(2),
         atom_effect=jnp.zeros((2, 3)),
-        label_corr=jnp.array(0.0),
+        label_corr=LabelCorr(jnp.asarray(0.0), jnp.asarray(0.4)),
     )
     z = np.array([[a, b] for a in locs[0] for b in locs[1]]).T
     seen, none = np.ones(z.shape, bool), np.zeros(z.shape, bool)

@@ -50,6 +50,7 @@ def table(small_data: CascadeData) -> tuple[Observations, ModelSpec, dict[str, A
         "atom_logit": np.array([-1.5]),
         "atom_effect": np.array([-0.5]),
         "label_corr": np.array(0.5),
+        "label_corr_slope": np.array(0.4),
     }
     draws = {k: np.broadcast_to(v, (2, NUM_DRAWS // 2, *v.shape)) for k, v in sites.items()}
     return obs, spec, draws

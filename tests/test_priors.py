@@ -73,8 +73,9 @@ def test_draws_of_the_priors_follow_them(prior: PriorDraws) -> None:
     first, step = log_odds[:, 0], np.diff(log_odds, axis=1).ravel()
     assert scipy.stats.kstest(first, scipy.stats.norm(0.35, np.hypot(1, 0.85 / np.sqrt(2))).cdf).pvalue > 1e-3
     assert scipy.stats.kstest(step, scipy.stats.norm(0.45, 0.85).cdf).pvalue > 1e-3
-    label_corr = np.asarray(prior.params.label_corr)
-    assert scipy.stats.kstest(label_corr, scipy.stats.beta(4.0, 4.0).cdf).pvalue > 1e-3
+    label_corr = prior.params.label_corr
+    assert scipy.stats.kstest(np.asarray(label_corr.middle), scipy.stats.beta(4.0, 4.0).cdf).pvalue > 1e-3
+    assert scipy.stats.kstest(np.asarray(label_corr.slope), scipy.stats.norm(0.5, 0.5).cdf).pvalue > 1e-3
     upstream = np.asarray(prior.params.upstream)
     np.testing.assert_array_equal(upstream[:, 0], 0.0)
     assert scipy.stats.kstest(upstream[:, 1], scipy.stats.norm(0.0, 0.15).cdf).pvalue > 1e-3

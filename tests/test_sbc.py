@@ -242,7 +242,14 @@ def test_truth_and_draws_are_compared_like_with_like(structure: Structure) -> No
     samples = {k: np.broadcast_to(v, (2, 3, *v.shape)) for k, v in sites.items()}
     values = design.quantities(truth, Posterior(samples, {}, table.data, spec), 5)
     expected = {"tau[m1 > m2]", "tau[m2 > m3]", "upstream[m2 > m3]", "mixing_split[m3, 0]", "reach_prob[m3]"}
-    assert expected | {"error", "cost", "threshold[m2]", "atom_effect[m1]", "label_corr"} <= set(values)
+    assert expected | {
+        "error",
+        "cost",
+        "threshold[m2]",
+        "atom_effect[m1]",
+        "label_corr",
+        "label_corr_slope",
+    } <= set(values)
     assert ("log_likelihood" in values) == (structure == "chain")
     for name, rows in values.items():
         assert rows.shape == (6,)
@@ -256,7 +263,7 @@ def test_truth_and_draws_are_compared_like_with_like(structure: Structure) -> No
     np.testing.assert_allclose(values["cost"][0], reach @ design.call_cost)
     assert design.is_exact("mixing_split[m1, 0]")
     assert design.is_exact("reach_prob[m2]")
-    for name in ("slope[m1]", "label_corr"):
+    for name in ("slope[m1]", "label_corr", "label_corr_slope"):
         assert design.is_exact(name) == (structure == "chain")
         assert replace(design, fitted=replace(design.fitted, upstream=False)).is_exact(name)
 

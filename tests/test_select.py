@@ -13,6 +13,7 @@ from cascade_bayes.copulas import get_copula, get_copulas, log_copula_ratio, the
 from cascade_bayes.distributions import BetaMixture, MarginParams, MarginPoint
 from cascade_bayes.inference.select import _leave_one_out, _log_ratios, choose_copulas
 from cascade_bayes.model.cascade import tau_prior
+from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
@@ -74,7 +75,7 @@ def test_finds_the_families_that_made_the_table() -> None:
         slope=jnp.ones(3),
         upstream=jnp.zeros(3),
         atom_effect=jnp.zeros((3, 1)),
-        label_corr=jnp.array(0.0),
+        label_corr=LabelCorr(jnp.asarray(0.0), jnp.asarray(0.4)),
     )
     z, correct = simulate_scores(jax.random.key(0), params, get_copulas(names, 2), 600)
     obs = Observations(z, jnp.ones(z.shape, bool), correct, jnp.ones(z.shape, bool))

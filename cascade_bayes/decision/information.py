@@ -56,7 +56,7 @@ from cascade_bayes.decision.sweep import sweep_chain
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.correctness import MAX_REGRESSOR, correctness_logit
-from cascade_bayes.model.difficulty import bridge_quantile, given_difficulty
+from cascade_bayes.model.difficulty import given_difficulty
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.model.simulate import simulate_scores
 
@@ -421,10 +421,9 @@ def _mix_observed(
     known = np.moveaxis(np.asarray(queries.z)[:, place], 0, 1)
     mixed = jnp.where(observed[:, None], known, z)
     params = chain.chain.params
-    share, label_corr = rng.uniform(size=level.shape), params.label_corr[:, None]
-    difficulty = bridge_quantile(jnp.asarray(share), jnp.asarray(1 - share), label_corr)[:, None]
-    logit = jax.vmap(correctness_logit)(mixed, params)
-    rate = jax.nn.sigmoid(given_difficulty(logit, difficulty, label_corr[:, None]))
+    share = jnp.asarray(rng.uniform(size=level.shape))[:, None]
+    logit, corr = jax.vmap(lambda z, one: (correctness_logit(z, one), one.label_corr.at(z)))(mixed, params)
+    rate = jax.nn.sigmoid(given_difficulty(logit, share, 1.0 - share, corr))
     drawn = rng.uniform(size=rate.shape) < np.asarray(rate)
     return mixed, jnp.where(observed[:, None], drawn, right)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["load_truth", "test_path", "train_path"]
 
 SCHEMA = "cascade_bayes.example.truth"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def _path(name: str) -> Path:
@@ -67,6 +67,7 @@ def truth_from_record(record: Mapping[str, Any]) -> Cascade:
 
     from cascade_bayes.copulas import get_copulas
     from cascade_bayes.distributions import BetaMixture, MarginParams
+    from cascade_bayes.model.difficulty import LabelCorr
     from cascade_bayes.model.params import CascadeParams
     from cascade_bayes.model.simulate import Cascade
     from cascade_bayes.transforms import ConfidenceMap
@@ -101,7 +102,9 @@ def truth_from_record(record: Mapping[str, Any]) -> Cascade:
             slope=field("slope"),
             upstream=field("upstream"),
             atom_effect=atoms("effect", 0.0),
-            label_corr=jnp.asarray(float(record["label_corr"])),
+            label_corr=LabelCorr(
+                jnp.asarray(float(record["label_corr"])), jnp.asarray(float(record["label_corr_slope"]))
+            ),
         ),
         confidence_map=ConfidenceMap.from_dict(record["confidence_map"]),
         copulas=get_copulas(record["copula"], len(names) - 1),

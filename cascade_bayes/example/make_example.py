@@ -71,6 +71,7 @@ MODELS = (
 
 TAUS = (0.15, 0.32, 0.44, 0.24)
 LABEL_CORR = 0.5
+LABEL_CORR_SLOPE = 0.0
 
 
 def true_record() -> dict[str, Any]:
@@ -104,6 +105,7 @@ def true_record() -> dict[str, Any]:
             "scale": [model.scale for model in MODELS],
         },
         "label_corr": LABEL_CORR,
+        "label_corr_slope": LABEL_CORR_SLOPE,
         "models": models,
         "pairs": [
             {

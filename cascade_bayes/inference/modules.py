@@ -30,6 +30,7 @@ from cascade_bayes.model.cascade import (
     MarginSpec,
     ModelKind,
     cascade_model,
+    label_corr_from_sites,
     margins_from_sites,
     sample_calibration,
     sample_label_corr,
@@ -257,8 +258,8 @@ def _calibration_target(priors: Priors, monotone: bool, num_models: int, num_ato
         sites = sample_calibration(priors, monotone, data.anchors, (slots[0], slots[1]))
         effect = sites.get("atom_effect", jnp.zeros(0)).reshape((num_models, num_atoms))
         curve = Calibration(data.atom_locs, sites["intercept"], sites["slope"], effect)
-        label_corr = sample_label_corr(priors)["label_corr"]
-        labels = log_labels(own_logit(data.z, curve), data.correct, data.labelled, label_corr)
+        label_corr = label_corr_from_sites(sample_label_corr(priors))
+        labels = log_labels(own_logit(data.z, curve), data.z, data.correct, data.labelled, label_corr)
         numpyro.factor("log_likelihood", jnp.sum(labels))
 
     one, locs = jnp.zeros((num_models, 1)), jnp.full((num_models, num_atoms), jnp.nan)

@@ -36,7 +36,7 @@ from cascade_bayes.model.simulate import Cascade
 from cascade_bayes.transforms import ConfidenceMap
 
 SCHEMA = "cascade_bayes.posterior"
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 
 
 class SubCascade(NamedTuple):

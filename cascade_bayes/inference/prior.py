@@ -92,7 +92,8 @@ class PriorDraws:
 
         Rows are accuracies, overall and at quantiles of the confidence; the gain in accuracy from one model
         to the next; Kendall's tau of neighbours; the share of exactly certain answers; the correlation
-        within a query of what its labels cut (`cascade_bayes.model.difficulty`).
+        within a query of what its labels cut, at the middle of confidences, and what confidence adds to it
+        (`cascade_bayes.model.difficulty`).
         """
         import pandas as pd
 
@@ -111,7 +112,8 @@ class PriorDraws:
             )
         for i, name in enumerate(self.models):
             rows[f"share of {name} exactly certain"] = np.asarray(self.params.margins.atom_probs[:, i, 0])
-        rows["correlation within a query"] = np.asarray(self.params.label_corr)
+        rows["correlation within a query"] = np.asarray(self.params.label_corr.middle)
+        rows["gain of its log odds a step of confidence"] = np.asarray(self.params.label_corr.slope)
         quantiles = {name: np.quantile(values, [0.05, 0.5, 0.95]) for name, values in rows.items()}
         return pd.DataFrame(
             [[values.mean(), *quantiles[name]] for name, values in rows.items()],

@@ -13,6 +13,7 @@ site                   prior                                                 sha
 ``upstream``           Normal: effect of the previous model's confidence     (pair,)
 ``atom_effect``        Normal                                                (atom,)
 ``label_corr``         Beta: what the labels of one query have in common     ()
+``label_corr_slope``   Normal: how that grows with the confidence            ()
 =====================  ====================================================  =================
 
 The numbers are those of `cascade_bayes.model.priors.Priors`; where confidences are known, those of
@@ -41,6 +42,7 @@ from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.distributions.mixed import MarginParams
 from cascade_bayes.model.anchors import Anchors, accuracy_locs
 from cascade_bayes.model.centres import Centres
+from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.likelihood import log_likelihood
 from cascade_bayes.model.margins import DEFAULT_MARGIN, get_margin, simplex_from_splits, split_prior
 from cascade_bayes.model.observations import Observations
@@ -277,8 +279,17 @@ def sample_sites(spec: ModelSpec, anchors: Anchors | None = None) -> Sites:
 
 def sample_label_corr(priors: Priors) -> Sites:
     """Sample the correlation of labels within a query, inside a NumPyro context."""
-    prior = dist.Beta(priors.label_corr_concentration1, priors.label_corr_concentration0)
-    return {"label_corr": numpyro.sample("label_corr", prior)}
+    middle = dist.Beta(priors.label_corr_concentration1, priors.label_corr_concentration0)
+    slope = dist.Normal(priors.label_corr_slope_loc, priors.label_corr_slope_scale)
+    return {
+        "label_corr": numpyro.sample("label_corr", middle),
+        "label_corr_slope": numpyro.sample("label_corr_slope", slope),
+    }
+
+
+def label_corr_from_sites(sites: Mapping[str, jax.Array]) -> LabelCorr:
+    """Return how labels of one query go together, of one draw or of many."""
+    return LabelCorr(jnp.asarray(sites["label_corr"]), jnp.asarray(sites["label_corr_slope"]))
 
 
 def tau_prior(copulas: tuple[Copula, ...], priors: Priors) -> dist.Distribution:
@@ -365,7 +376,7 @@ def params_from_sites(
         slope=slope,
         upstream=jnp.stack(upstream),
         atom_effect=atom_effect,
-        label_corr=jnp.asarray(sites["label_corr"]),
+        label_corr=label_corr_from_sites(sites),
     )
 
 

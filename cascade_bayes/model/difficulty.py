@@ -1,39 +1,52 @@
 r"""How hard a query is for all models alike: labels of one query go together.
 
 Given all confidences, two models are still right or wrong on the same queries more often than chance: a
-question may be hard, or its answer key wrong, whatever the models say of themselves. A query has a common
-part :math:`u`, large if it is easy, and
+question may be hard, or its answer key wrong, whatever the models say of themselves. Of all queries a share
+:math:`v` is harder than this one, and
 
 .. math::
 
-    P(y_i = 1 \mid z, u) = \sigma\big(\eta_i / \phi + u\big), \qquad \phi = \sqrt{1 - \rho},
+    P(y_i = 1 \mid z, v) = \sigma\big(\eta_i / \phi_i + F^{-1}_{\phi_i}(v)\big), \qquad
+    \phi_i = \sqrt{1 - \rho_i},
 
-:math:`\eta_i` the log odds of `cascade_bayes.model.correctness`. With :math:`u` of the bridge distribution,
+:math:`\eta_i` the log odds of `cascade_bayes.model.correctness`. With F of the bridge distribution,
 
 .. math::
 
-    f(u) = \frac{1}{2 \pi} \frac{\sin \phi\pi}{\cosh \phi u + \cos \phi\pi}, \qquad
-    F^{-1}(v) = \frac1\phi \log \frac{\sin \phi\pi v}{\sin \phi\pi (1 - v)},
+    f_\phi(u) = \frac{1}{2 \pi} \frac{\sin \phi\pi}{\cosh \phi u + \cos \phi\pi}, \qquad
+    F^{-1}_\phi(v) = \frac1\phi \log \frac{\sin \phi\pi v}{\sin \phi\pi (1 - v)},
 
-a model alone is right with the probability :math:`\sigma(\eta_i)`, exactly: what is said of single models,
-and of the one answer that a cascade returns, does not depend on :math:`\rho`. That is the correlation within
-a query of the logistic variables that the labels cut, the intraclass correlation:
+and :math:`v` uniform a model alone is right with the probability :math:`\sigma(\eta_i)`, exactly: what is
+said of single models, and of the one answer that a cascade returns, does not depend on any :math:`\rho_i`.
+Labels of one :math:`\rho` are cut from logistic variables with that correlation, the intraclass correlation:
 :math:`\operatorname{var} u = (\pi^2 / 3) (\phi^{-2} - 1)`. What it changes is what labels say of
 *differences* between models, which are told by the queries on which only one is right, and of what they have
 in common, of which the labels of one query tell less than as many labels of several.
 
-The likelihood of a query's labels integrates :math:`u` out by Gauss-Legendre nodes of :math:`s`, with
+**It grows with the confidence.** Where models guess, they fail apart; where they are sure, they fail
+together, on traps and wrong answer keys:
+
+.. math::
+
+    \operatorname{logit} \rho_i = \operatorname{logit} \rho + \kappa\, l(z_i), \qquad \rho_i \le 0.95,
+
+:math:`l` the standardised logit rounded to a whole number from -3 to 3. With one :math:`\rho` for all, and
+sure failures that are shared, the joint likelihood of the labels explains these by difficulty and takes every
+model for better than its labels say, by up to 3 points however many there are: of a wrong dependence, it is a
+biased judge of the margins. :math:`\kappa` is 0 to 1.1 on six public tables.
+
+The likelihood of a query's labels integrates :math:`v` out by Gauss-Legendre nodes of :math:`s`, with
 :math:`v = s^3 (10 - 15 s + 6 s^2)`, which closes up to both ends of :math:`(0, 1)`.
 
 Source: Wang & Louis, "Matching conditional and marginal shapes in binary random intercept models using a
-bridge distribution function", Biometrika 90 (2003), equations 2 to 5.
+bridge distribution function", Biometrika 90 (2003), equations 2 to 5, for one :math:`\rho`.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,28 +56,78 @@ NUM_NODES = 24
 """Nodes of the integral over a query's difficulty.
 
 The log probability of the labels of five models is within 0.001 up to a correlation of 0.75, and within 0.03
-at 0.9, for log odds of up to 4. Beyond 0.95, which the default prior all but excludes, labels that contradict
-each other come out 0.1 and more too likely or too unlikely.
+at 0.9, for log odds of up to 4. At 0.95 labels that contradict each other come out up to 0.1 too likely or
+too unlikely.
 """
+
+MAX_LEVEL = 3
+"""Confidences count as sure, and as unsure, in so many steps."""
+
+NUM_LEVELS = 2 * MAX_LEVEL + 1
+
+MAX_CORR = 0.95
 
 _MAX_EXPONENT = {64: 300.0, 32: 40.0}
 """Bound of log odds and difficulties in size, by bits: exponentials of their sums are finite."""
 
 
-class Nodes(NamedTuple):
-    """Difficulties that stand for all, and how many queries each, ``(num_nodes,)`` both."""
+class LabelCorr(NamedTuple):
+    r"""How labels of one query go together.
 
-    difficulty: jax.Array
-    weight: jax.Array
+    Attributes
+    ----------
+    middle
+        :math:`\rho`, the correlation at the middle of both confidences, in [0, 1); ``()``.
+    slope
+        :math:`\kappa`, what its log odds gain a step of confidence; ``()``.
+    """
+
+    middle: jax.Array
+    slope: jax.Array
+
+    def by_level(self) -> jax.Array:
+        """Return the correlation at each level of confidence, ``(..., NUM_LEVELS)``, least sure first."""
+        step = jnp.arange(-MAX_LEVEL, MAX_LEVEL + 1, dtype=jnp.result_type(self.middle))
+        middle, factor = self.middle[..., None], jnp.exp(self.slope[..., None] * step)
+        # Of the odds; at 0, where their logarithm ends, this has derivatives.
+        return jnp.minimum(middle * factor / (1.0 - middle + middle * factor), MAX_CORR)
+
+    def at(self, z: jax.Array) -> jax.Array:
+        """Return the correlation of labels at these standardised logits, of the same shape."""
+        return jnp.take(self.by_level(), find_levels(z), axis=-1)
+
+
+def find_levels(z: jax.Array) -> jax.Array:
+    """Return how sure standardised logits are, of the same shape: from 0; NaN counts as a score of 1/2."""
+    level = jnp.round(jnp.clip(jnp.where(jnp.isnan(z), 0.0, z), -MAX_LEVEL, MAX_LEVEL))
+    return level.astype(int) + MAX_LEVEL
+
+
+class Nodes(NamedTuple):
+    """Shares of harder queries that stand for all, 1 less these, and weights: ``(NUM_NODES,)`` each."""
+
+    share: np.ndarray
+    rest: np.ndarray
+    weight: np.ndarray
+
+
+@functools.cache
+def find_nodes() -> Nodes:
+    """Return nodes and weights of the integral over the difficulty of a query."""
+    at, weight = np.polynomial.legendre.leggauss(NUM_NODES)
+    s = 0.5 * (at + 1.0)
+    v = s**3 * (10 - 15 * s + 6 * s**2)
+    # By symmetry 1 - v is v of the node at the other end, with all its digits.
+    return Nodes(v, v[::-1].copy(), 0.5 * weight * 30 * (s * (1 - s)) ** 2)
 
 
 def bridge_quantile(v: jax.Array, rest: jax.Array, label_corr: jax.Array) -> jax.Array:
-    """Return the difficulty u below which a share of queries lies.
+    """Return the difficulty u below which a share of queries lies; arguments broadcast.
 
     Parameters
     ----------
     v, rest
-        The share and 1 less it, of any shape, both in (0, 1).
+        The share and 1 less it, both in (0, 1).
     label_corr
         Correlation within a query of the logistic variables that labels cut, in [0, 1). At 0 the result is 0
         but for rounding; in 32 bits that is 0.1 at shares of 1e-4 and less 1e-4.
@@ -73,52 +136,51 @@ def bridge_quantile(v: jax.Array, rest: jax.Array, label_corr: jax.Array) -> jax
     return (jnp.log(jnp.sin(phi * jnp.pi * v)) - jnp.log(jnp.sin(phi * jnp.pi * rest))) / phi
 
 
-def sample_difficulty(key: jax.Array, label_corr: jax.Array, num_queries: int) -> jax.Array:
-    """Draw difficulties, ``(num_queries,)``."""
-    dtype = jnp.result_type(label_corr)
+def sample_share(key: jax.Array, num_queries: int, dtype: Any) -> jax.Array:
+    """Draw the share of queries that are harder than each, ``(num_queries,)``."""
     eps = jnp.finfo(dtype).eps
-    v = jax.random.uniform(key, (num_queries,), dtype=dtype, minval=eps, maxval=1.0 - eps)
-    return bridge_quantile(v, 1.0 - v, label_corr)
+    return jax.random.uniform(key, (num_queries,), dtype=dtype, minval=eps, maxval=1.0 - eps)
 
 
-def given_difficulty(logit: jax.Array, difficulty: jax.Array, label_corr: jax.Array) -> jax.Array:
-    """Return the log odds of being right on queries of a known difficulty; arguments broadcast."""
-    return logit / jnp.sqrt(1.0 - label_corr) + difficulty
-
-
-def find_nodes(label_corr: jax.Array) -> Nodes:
-    """Return nodes and weights of the integral over the difficulty of a query.
+def given_difficulty(logit: jax.Array, v: jax.Array, rest: jax.Array, label_corr: jax.Array) -> jax.Array:
+    """Return the log odds of being right on queries of a known difficulty; arguments broadcast.
 
     Parameters
     ----------
-    label_corr
-        As for `bridge_quantile`, ``()``.
+    logit
+        Log odds of being right, whatever the difficulty.
+    v, rest, label_corr
+        As for `bridge_quantile`.
     """
-    at, weight = np.polynomial.legendre.leggauss(NUM_NODES)
-    s = 0.5 * (at + 1.0)
-    v = s**3 * (10 - 15 * s + 6 * s**2)
-    weight = 0.5 * weight * 30 * (s * (1 - s)) ** 2
-    dtype = jnp.result_type(label_corr)
-    # By symmetry 1 - v is v of the node at the other end, with all its digits.
-    below, above = jnp.asarray(v, dtype=dtype), jnp.asarray(v[::-1], dtype=dtype)
-    return Nodes(bridge_quantile(below, above, label_corr), jnp.asarray(weight, dtype=dtype))
+    return logit / jnp.sqrt(1.0 - label_corr) + bridge_quantile(v, rest, label_corr)
 
 
-def log_labels(logit: jax.Array, correct: jax.Array, labelled: jax.Array, label_corr: jax.Array) -> jax.Array:
+def log_labels(
+    logit: jax.Array, z: jax.Array, correct: jax.Array, labelled: jax.Array, label_corr: LabelCorr
+) -> jax.Array:
     """Return the log probability of each query's labels together, ``(num_queries,)``.
 
     Parameters
     ----------
     logit
         Log odds of being right, ``(num_models, num_queries)``.
+    z
+        Standardised logits of the confidences, of the same shape.
     correct, labelled
         Labels, and whether they are known, of the same shape; a query without labels has 0.
     label_corr
-        As for `bridge_quantile`, ``()``.
+        How they go together.
     """
-    nodes = find_nodes(label_corr)
-    conditional = given_difficulty(logit, jnp.zeros_like(label_corr), label_corr)
-    return _log_integral(_bounded(conditional), _bounded(nodes.difficulty), nodes.weight, correct, labelled)
+    nodes, corr = find_nodes(), label_corr.by_level()
+    dtype = corr.dtype
+    difficulty = bridge_quantile(
+        jnp.asarray(nodes.share, dtype=dtype), jnp.asarray(nodes.rest, dtype=dtype), corr[:, None]
+    )
+    level = find_levels(z)
+    conditional = logit / jnp.take(jnp.sqrt(1.0 - corr), level)
+    is_level = jax.nn.one_hot(level, NUM_LEVELS, axis=1, dtype=dtype)
+    weight = jnp.asarray(nodes.weight, dtype=dtype)
+    return _log_integral(_bounded(conditional), _bounded(difficulty), is_level, weight, correct, labelled)
 
 
 def _bounded(x: jax.Array) -> jax.Array:
@@ -128,31 +190,50 @@ def _bounded(x: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def _log_integral(
-    logit: jax.Array, difficulty: jax.Array, weight: jax.Array, correct: jax.Array, labelled: jax.Array
+    logit: jax.Array,
+    difficulty: jax.Array,
+    is_level: jax.Array,
+    weight: jax.Array,
+    correct: jax.Array,
+    labelled: jax.Array,
 ) -> jax.Array:
     """Return the log of the weighted sum over nodes of the probability of a query's labels there.
 
-    Its derivative is the mean, over what the labels say of the difficulty, of each label's own: a third of
-    the time that it takes to differentiate the sum of products term by term. Weights are constants.
+    ``difficulty`` is ``(NUM_LEVELS, num_nodes)`` and ``is_level`` tells, by 1 and 0, which of its rows is
+    that of a label, ``(num_models, NUM_LEVELS, num_queries)``. The derivative is the mean, over what the
+    labels say of the difficulty, of each label's own: a third of the time that it takes to differentiate the
+    sum of products term by term. All but the first two arguments are constants.
     """
-    return _integrate(logit, difficulty, weight, correct, labelled)[0]
+    return _integrate(logit, difficulty, is_level, weight, correct, labelled)[0]
 
 
 @_log_integral.defjvp
 def _derivative(
     primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
 ) -> tuple[jax.Array, jax.Array]:
-    logit, difficulty, weight, correct, labelled = primals
-    value, likely, posterior = _integrate(logit, difficulty, weight, correct, labelled)
-    slopes = [
-        jnp.where(correct[i], 1.0, -1.0) * (1.0 - own) * posterior for i, own in enumerate(likely)
-    ]  # of the log, by the log odds of each model at each node
-    of_logit = sum(jnp.sum(slope, axis=0) * tangents[0][i] for i, slope in enumerate(slopes))
-    return value, of_logit + tangents[1] @ functools.reduce(operator.add, slopes)
+    logit, difficulty, is_level, weight, correct, labelled = primals
+    value, likely, posterior = _integrate(logit, difficulty, is_level, weight, correct, labelled)
+    change = jnp.zeros_like(value)
+    for i, own in enumerate(likely):
+        # Of the log, by the log odds of this model at each node.
+        slope = jnp.where(correct[i], 1.0, -1.0) * (1.0 - own) * posterior
+        change = change + jnp.sum(slope, axis=0) * tangents[0][i]
+        change = change + jnp.sum(slope * _of_level(tangents[1], is_level[i]), axis=0)
+    return value, change
+
+
+def _of_level(by_level: jax.Array, is_level: jax.Array) -> jax.Array:
+    """Return the row of each query's level, ``(num_nodes, num_queries)``; a product, which is quicker."""
+    return jnp.matmul(by_level.T, is_level, precision="highest")
 
 
 def _integrate(
-    logit: jax.Array, difficulty: jax.Array, weight: jax.Array, correct: jax.Array, labelled: jax.Array
+    logit: jax.Array,
+    difficulty: jax.Array,
+    is_level: jax.Array,
+    weight: jax.Array,
+    correct: jax.Array,
+    labelled: jax.Array,
 ) -> tuple[jax.Array, list[jax.Array], jax.Array]:
     """Return the log integral, each label's probability at each node, and the nodes' posterior weights.
 
@@ -161,11 +242,14 @@ def _integrate(
     # 1 / (1 + e^-eta e^-u) of a right answer, 1 / (1 + e^eta e^u) of a wrong one: exponentials of log odds
     # and of difficulties apart, and none of both together.
     odds = jnp.exp(jnp.where(correct, -logit, logit))
-    up, down = jnp.exp(difficulty)[:, None], jnp.exp(-difficulty)[:, None]
-    likely = [
-        jnp.where(labelled[i], 1.0 / (1.0 + odds[i] * jnp.where(correct[i], down, up)), 1.0)
-        for i in range(logit.shape[0])
-    ]
+    up, down = jnp.exp(difficulty), jnp.exp(-difficulty)
+
+    def of_label(i: int) -> jax.Array:
+        right = is_level[i] * correct[i]
+        factor = _of_level(down, right) + _of_level(up, is_level[i] - right)
+        return jnp.where(labelled[i], 1.0 / (1.0 + odds[i] * factor), 1.0)
+
+    likely = [of_label(i) for i in range(logit.shape[0])]
     joint = weight[:, None] * functools.reduce(operator.mul, likely)
     # Labels of many models that are all but impossible can come to 0: in 32 bits, what is less likely than
     # exp(-87) is not told apart.

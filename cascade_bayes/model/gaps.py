@@ -91,13 +91,13 @@ def log_likelihood_with_gaps(
     log_mass = _log_mass(factors.edges)
     ratios = _cell_ratios(params, gaps, copulas, factors, log_mass)
 
-    def of(difficulty: jax.Array | None) -> jax.Array:
-        return _recursion(params, obs, gaps, factors, log_mass, ratios, difficulty)
+    def of(share: tuple[jax.Array, jax.Array] | None) -> jax.Array:
+        return _recursion(params, obs, gaps, factors, log_mass, ratios, share)
 
     if not gaps.several_labels:  # of a single label the difficulty averages out
         return of(None)
-    nodes = find_nodes(params.label_corr)
-    return jax.nn.logsumexp(jax.vmap(of)(nodes.difficulty) + jnp.log(nodes.weight)[:, None], axis=0)
+    share, rest, weight = (jnp.asarray(field, dtype=obs.z.dtype) for field in find_nodes())
+    return jax.nn.logsumexp(jax.vmap(of)((share, rest)) + jnp.log(weight)[:, None], axis=0)
 
 
 def _recursion(
@@ -107,22 +107,24 @@ def _recursion(
     factors: Factors,
     log_mass: jax.Array,
     ratios: Ratios,
-    difficulty: jax.Array | None,
+    share: tuple[jax.Array, jax.Array] | None,
 ) -> jax.Array:
-    """Return the log density of each query, were it of this difficulty; of none in particular if None."""
+    """Return the log density of each query, were this share harder, and the rest not; of any if None."""
     z, observed, correct, labelled, _ = obs
     own, x = own_logit(z, params.calibration), regressor(z)
     middle = jnp.asarray(gaps.cells.middle, dtype=z.dtype)
     cell_own, cell_x = own_logit(middle, params.calibration), regressor(middle)
 
-    def hard(logit: jax.Array) -> jax.Array:
-        return logit if difficulty is None else given_difficulty(logit, difficulty, params.label_corr)
+    corr, cell_corr = params.label_corr.at(z), params.label_corr.at(middle)
 
-    def label(i: int, logit: jax.Array, rows: np.ndarray | slice = slice(None)) -> jax.Array:
-        return jnp.where(labelled[i, rows], log_bernoulli(hard(logit), correct[i, rows]), 0.0)
+    def hard(logit: jax.Array, corr: jax.Array) -> jax.Array:
+        return logit if share is None else given_difficulty(logit, *share, corr)
 
-    seen = factors.log_density[0] + label(0, own[0])
-    hidden = log_mass[0][:, None] + label(0, cell_own[0][:, None])
+    def label(i: int, logit: jax.Array, corr: jax.Array, rows: np.ndarray | slice = slice(None)) -> jax.Array:
+        return jnp.where(labelled[i, rows], log_bernoulli(hard(logit, corr), correct[i, rows]), 0.0)
+
+    seen = factors.log_density[0] + label(0, own[0], corr[0])
+    hidden = log_mass[0][:, None] + label(0, cell_own[0][:, None], cell_corr[0][:, None])
     for i, step in enumerate(gaps.steps):
         j, effect = i + 1, params.upstream[i + 1]
         seen_before, hidden_before = seen, hidden
@@ -131,19 +133,20 @@ def _recursion(
             rows = way.rows
             if way.before == "missing" and way.after == "missing":
                 logit = cell_own[j] + effect * cell_x[i][:, None]
-                moved = _move(hidden_before[:, rows], ratios[i, way.states] + log_mass[j], hard(logit))
+                transition = ratios[i, way.states] + log_mass[j]
+                moved = _move(hidden_before[:, rows], transition, hard(logit, cell_corr[j]))
                 outcome = jnp.where(labelled[j, rows], jnp.where(correct[j, rows], 1, 2), 0)
                 hidden = hidden.at[:, rows].set(jnp.take_along_axis(moved, outcome[None, None], axis=0)[0])
             elif way.before == "missing":
-                labels = label(j, own[j, rows] + effect * cell_x[i][:, None], rows)
+                labels = label(j, own[j, rows] + effect * cell_x[i][:, None], corr[j, rows], rows)
                 arrived = jax.nn.logsumexp(hidden_before[:, rows] + ratios[i, way.states] + labels, axis=0)
                 seen = seen.at[rows].set(arrived + factors.log_density[j, rows])
             elif way.after == "missing":
-                labels = label(j, cell_own[j][:, None] + effect * x[i, rows], rows)
+                labels = label(j, cell_own[j][:, None] + effect * x[i, rows], cell_corr[j][:, None], rows)
                 arrived = seen_before[rows] + ratios[i, way.states] + log_mass[j][:, None] + labels
                 hidden = hidden.at[:, rows].set(arrived)
             else:
-                labels = label(j, own[j, rows] + effect * x[i, rows], rows)
+                labels = label(j, own[j, rows] + effect * x[i, rows], corr[j, rows], rows)
                 arrived = seen_before[rows] + factors.log_ratio[i, rows] + labels
                 seen = seen.at[rows].set(arrived + factors.log_density[j, rows])
     return jnp.where(observed[-1], seen, jax.nn.logsumexp(hidden, axis=0))

@@ -62,7 +62,7 @@ def log_likelihood(
     z, observed, correct, labelled, gaps = obs
     margins = jax.tree.map(lambda field: field[:, None, :], params.margins)
     log_density = mixed.log_density(z, margins)
-    labels = log_labels(correctness_logit(z, params), correct, labelled, params.label_corr)
+    labels = log_labels(correctness_logit(z, params), z, correct, labelled, params.label_corr)
     # One call for confidences and ends of cells: the incomplete beta function is most of the program.
     ends = np.zeros((len(z), 0)) if gaps is None else gaps.cells.edge
     everywhere = mixed.point(jnp.concatenate([z, jnp.asarray(ends, dtype=z.dtype)], axis=1), margins)

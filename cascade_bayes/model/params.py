@@ -9,7 +9,7 @@ symbol               code                                     shape
 :math:`a_i, b_i`     ``intercept``, ``slope``                 (num_models,)
 :math:`c_i`          ``upstream``, 0 for the first model      (num_models,)
 :math:`e_{i,a}`      ``atom_effect``                          (num_models, num_atoms)
-:math:`\rho`         ``label_corr``, within a query           ()
+:math:`\rho, \kappa` ``label_corr``, within a query           ()
 ===================  =======================================  =======================
 
 Every field may carry a leading axis of posterior draws.
@@ -28,6 +28,7 @@ from cascade_bayes.copulas import Kind
 from cascade_bayes.data import CascadeData
 from cascade_bayes.distributions.mixed import MarginParams
 from cascade_bayes.errors import InputError
+from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.transforms import KINDS, in_domain
 
 INTERIOR_ATOM_SHARE = 0.1
@@ -65,7 +66,7 @@ class CascadeParams(NamedTuple):
     slope: jax.Array
     upstream: jax.Array
     atom_effect: jax.Array
-    label_corr: jax.Array
+    label_corr: LabelCorr
 
     @property
     def num_models(self) -> int:

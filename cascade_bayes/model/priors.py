@@ -82,8 +82,11 @@ class Priors:
         Scale of the normal deviation of an atom's log odds from the curve at its place.
     label_corr_concentration1, label_corr_concentration0
         Beta prior of the correlation, within a query and given its confidences, of the logistic variables
-        that labels cut (`cascade_bayes.model.difficulty`). On six public tables it is 0.35 to 0.73; 4 and 4
-        expect 0.2 to 0.8 (95 % interval).
+        that labels cut, at the middle of confidences (`cascade_bayes.model.difficulty`). On six public tables
+        it is 0.35 to 0.8; 4 and 4 expect 0.2 to 0.8 (95 % interval).
+    label_corr_slope_loc, label_corr_slope_scale
+        Normal prior of what the log odds of that correlation gain a step of confidence: sure models fail on
+        the same queries. On six public tables 0 to 1.1.
 
     Raises
     ------
@@ -124,6 +127,8 @@ class Priors:
     atom_effect_scale: float = 1.0
     label_corr_concentration1: float = 4.0
     label_corr_concentration0: float = 4.0
+    label_corr_slope_loc: float = 0.5
+    label_corr_slope_scale: float = 0.5
 
     def __post_init__(self) -> None:
         for entry in fields(self):
@@ -170,6 +175,8 @@ class Priors:
             atom_effect_scale=2.0,
             label_corr_concentration1=1.0,
             label_corr_concentration0=1.0,
+            label_corr_slope_loc=0.0,
+            label_corr_slope_scale=1.0,
         )
 
     @classmethod

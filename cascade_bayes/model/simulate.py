@@ -14,7 +14,7 @@ from cascade_bayes.data import CascadeData
 from cascade_bayes.distributions import mixed
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.correctness import correctness_logit
-from cascade_bayes.model.difficulty import given_difficulty, sample_difficulty
+from cascade_bayes.model.difficulty import given_difficulty, sample_share
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.special import UnitPoint, unit_point, unit_point_from_logit
 from cascade_bayes.transforms import ConfidenceMap
@@ -73,8 +73,8 @@ def simulate_scores(
     # From logistic variates: both tails of the uniform keep their digits.
     u = unit_point_from_logit(jax.random.logistic(keys[0], (num_queries,), dtype=dtype))
     _, z = jax.lax.scan(one_model, u, (params.margins, which, theta, keys[1::2], keys[2::2]))
-    difficulty = sample_difficulty(jax.random.fold_in(keys[-1], 1), params.label_corr, num_queries)
-    logit = given_difficulty(correctness_logit(z, params), difficulty, params.label_corr)
+    share = sample_share(jax.random.fold_in(keys[-1], 1), num_queries, dtype)
+    logit = given_difficulty(correctness_logit(z, params), share, 1.0 - share, params.label_corr.at(z))
     return z, jax.random.bernoulli(keys[-1], jax.nn.sigmoid(logit))
 
 

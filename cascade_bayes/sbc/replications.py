@@ -137,7 +137,8 @@ class Design:
             "intercept": params.intercept,
             "slope": params.slope,
             "atom_effect": params.atom_effect[..., 0],
-            "label_corr": params.label_corr,
+            "label_corr": params.label_corr.middle,
+            "label_corr_slope": params.label_corr.slope,
         }
         if self.simulated.upstream:
             found["upstream"] = params.upstream[:, 1:]
@@ -206,7 +207,7 @@ class Design:
             return True
         if name == f"reach_prob[{self.models[1]}]":  # the first margin's alone
             return True
-        calibration = "intercept", "slope", "atom_effect", "label_corr"
+        calibration = "intercept", "slope", "atom_effect", "label_corr", "label_corr_slope"
         return not self.fitted.upstream and site in calibration
 
 
