@@ -131,12 +131,12 @@ def _own_loss(points: Points, weights: np.ndarray) -> np.ndarray:
 
 
 def run(
-    method: str, train: CascadeData, judge: Judge, largest: int, fixed: bool
+    method: Callable[[CascadeData], Tuner], train: CascadeData, judge: Judge, largest: int, fixed: bool
 ) -> tuple[list[dict[str, Any]], str]:
     """Return a row for the decisions and one for each fixed cascade; why it failed, if it did."""
     start = time.perf_counter()
     try:
-        tuner = METHODS[method](train)
+        tuner = method(train)
         fitted = time.perf_counter()
         cascades = [members for members in judge.cascades if len(members) <= largest]
         tuned = tuner.tune_all(cascades, judge.weights)
@@ -415,7 +415,7 @@ def main() -> None:
                     train, judge = subset(learn, size, seed), Judge(held)
                 for method in options.methods:
                     start = time.perf_counter()
-                    found, status = run(method, train, judge, options.largest, not options.decisions)
+                    found, status = run(METHODS[method], train, judge, options.largest, not options.decisions)
                     shared = {"table": name, "size": size, "seed": seed, "method": method, "status": status}
                     rows += [{**shared, **row} for row in found]
                     print(

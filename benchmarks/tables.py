@@ -43,6 +43,18 @@ def read(path: Path, models: Sequence[str] | None = None) -> CascadeData:
     return read_table(path, confidence=kind_of(path), models=models)
 
 
+def read_all(path: Path) -> CascadeData:
+    """Return a training table and the test table beside it, if there is one, as one table."""
+    parts = [path, path.with_name(path.name.removesuffix(SUFFIX) + "-test.parquet")]
+    frames = [
+        pd.read_parquet(part).assign(query=lambda frame, at=at: f"{at} " + frame["query"].astype(str))
+        for at, part in enumerate(parts)
+        if part.exists()
+    ]
+    models = frames[0]["model"].unique().tolist()
+    return read_table(pd.concat(frames), confidence=kind_of(path), models=models)
+
+
 def read_pair(path: Path) -> tuple[CascadeData, CascadeData | None]:
     """Return a training table and the test table beside it, if there is one.
 
