@@ -120,7 +120,7 @@ def test_files_are_small():
 
 def test_a_record_of_another_version_is_refused():
     with pytest.raises(ValueError, match=r"version 4; got .*, 5"):
-        truth_from_record({**true_record(), "version": 4})
+        truth_from_record({**true_record(), "version": 5})
 
 
 def test_paths_bring_no_heavy_import_of_their_own():
