@@ -18,7 +18,7 @@ from cascade_bayes.copulas import Copula, Kind, get_copulas, log_copula_ratio
 from cascade_bayes.data import CascadeData
 from cascade_bayes.distributions import BetaMixture, MarginParams, mixed
 from cascade_bayes.inference.fit import fit
-from cascade_bayes.model.difficulty import LabelCorr
+from cascade_bayes.model.difficulty import LEVEL_ENDS, LabelCorr, find_levels
 from cascade_bayes.model.likelihood import log_likelihood
 from cascade_bayes.model.observations import Observations, find_gaps, make_cells
 from cascade_bayes.model.params import AtomLayout, CascadeParams
@@ -79,8 +79,8 @@ def support(i: int, num_nodes: int = 400) -> tuple[Array, Array]:
     """Nodes and log weights of an integral over the confidence of model ``i``, atoms included."""
     x, w = np.polynomial.legendre.leggauss(num_nodes)
     atoms = LAYOUT.locs[i][~np.isnan(LAYOUT.locs[i])]
-    # z from -25 to 25, in pieces between finite atoms, more densely in the middle
-    cuts = np.unique([-25.0, -6.0, -2.0, 0.0, 2.0, 6.0, 25.0, *atoms[np.isfinite(atoms)]])
+    # z from -25 to 25, in pieces between finite atoms and levels, more densely in the middle
+    cuts = np.unique([-25.0, -6.0, 0.0, 6.0, 25.0, *LEVEL_ENDS, *atoms[np.isfinite(atoms)]])
     nodes, weights = [atoms], [np.ones(len(atoms))]
     for a, b in itertools.pairwise(cuts):
         nodes.append(a + (b - a) * (x + 1) / 2)
@@ -229,6 +229,10 @@ def test_cells_tile_the_scale() -> None:
     assert cells.after[at + 1].all()
     np.testing.assert_array_equal(cells.edge[at], [-INF, 0.4, INF])
     assert np.all((cells.middle >= cells.edge[:-1]) & (cells.middle <= cells.edge[1:]))
+    # No cell has a part in two levels.
+    inside = np.nextafter(cells.edge[:-1], INF), np.nextafter(cells.edge[1:], -INF)
+    between = ~cells.is_atom
+    np.testing.assert_array_equal(*(find_levels(jnp.asarray(end[between])) for end in inside))
     words = make_cells(np.array([-1.0, 2.0]), continuous=False)
     assert words.is_atom.all()
     np.testing.assert_array_equal(words.middle, [-1.0, 2.0])

@@ -65,6 +65,9 @@ MAX_LEVEL = 3
 
 NUM_LEVELS = 2 * MAX_LEVEL + 1
 
+LEVEL_ENDS = np.arange(-MAX_LEVEL, MAX_LEVEL) + 0.5
+"""Standardised logits at which one level ends and the next begins."""
+
 MAX_CORR = 0.95
 
 _MAX_EXPONENT = {64: 300.0, 32: 40.0}

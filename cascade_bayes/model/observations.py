@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from cascade_bayes.data import CascadeData
+from cascade_bayes.model.difficulty import LEVEL_ENDS
 from cascade_bayes.model.params import AtomLayout
 
 NUM_CELLS = 64
@@ -134,10 +135,11 @@ def find_gaps(z: np.ndarray, observed: np.ndarray, labelled: np.ndarray, layout:
 
 
 def make_cells(atoms: np.ndarray, continuous: bool, num_cells: int = NUM_CELLS) -> Cells:
-    """Cut a model's scale between atoms and at quantiles of the logistic distribution.
+    """Cut a model's scale between atoms, at quantiles of the logistic distribution, and between levels.
 
     Standardised logits are close to logistic; by the cosine rule the quantiles lie closer together towards
-    both ends.
+    both ends. Where the level of a confidence changes (`cascade_bayes.model.difficulty`), so does what its
+    label has in common with others: no cell has a part in two.
 
     Parameters
     ----------
@@ -146,13 +148,13 @@ def make_cells(atoms: np.ndarray, continuous: bool, num_cells: int = NUM_CELLS) 
     continuous
         Whether there is a continuous part.
     num_cells
-        Cells of the continuous part, but for the cuts at atoms.
+        Cells of the continuous part, but for the cuts at atoms and between levels.
     """
     if not continuous:  # each cell reaches from its atom to the next
         after = np.arange(atoms.size + 1) == atoms.size
         return Cells(np.append(atoms, atoms[-1]), after, atoms, np.ones(atoms.size, dtype=bool))
     level = 0.5 * (1 - np.cos(np.pi * np.arange(1, num_cells) / num_cells))
-    cuts = np.setdiff1d(np.concatenate([[-np.inf], logit(level), [np.inf]]), atoms)
+    cuts = np.setdiff1d(np.concatenate([[-np.inf], logit(level), LEVEL_ENDS, [np.inf]]), atoms)
     # An atom lies between two edges at one place, one before and one after it.
     place = np.concatenate([cuts, atoms, atoms])
     after = np.concatenate([cuts == np.inf, np.zeros(atoms.size, bool), np.ones(atoms.size, bool)])
