@@ -43,9 +43,14 @@ def read(path: Path, models: Sequence[str] | None = None) -> CascadeData:
     return read_table(path, confidence=kind_of(path), models=models)
 
 
+def test_beside(path: Path) -> Path:
+    """Return where the test table of a training table is, if there is one."""
+    return path.with_name(path.name.removesuffix(SUFFIX) + "-test.parquet")
+
+
 def read_all(path: Path) -> CascadeData:
     """Return a training table and the test table beside it, if there is one, as one table."""
-    parts = [path, path.with_name(path.name.removesuffix(SUFFIX) + "-test.parquet")]
+    parts = [path, test_beside(path)]
     frames = [
         pd.read_parquet(part).assign(query=lambda frame, at=at: f"{at} " + frame["query"].astype(str))
         for at, part in enumerate(parts)
@@ -61,7 +66,7 @@ def read_pair(path: Path) -> tuple[CascadeData, CascadeData | None]:
     Models stand in the order of the training table's rows, which is not always that of mean costs.
     """
     models = pd.read_parquet(path, columns=["model"])["model"].unique().tolist()
-    test = path.with_name(path.name.removesuffix(SUFFIX) + "-test.parquet")
+    test = test_beside(path)
     kind = kind_of(path)
     held = read_table(test, confidence=kind).select(models) if test.exists() else None
     return read_table(path, confidence=kind, models=models), held

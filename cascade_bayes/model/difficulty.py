@@ -181,8 +181,7 @@ def log_labels(
     )
     level = find_levels(z)
     conditional = logit / jnp.take(jnp.sqrt(1.0 - corr), level)
-    weight = jnp.asarray(nodes.weight, dtype=dtype)
-    return _log_integral(_bounded(conditional), _bounded(difficulty), level, weight, correct, labelled)
+    return _log_integral(_bounded(conditional), _bounded(difficulty), _Labels(level, correct, labelled))
 
 
 def _bounded(x: jax.Array) -> jax.Array:
@@ -190,50 +189,43 @@ def _bounded(x: jax.Array) -> jax.Array:
     return jnp.clip(x, -most, most)
 
 
+class _Labels(NamedTuple):
+    """What is known of the labels, ``(num_models, num_queries)`` each."""
+
+    level: jax.Array
+    correct: jax.Array
+    labelled: jax.Array
+
+
 @jax.custom_jvp
-def _log_integral(
-    logit: jax.Array,
-    difficulty: jax.Array,
-    level: jax.Array,
-    weight: jax.Array,
-    correct: jax.Array,
-    labelled: jax.Array,
-) -> jax.Array:
+def _log_integral(logit: jax.Array, difficulty: jax.Array, labels: _Labels) -> jax.Array:
     """Return the log of the weighted sum over nodes of the probability of a query's labels there.
 
-    ``difficulty`` is ``(NUM_LEVELS, num_nodes)``, and ``level`` says which of its rows is that of a label,
-    ``(num_models, num_queries)``. The derivative is the mean, over what the labels say of the difficulty, of
-    each label's own: a third of the time that it takes to differentiate the sum of products term by term. All
-    but the first two arguments are constants.
+    ``difficulty`` is ``(NUM_LEVELS, num_nodes)``. The derivative is the mean, over what the labels say of the
+    difficulty, of each label's own: a third of the time that it takes to differentiate the sum of products
+    term by term.
     """
-    return _integrate(logit, difficulty, level, weight, correct, labelled)[0]
+    return _integrate(logit, difficulty, labels)[0]
 
 
 @_log_integral.defjvp
-def _derivative(
-    primals: tuple[jax.Array, ...], tangents: tuple[jax.Array, ...]
-) -> tuple[jax.Array, jax.Array]:
-    logit, difficulty, level, weight, correct, labelled = primals
-    value, likely, posterior = _integrate(logit, difficulty, level, weight, correct, labelled)
+def _derivative(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
+    labels = primals[2]
+    value, likely, posterior = _integrate(*primals)
     change = jnp.zeros_like(value)
     for i, own in enumerate(likely):
         # Of the log, by the log odds of this model at each node.
-        slope = jnp.where(correct[i], 1.0, -1.0) * (1.0 - own) * posterior
+        slope = jnp.where(labels.correct[i], 1.0, -1.0) * (1.0 - own) * posterior
         change = change + jnp.sum(slope, axis=0) * tangents[0][i]
         # The row of each label's level as a product: its transpose is much quicker than that of `take`.
-        is_level = jax.nn.one_hot(level[i], NUM_LEVELS, axis=0, dtype=value.dtype)
+        is_level = jax.nn.one_hot(labels.level[i], NUM_LEVELS, axis=0, dtype=value.dtype)
         moved = jnp.matmul(tangents[1].T, is_level, precision="highest")
         change = change + jnp.sum(slope * moved, axis=0)
     return value, change
 
 
 def _integrate(
-    logit: jax.Array,
-    difficulty: jax.Array,
-    level: jax.Array,
-    weight: jax.Array,
-    correct: jax.Array,
-    labelled: jax.Array,
+    logit: jax.Array, difficulty: jax.Array, labels: _Labels
 ) -> tuple[jax.Array, list[jax.Array], jax.Array]:
     """Return the log integral, each label's probability at each node, and the nodes' posterior weights.
 
@@ -241,13 +233,16 @@ def _integrate(
     """
     # 1 / (1 + e^-eta e^-u) of a right answer, 1 / (1 + e^eta e^u) of a wrong one: exponentials of log odds
     # and of difficulties apart, and none of both together.
-    odds = jnp.exp(jnp.where(correct, -logit, logit))
+    odds = jnp.exp(jnp.where(labels.correct, -logit, logit))
     factors = jnp.concatenate([jnp.exp(-difficulty), jnp.exp(difficulty)]).T
-    which = level + jnp.where(correct, 0, NUM_LEVELS)
-    likely = [
-        jnp.where(labelled[i], 1.0 / (1.0 + odds[i] * jnp.take(factors, which[i], axis=1, mode="clip")), 1.0)
-        for i in range(len(logit))
-    ]
+    which = labels.level + jnp.where(labels.correct, 0, NUM_LEVELS)
+
+    def of_label(i: int) -> jax.Array:
+        against = odds[i] * jnp.take(factors, which[i], axis=1, mode="clip")
+        return jnp.where(labels.labelled[i], 1.0 / (1.0 + against), 1.0)
+
+    likely = [of_label(i) for i in range(len(logit))]
+    weight = jnp.asarray(find_nodes().weight, dtype=difficulty.dtype)
     joint = weight[:, None] * functools.reduce(operator.mul, likely)
     # Labels of many models that are all but impossible can come to 0: in 32 bits, what is less likely than
     # exp(-87) is not told apart.
