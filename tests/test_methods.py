@@ -635,12 +635,10 @@ def test_laplace_and_its_file(small_data: CascadeData, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_approximation_that_is_none_warns(small_data: CascadeData) -> None:
-    """Independent normals for a whole chain are far off: nearly all weight falls on a few draws."""
+    """Independent normals for a whole chain of full margins are far off: a few draws get all weight."""
     few = r"not to be trusted: .* (\d|[123]\d) effective draws"
     with pytest.warns(ConvergenceWarning, match=few):
-        post = fit(
-            small_data, "svi", structure="chain", guide="mean_field", num_steps=50, priors=FEW, **SMALL
-        )
+        post = fit(small_data, "svi", structure="chain", guide="mean_field", num_steps=50, **SMALL)
     verdict = post.convergence()
     assert isinstance(verdict, Closeness)
     assert verdict.min_ess < USABLE_ESS
