@@ -21,6 +21,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,20 @@ from peers import (
     select,
     sub_cascades,
 )
+from programs import drop_programs
 from tables import find_tables, read_pair
 
 from cascade_bayes import Priors, sample_prior, simulate
 from cascade_bayes.data import CascadeData
 from cascade_bayes.evaluation.baselines import Empirical
-from cascade_bayes.evaluation.curves import Points, area, cost_weights, regret, trivial_points
+from cascade_bayes.evaluation.curves import (
+    NUM_WEIGHTS,
+    Points,
+    area,
+    cost_weights,
+    regret,
+    trivial_points,
+)
 
 METHODS: dict[str, Callable[[CascadeData], Tuner]] = {
     "ours (SVI)": ours("svi"),
@@ -71,16 +80,26 @@ SIMULATED_SIZES = ("30", "120")
 
 
 class Judge:
-    """Test queries, and the best that there is on them."""
+    """Test queries, and the best that there is on them.
 
-    def __init__(self, test: CascadeData) -> None:
+    Methods choose among ``cascades`` (default: all), at ``num_weights`` cost weights; the oracle among all.
+    """
+
+    def __init__(
+        self,
+        test: CascadeData,
+        cascades: Sequence[Members] | None = None,
+        num_weights: int = NUM_WEIGHTS,
+    ) -> None:
         self.wrong = 1.0 - test.correct.astype(float)
         self.test = test
-        self.cascades = sub_cascades(test.num_models)
+        every = sub_cascades(test.num_models)
+        self.cascades = every if cascades is None else [members for members in every if members in cascades]
+        self.num_weights = num_weights
         self.oracle = Oracle(lambda members: select(test, self.wrong, members))
         self.error, self.call_cost = self.wrong.mean(axis=0), np.asarray(test.call_cost)
-        self.weights = cost_weights(self.error, self.call_cost)
-        self.least = self.least_losses(self.cascades, self.weights)
+        self.weights = cost_weights(self.error, self.call_cost, num_weights)
+        self.least = self.least_losses(every, self.weights)
 
     def least_losses(self, cascades: Sequence[Members], weights: np.ndarray) -> np.ndarray:
         """Return the oracle's losses by weight, of the best of these cascades."""
@@ -97,6 +116,8 @@ class Judge:
         found = {}
         for name, most in groups.items():
             among = {m: t for m, t in tuned.items() if len(m) <= most}
+            if not among:
+                continue
             own = np.stack([_own_loss(t.estimate, self.weights) for t in among.values()])
             real = np.stack(
                 [_own_loss(self.realised(m, t.thresholds, score), self.weights) for m, t in among.items()]
@@ -109,7 +130,7 @@ class Judge:
         """Return area and regret of one cascade, and the oracle's area."""
         index = list(members)
         trivial = trivial_points(self.error[index], self.call_cost[index])
-        weights = cost_weights(self.error[index], self.call_cost[index])
+        weights = cost_weights(self.error[index], self.call_cost[index], self.num_weights)
         tuned = tuner.tune(members, weights)
         score = tuner.score(self.test)
         points = self.realised(members, tuned.thresholds, score)
@@ -131,15 +152,14 @@ def _own_loss(points: Points, weights: np.ndarray) -> np.ndarray:
 
 
 def run(
-    method: Callable[[CascadeData], Tuner], train: CascadeData, judge: Judge, largest: int, fixed: bool
+    method: Callable[[CascadeData], Tuner], train: CascadeData, judge: Judge, fixed: bool
 ) -> tuple[list[dict[str, Any]], str]:
     """Return a row for the decisions and one for each fixed cascade; why it failed, if it did."""
     start = time.perf_counter()
     try:
         tuner = method(train)
         fitted = time.perf_counter()
-        cascades = [members for members in judge.cascades if len(members) <= largest]
-        tuned = tuner.tune_all(cascades, judge.weights)
+        tuned = tuner.tune_all(judge.cascades, judge.weights)
         ended = time.perf_counter()
         rows: list[dict[str, Any]] = [
             {
@@ -150,7 +170,7 @@ def run(
             }
             for among, value in judge.decisions(tuned, tuner.score(judge.test)).items()
         ]
-        for members in cascades if fixed else ():
+        for members in judge.cascades if fixed else ():
             if len(members) > 1:
                 name = "-".join(map(str, members))
                 rows.append({"cascade": name, "k": len(members), **judge.fixed(members, tuner)})
@@ -369,6 +389,11 @@ def _by_number(size: str) -> tuple[float, str]:
     return (np.inf if size == "all" else float(size.removesuffix("+")), size)
 
 
+def cascade(text: str) -> Members:
+    """Read the places of a cascade's models."""
+    return tuple(sorted({int(part) for part in text.split("-")}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--files", nargs="*", help="tables by NAME (default: all that have a test table)")
@@ -380,7 +405,17 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, help="default: 5; of simulated tables 1")
     parser.add_argument("--first-seed", type=int, default=0, help="seeds are SEEDS from this on")
-    parser.add_argument("--largest", type=int, default=5, help="models of the largest cascade")
+    parser.add_argument("--largest", type=int, help="models of the largest cascade (default: all)")
+    parser.add_argument(
+        "--cascades",
+        nargs="*",
+        type=cascade,
+        metavar="I-J-...",
+        help="places of their models, from 0: 0-2-3 (default: every subset)",
+    )
+    parser.add_argument(
+        "--weights", type=int, default=NUM_WEIGHTS, help="cost weights (default: %(default)s)"
+    )
     parser.add_argument("--decisions", action="store_true", help="leave out cascades of fixed models")
     parser.add_argument(
         "--within-train", action="store_true", help="judge by queries of the training table held out"
@@ -404,18 +439,26 @@ def main() -> None:
         if test is None and not options.within_train:
             print(f"{name}: no test table", flush=True)
             continue
-        whole = None if test is None or options.within_train else Judge(test)
+        largest = options.largest or table.num_models
+        cascades = [
+            members
+            for members in options.cascades or sub_cascades(table.num_models)
+            if len(members) <= largest and members[-1] < table.num_models
+        ]
+        judged = partial(Judge, cascades=cascades, num_weights=options.weights)
+        whole = None if test is None or options.within_train else judged(test)
         for size in sizes:
+            drop_programs()
             first, num = (0, 1) if size == "all" and whole else (options.first_seed, seeds)
             for seed in range(first, first + num):
                 if whole:
                     train, judge = subset(table, size, seed), whole
                 else:
                     learn, held = halves(table, seed)
-                    train, judge = subset(learn, size, seed), Judge(held)
+                    train, judge = subset(learn, size, seed), judged(held)
                 for method in options.methods:
                     start = time.perf_counter()
-                    found, status = run(METHODS[method], train, judge, options.largest, not options.decisions)
+                    found, status = run(METHODS[method], train, judge, not options.decisions)
                     shared = {"table": name, "size": size, "seed": seed, "method": method, "status": status}
                     rows += [{**shared, **row} for row in found]
                     print(

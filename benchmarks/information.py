@@ -32,7 +32,7 @@ from cascade_bayes import (
 )
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.forward import forward
-from cascade_bayes.decision.information import simulate_new
+from cascade_bayes.decision.new_queries import simulate_new
 from cascade_bayes.decision.policy import Cuts
 
 

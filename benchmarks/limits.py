@@ -34,7 +34,7 @@ def main() -> None:
         tuner = observed_labels(test)
         for seed in range(options.samples):
             drawn = np.random.default_rng(seed).integers(test.num_queries, size=test.num_queries)
-            found, status = run(lambda _, known=tuner: known, test, Judge(test.take(drawn)), 5, True)
+            found, status = run(lambda _, known=tuner: known, test, Judge(test.take(drawn)), True)
             shared = {"table": name, "size": "-", "seed": seed, "method": "knows all", "status": status}
             rows += [{**shared, **row} for row in found]
             print(f"{name} {seed}: {found[0].get('regret', float('nan')):.4f} {status}", flush=True)

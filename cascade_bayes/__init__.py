@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.certificate import Certificate, certify
     from cascade_bayes.decision.compare import Comparison, compare
     from cascade_bayes.decision.envelope import Envelope
+    from cascade_bayes.decision.expected import Evaluation
     from cascade_bayes.decision.figures import Predicted
     from cascade_bayes.decision.frontier import Frontier
     from cascade_bayes.decision.information import Information, value_of_information
     from cascade_bayes.decision.points import load_policies
-    from cascade_bayes.decision.policy import ABSTAIN, Evaluation, Policy
+    from cascade_bayes.decision.policy import ABSTAIN, Policy
     from cascade_bayes.decision.predict import predict
     from cascade_bayes.decision.terms import Terms
     from cascade_bayes.decision.tuning import error_cost_frontier
@@ -63,7 +64,7 @@ _HOME = {
     "ConfidenceMap": "transforms",
     "ConvergenceWarning": "errors",
     "DataWarning": "errors",
-    "Evaluation": "decision.policy",
+    "Evaluation": "decision.expected",
     "FailedFit": "inference.batch",
     "Envelope": "decision.envelope",
     "Frontier": "decision.frontier",

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,26 +54,37 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_record(
-    path: Path, schema: str, version: int, again: str = "Make it again with `cascade-bayes tune`."
-) -> dict[str, Any]:
-    """Read a JSON file and check that it is ours, of a version that this release reads.
+REMEDY = "Make one with `cascade-bayes tune`."
 
-    ``again`` says what to do about a file that is not.
+
+def read_json(path: Path, kind: str, schemas: Collection[str], remedy: str = REMEDY) -> dict[str, Any]:
+    """Read a JSON file and check that it is one of ours.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, cut short, or of none of these schemas. The message calls what was expected a
+        ``kind`` file, and ends with ``remedy``.
     """
-    kind = schema.rsplit(".", 1)[-1]
     if not path.is_file():
-        raise InputError(f"{kind} file {path} does not exist.")
+        raise InputError(f"{kind} file {path} does not exist. {remedy}")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"{path} is not a {kind} file, or it was cut short ({error}). {again}") from error
+        raise InputError(f"{path} is not a {kind} file, or it was cut short ({error}). {remedy}") from error
     found = record.get("schema") if isinstance(record, dict) else None
-    if found != schema:
-        raise InputError(f"{path} is not a {kind} file of cascade_bayes (its schema is {found!r}). {again}")
+    if found not in schemas:
+        raise InputError(f"{path} is not a {kind} file of cascade_bayes (its schema is {found!r}). {remedy}")
+    return dict(record)
+
+
+def read_record(path: Path, schema: str, version: int, remedy: str = REMEDY) -> dict[str, Any]:
+    """Read a JSON file of one schema, and check that its version is one that this release reads."""
+    kind = schema.rsplit(".", 1)[-1]
+    record = read_json(path, kind, [schema], remedy)
     if record.get("schema_version") != version:
         raise InputError(
             f"{path} has version {record.get('schema_version')!r} of the {kind} format; this release "
-            f"reads version {version}. {again}"
+            f"reads version {version}. {remedy}"
         )
-    return dict(record)
+    return record

@@ -1,4 +1,4 @@
-"""Records of arrays, field by field; draws, evenly spaced."""
+"""Records of arrays, field by field; draws, evenly spaced; sizes of arrays."""
 
 from __future__ import annotations
 
@@ -27,3 +27,19 @@ def evenly_spaced(total: int, count: int) -> np.ndarray:
     [2, 7]
     """
     return ((np.arange(count) + 0.5) * total / count).astype(int)
+
+
+def room_for(count: int) -> int:
+    """Return the size of arrays that hold so many queries: programs are compiled for sizes, not for counts.
+
+    32 at least, and four sizes from one power of two to the next, so that an eighth is left empty on average.
+
+    Examples
+    --------
+    >>> [room_for(count) for count in (15, 32, 33, 60, 285, 300, 1000)]
+    [32, 32, 40, 64, 320, 320, 1024]
+    """
+    if count <= 32:
+        return 32
+    step = 2 ** ((count - 1).bit_length() - 3)
+    return -(-count // step) * step

@@ -19,10 +19,11 @@ from cascade_bayes import example
 from cascade_bayes._files import encode
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.decision.chain import tables_for_draws
+from cascade_bayes.decision.expected import Evaluation
 from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, optimise
-from cascade_bayes.decision.policy import Evaluation, Policy
+from cascade_bayes.decision.policy import Policy
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.convergence import Verdict

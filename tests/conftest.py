@@ -5,7 +5,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Shared by the workers and by subprocesses of one run, thrown away with it: compiling dominates.
@@ -20,23 +19,19 @@ jax.config.update("jax_num_cpu_devices", 2)  # so that chains are spread over de
 
 import pandas as pd
 import pytest
+from programs import drop_programs
 
 from cascade_bayes import example
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.posterior import Posterior
 
-MAPS = Path("/proc/self/maps")
-MANY_MAPS = 20_000
-"""Linux gives a process 65530 memory maps; every compiled program holds some."""
-
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs_are_dropped() -> Iterator[None]:
     """Between modules, so that a worker which compiles for an hour does not run out of memory maps."""
     yield
-    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
-        jax.clear_caches()
+    drop_programs()
 
 
 @pytest.fixture(scope="session")

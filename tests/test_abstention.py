@@ -14,7 +14,7 @@ from cascade_bayes.decision.chain import ChainTables, with_abstention
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.frontier import Frontier
-from cascade_bayes.decision.information import simulate_new
+from cascade_bayes.decision.new_queries import simulate_new
 from cascade_bayes.decision.optimise import Thresholds, default_starts, mean_loss, optimise
 from cascade_bayes.decision.points import load_policies
 from cascade_bayes.decision.rows import Queries

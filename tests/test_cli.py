@@ -540,7 +540,7 @@ def test_evaluate_other_models(run: Run, files: Path, small_frame: pd.DataFrame,
 
 def test_names_in_brackets_are_printed() -> None:
     """Rich would take them for markup, and drop them."""
-    for console in (cli.out, cli.say):
+    for console in (common.out, common.say):
         with console.capture() as shown:
             console.print("largest R-hat 1.0078 (slope[small])")
         assert shown.get() == "largest R-hat 1.0078 (slope[small])\n"

@@ -7,7 +7,8 @@ import pytest
 
 from cascade_bayes import compare, predict
 from cascade_bayes.decision.compare import Comparison
-from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.decision.expected import Prediction
+from cascade_bayes.decision.policy import Policy
 from cascade_bayes.errors import InputError
 
 PRICE = 0.002

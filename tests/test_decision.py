@@ -17,12 +17,13 @@ from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.decision.chain import ChainTables, chain_tables, tables_for_draws
 from cascade_bayes.decision.costs import call_cost_draws
 from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.expected import Prediction
 from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
 from cascade_bayes.decision.points import load_policies
-from cascade_bayes.decision.policy import Cuts, Policy, Prediction
+from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.errors import InfeasibleError, InputError

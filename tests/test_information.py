@@ -10,16 +10,10 @@ from scipy import stats
 
 from cascade_bayes import error_cost_frontier, value_of_information
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.information import (
-    NONE,
-    Information,
-    Statistics,
-    _ridge,
-    fit_folds,
-    predict_from_sample,
-    simulate_new,
-)
+from cascade_bayes.decision.information import Information
+from cascade_bayes.decision.new_queries import NONE, Statistics, simulate_new
 from cascade_bayes.decision.policy import Cuts
+from cascade_bayes.decision.regression import fit_folds, predict_from_sample, ridge
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.difficulty import log_labels
@@ -82,7 +76,7 @@ def test_predictions_do_not_see_their_own_draw() -> None:
 
     found = predict_from_sample(fit_folds(noise, statistics), statistics, 0, np.ones(30, bool))
     assert correlations(found).mean() < 0.05
-    assert correlations(known @ _ridge(known, noise)).mean() > 0.2
+    assert correlations(known @ ridge(known, noise)).mean() > 0.2
 
 
 def test_ridge_is_the_penalised_least_squares() -> None:
@@ -90,13 +84,13 @@ def test_ridge_is_the_penalised_least_squares() -> None:
     rng = np.random.default_rng(2)
     x = rng.normal(size=(80, 5))
     y = x @ rng.normal(size=(5, 2)) + rng.normal(size=(80, 2))
-    found = _ridge(x, y)
+    found = ridge(x, y)
     for i in range(2):
         residual = x.T @ (y[:, i] - x @ found[:, i])
         penalty = residual / found[:, i]
         np.testing.assert_allclose(penalty, penalty[0], rtol=1e-8)
         assert 0 < penalty[0] < 80 * 1e3
-    np.testing.assert_allclose(_ridge(x, 3.0 * y), 3.0 * found)
+    np.testing.assert_allclose(ridge(x, 3.0 * y), 3.0 * found)
 
 
 @pytest.fixture(scope="module")

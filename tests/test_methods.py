@@ -165,6 +165,17 @@ def test_chain_is_one_lane_of_the_joint_density(table: tuple[Observations, Model
     assert modules_of(obs, chain)[0].lanes.target is module.lanes.target
 
 
+def test_padding_changes_nothing(table: tuple[Observations, ModelSpec]) -> None:
+    """Queries of which nothing is known, by which arrays are filled up, say nothing of any module."""
+    obs, spec = table
+    for module, padded in zip(modules_of(obs, spec), modules_of(obs.padded(160), spec), strict=True):
+        potential = jax.jit(jax.vmap(module.lanes.target.potential))
+        x = spread(module, 2)
+        np.testing.assert_allclose(
+            potential(x, padded.lanes.data), potential(x, module.lanes.data), rtol=1e-13
+        )
+
+
 def test_margins_see_their_own_atoms_and_gaps(table: tuple[Observations, ModelSpec]) -> None:
     """A confidence that was not observed, and a query's label, say nothing of a margin."""
     obs, spec = table

@@ -341,6 +341,20 @@ class TestQueries:
         np.testing.assert_array_equal(found.cell[0], complete.cell[0, 1:])
         np.testing.assert_array_equal(found.cell[1, 1:], complete.cell[1, 2:])
 
+    def test_padding_changes_nothing(self) -> None:
+        params, grid, _ = lay(3)
+        data = table(params, 3, 30)
+        confidence = data.confidence.copy()
+        confidence[4, 1:] = np.nan  # handed over
+        found = queries(replace(data, confidence=confidence), grid, 3.0)
+        draws = jax.tree.map(lambda x: x[None], params)
+        copulas, own, at = get_copulas("gumbel", 2), (0, 1, 2), jnp.array([[20.3, 41.7], [3.0, 64.0]])
+        how = draws, grid, copulas, own, jnp.asarray(COST[3])[None], at
+        padded = found.padded(48)
+        assert padded.weight.shape == (1, 48)
+        for one, other in zip(outcomes_for_draws(*how, found), outcomes_for_draws(*how, padded), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-13, atol=1e-16)
+
     def test_a_skipped_model_may_have_decided_what_is_missing(self) -> None:
         params, grid, _ = lay(3)
         data = table(params, 3, 6)

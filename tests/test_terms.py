@@ -10,7 +10,7 @@ from cascade_bayes import Terms, error_cost_frontier, predict
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.costs import TREND_SCALE, call_expense, expense, find_trend, latency
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.information import simulate_new
+from cascade_bayes.decision.new_queries import simulate_new
 from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.terms import COSTS_ALONE
 from cascade_bayes.errors import InputError

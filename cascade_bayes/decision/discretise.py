@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._trees import room_for
 from cascade_bayes.decision.chain import ChainTables, tables_for_draws
 from cascade_bayes.decision.costs import CostTrend, call_cost_draws, find_trend, need_latency
 from cascade_bayes.decision.forward import Outcome, outcomes_for_draws
@@ -216,15 +217,16 @@ def discretise(
     trend = find_trend(posterior.data, members, terms, num_draws)
     own = Grid(*(field[list(chain.members)] for field in grid))
     in_chain = tuple(range(len(posterior.models))) if posterior.spec.structure == "chain" else members
+    queries = find_queries(
+        posterior.data, in_chain, chain.members, own, num_draws, prior_queries, dtype, terms
+    )
     return Discretised(
         members=members,
         chain=chain,
         chain_grid=grid,
         confidence_map=posterior.confidence_map.select(index),
         call_cost=jnp.asarray(cost, dtype=dtype),
-        queries=find_queries(
-            posterior.data, in_chain, chain.members, own, num_draws, prior_queries, dtype, terms
-        ),
+        queries=None if queries is None else queries.padded(room_for(queries.z.shape[1])),
         trend=jax.tree.map(lambda field: jnp.asarray(field, dtype=dtype), trend),
         terms=terms,
     )

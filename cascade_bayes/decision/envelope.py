@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.expected import Prediction
 from cascade_bayes.decision.figures import Predicted
 from cascade_bayes.decision.frontier import (
     DEFAULT_DRAWS,
@@ -33,7 +34,7 @@ from cascade_bayes.decision.frontier import (
 )
 from cascade_bayes.decision.grid import cells_for, make_grid
 from cascade_bayes.decision.points import PricedPolicies, infeasible
-from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.decision.policy import Policy
 from cascade_bayes.decision.predict import predict
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms

@@ -11,10 +11,11 @@ import numpy as np
 from cascade_bayes._trees import take
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.discretise import Discretised, discretise
+from cascade_bayes.decision.expected import Prediction
 from cascade_bayes.decision.figures import Predicted, predict_outcome
 from cascade_bayes.decision.optimise import NUM_STEPS
 from cascade_bayes.decision.points import PricedPolicies, infeasible
-from cascade_bayes.decision.policy import Cuts, Policy, Prediction
+from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.sweep import price_range, sweep_chain
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms

@@ -37,28 +37,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._trees import evenly_spaced, take
-from cascade_bayes.copulas import Copula
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.forward import forward
+from cascade_bayes.decision.new_queries import NONE, simulate_statistics
 from cascade_bayes.decision.optimise import Thresholds
 from cascade_bayes.decision.policy import Policy
+from cascade_bayes.decision.regression import NUM_FOLDS, fit_folds, predict_from_sample, unexplained
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.sweep import sweep_chain
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.model.correctness import MAX_REGRESSOR, correctness_logit
-from cascade_bayes.model.difficulty import given_difficulty
-from cascade_bayes.model.params import CascadeParams
-from cascade_bayes.model.simulate import simulate_scores
 
 DEFAULT_DRAWS = 500
 """Posterior draws, each with a table of new queries: as many points of the regression."""
@@ -66,15 +62,7 @@ DEFAULT_DRAWS = 500
 NUM_CANDIDATES = 60
 """Thresholds to choose from: the best of as many draws, and the policy's."""
 
-NUM_FOLDS = 10
-
-JITTER = 1e-9
-"""Added to correlations, of statistics that may say the same twice."""
-
-MANY = 2000
-"""Queries at least whose statistics stand for the draw that they were simulated from; twice the new ones."""
-
-ALL, NONE = "all models", "no labels"
+ALL = "all models"
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,7 +224,7 @@ def value_of_information(
         chain = discretise(posterior, policy.models, num_draws, prior_queries=np.inf, terms=policy.terms)
     loss, own_loss, own = _losses(chain, policy, price)
     bayes = int(np.argmin(loss.mean(axis=1)))
-    statistics = _statistics(chain, policy, sizes, seed)
+    statistics = simulate_statistics(chain, policy, sizes, seed)
     labels = (ALL, *policy.models, NONE)
     gain = np.zeros((len(labels), sizes.size, num_draws))
     narrowing = np.zeros((len(labels), sizes.size, own.shape[1]))
@@ -247,7 +235,7 @@ def value_of_information(
             predicted = predict_from_sample(folds, statistics, j, known)
             losses, thresholds = predicted[:, : len(loss)], predicted[:, len(loss) :]
             gain[i, j] = loss[bayes] - loss[np.argmin(losses, axis=1), np.arange(num_draws)]
-            narrowing[i, j] = 1 - np.sqrt(_unexplained(own, thresholds))
+            narrowing[i, j] = 1 - np.sqrt(unexplained(own, thresholds))
     return Information(
         error_price=price,
         models=policy.models,
@@ -294,234 +282,3 @@ def _loss_matrix(
         return found.cost + price * found.error
 
     return jax.lax.map(lambda at: of(at, None), candidates), of(own, 0)
-
-
-class Statistics(NamedTuple):
-    """Statistics of tables simulated from each draw.
-
-    Attributes
-    ----------
-    sample
-        Of tables of the sizes that are asked for, ``(num_draws, num_sizes, num_statistics)``; the smaller are
-        the beginnings of the larger.
-    draw
-        Of very many other queries, ``(num_draws, num_statistics)``.
-    noise
-        Covariance of a single query's about its draw's, ``(num_statistics, num_statistics)``.
-    many
-        How many queries ``draw`` is a mean of.
-    sizes
-        Of the tables, ``(num_sizes,)``.
-    names
-        Whose labels each statistic needs: a model's name, or "no labels".
-    """
-
-    sample: np.ndarray
-    draw: np.ndarray
-    noise: np.ndarray
-    many: int
-    sizes: np.ndarray
-    names: list[str]
-
-
-def _statistics(chain: Discretised, policy: Policy, sizes: np.ndarray, seed: int) -> Statistics:
-    params, largest = chain.chain.params, int(sizes[-1])
-    num_draws, many = params.intercept.shape[0], max(MANY, 2 * largest)
-    new_z, right = simulate_new(chain, largest + many, seed)
-    mean = jax.tree.map(lambda field: jnp.mean(field, axis=0), params)
-    predicted = np.asarray(jax.nn.sigmoid(jax.vmap(correctness_logit, in_axes=(0, None))(new_z, mean)))
-    z, score = np.asarray(new_z, dtype=float), np.asarray(right, dtype=float) - predicted
-    sample, draw, noise = [], [], np.zeros(())
-    for d in range(num_draws):
-        values, names = _by_query(chain, policy, z[d], score[d])
-        sample.append([values[:size].mean(axis=0) for size in sizes])
-        draw.append(values[largest:].mean(axis=0))
-        noise = noise + np.cov(values, rowvar=False) / num_draws
-    return Statistics(np.asarray(sample), np.asarray(draw), np.asarray(noise), many, sizes, names)
-
-
-def _by_query(
-    chain: Discretised, policy: Policy, z: np.ndarray, score: np.ndarray
-) -> tuple[np.ndarray, list[str]]:
-    """Return the statistics of each query, ``(num_queries, num_statistics)``, and whose labels they need.
-
-    ``z`` and ``score``, right less predicted, are ``(num_chain_models, num_queries)``.
-    """
-    layout, members, dtype = chain.chain.layout, chain.chain.members, np.dtype(chain.call_cost.dtype)
-    x = np.asarray(np.clip(z, -MAX_REGRESSOR, MAX_REGRESSOR))
-    passed = np.ones(z.shape[1])
-    columns: list[tuple[str, np.ndarray]] = []
-    for place, m in enumerate(members):
-        of_labels, of_confidences = [score[m], score[m] * x[m]], [x[m], np.abs(x[m])]
-        if place:
-            before = x[members[place - 1]]
-            of_labels += [score[m] * before, score[m] * passed]
-            of_confidences += [x[m] * before, passed]
-        for atom in layout.locs[m][~np.isnan(layout.locs[m])].astype(dtype):
-            of_labels.append(score[m] * (z[m] == atom))
-            of_confidences.append(1.0 * (z[m] == atom))
-        columns += [(policy.models[place], values) for values in of_labels]
-        columns += [(NONE, values) for values in of_confidences]
-        if place < len(policy.thresholds):
-            seen = chain.raw(z[m], place)
-            passed = passed * (seen < policy.thresholds[place])
-            if policy.abstain_thresholds is not None:
-                passed = passed * (seen >= policy.abstain_thresholds[place])
-    return np.stack([values for _, values in columns], axis=1), [name for name, _ in columns]
-
-
-def simulate_new(chain: Discretised, num_queries: int, seed: int) -> tuple[jax.Array, jax.Array]:
-    """Draw new queries from every draw: of the model, or one of the observed as often as these count.
-
-    Logs whose queries end before the last model are left to the model.
-
-    Parameters
-    ----------
-    chain
-        Draws, and observed queries beside them.
-    num_queries
-        Of each draw.
-    seed
-        Seed of the queries.
-
-    Returns
-    -------
-    tuple of jax.Array
-        Standardised logits and labels, ``(num_draws, num_chain_models, num_queries)`` both.
-    """
-    params, copulas = chain.chain.params, chain.chain.copulas
-    keys = jax.random.split(jax.random.key(seed), params.intercept.shape[0])
-    z, right = _simulate(keys, params, copulas, num_queries)
-    if chain.queries is not None and chain.queries.ends is None:
-        return _mix_observed(jax.random.key(seed + 1), chain, z, right)
-    return z, right
-
-
-@partial(jax.jit, static_argnums=(2, 3))
-def _simulate(
-    keys: jax.Array, params: CascadeParams, copulas: tuple[Copula, ...], num_queries: int
-) -> tuple[jax.Array, jax.Array]:
-    """Draw a table from each draw, ``(num_draws, num_models, num_queries)`` both."""
-    return jax.lax.map(lambda one: simulate_scores(one[0], one[1], copulas, num_queries), (keys, params))
-
-
-def _mix_observed(
-    key: jax.Array, chain: Discretised, z: jax.Array, right: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Replace new queries by observed ones, as often as these count beside the model on a draw."""
-    queries = chain.queries
-    assert queries is not None
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    weight = np.asarray(queries.weight, dtype=float)
-    cumulative = np.cumsum(weight, axis=1)
-    level = rng.uniform(size=(len(weight), z.shape[2]))
-    at = np.stack([np.searchsorted(c, u, side="right") for c, u in zip(cumulative, level, strict=True)])
-    observed = at < weight.shape[1]
-    place = np.minimum(at, weight.shape[1] - 1)
-    known = np.moveaxis(np.asarray(queries.z)[:, place], 0, 1)
-    mixed = jnp.where(observed[:, None], known, z)
-    params = chain.chain.params
-    share = jnp.asarray(rng.uniform(size=level.shape))[:, None]
-    logit, corr = jax.vmap(lambda z, one: (correctness_logit(z, one), one.label_corr.at(z)))(mixed, params)
-    rate = jax.nn.sigmoid(given_difficulty(logit, share, 1.0 - share, corr))
-    drawn = rng.uniform(size=rate.shape) < np.asarray(rate)
-    return mixed, jnp.where(observed[:, None], drawn, right)
-
-
-class Fold(NamedTuple):
-    """A regression of targets on the statistics of draws, made without some of the draws.
-
-    Attributes
-    ----------
-    held
-        Which draws it has not seen, ``(num_draws,)``.
-    centre, scale
-        Of the statistics of those it has, ``(num_statistics,)``.
-    covariance
-        Of their standardised statistics, ``(num_statistics, num_statistics)``.
-    mean
-        Of their targets, ``(num_targets,)``.
-    weights
-        Coefficients of standardised statistics, ``(num_statistics, num_targets)``.
-    """
-
-    held: np.ndarray
-    centre: np.ndarray
-    scale: np.ndarray
-    covariance: np.ndarray
-    mean: np.ndarray
-    weights: np.ndarray
-
-
-def fit_folds(targets: np.ndarray, statistics: Statistics) -> list[Fold]:
-    """Regress targets ``(num_draws, num_targets)`` on the draws' statistics, without each fold in turn."""
-    folds = []
-    for k in range(NUM_FOLDS):
-        held = np.arange(len(targets)) % NUM_FOLDS == k
-        draw, mean = statistics.draw[~held], targets[~held].mean(axis=0)
-        centre, scale = draw.mean(axis=0), draw.std(axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
-        standard = (draw - centre) / scale
-        weights = _ridge(standard, targets[~held] - mean)
-        folds.append(Fold(held, centre, scale, standard.T @ standard / len(standard), mean, weights))
-    return folds
-
-
-def predict_from_sample(
-    folds: list[Fold], statistics: Statistics, size: int, known: np.ndarray
-) -> np.ndarray:
-    """Return predictions of each draw's targets from its sample, made from the other draws.
-
-    Parameters
-    ----------
-    folds
-        From `fit_folds`.
-    statistics
-        Of samples and draws.
-    size
-        Which of the sizes.
-    known
-        Which of the statistics the sample shows, ``(num_statistics,)``.
-
-    Returns
-    -------
-    numpy.ndarray
-        ``(num_draws, num_targets)``.
-    """
-    predicted = np.zeros((len(statistics.draw), len(folds[0].mean)))
-    # The statistics of very many queries have some noise of their own, which their covariance holds.
-    noise = statistics.noise * (1.0 / statistics.sizes[size] - 1.0 / statistics.many)
-    for held, centre, scale, covariance, mean, weights in folds:
-        about = (covariance + noise / np.outer(scale, scale))[np.ix_(known, known)]
-        unit = np.sqrt(np.where(np.diag(about) > 0, np.diag(about), 1.0))
-        correlation = about / np.outer(unit, unit) + JITTER * np.eye(len(unit))
-        estimate = np.linalg.solve(correlation, covariance[known] / unit[:, None])
-        sample = ((statistics.sample[held, size] - centre) / scale)[:, known] / unit
-        predicted[held] = mean + sample @ estimate @ weights
-    return predicted
-
-
-def _ridge(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    r"""Return ridge coefficients ``(num_features, num_targets)``.
-
-    The penalty is chosen by generalised cross-validation: for every target that of least
-    :math:`\|y - \hat y\|^2 / (n - \mathrm{df})^2` (Golub, Heath & Wahba, Technometrics 21, 1979).
-    """
-    u, s, vt = np.linalg.svd(x, full_matrices=False)
-    rotated, total = u.T @ y, np.sum(y**2, axis=0)
-    best, chosen = np.full(y.shape[1], np.inf), np.zeros((x.shape[1], y.shape[1]))
-    for penalty in len(x) * np.geomspace(1e-3, 1e3, 13):
-        shrink = s**2 / (s**2 + penalty)
-        residual = total - np.sum((2 * shrink - shrink**2)[:, None] * rotated**2, axis=0)
-        score = residual / (len(x) - 1 - shrink.sum()) ** 2
-        found = vt.T @ ((s / (s**2 + penalty))[:, None] * rotated)
-        better = score < best
-        best, chosen = np.where(better, score, best), np.where(better, found, chosen)
-    return chosen
-
-
-def _unexplained(values: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Return the share of each column's variance that predictions leave, between 0 and 1."""
-    total = np.sum((values - values.mean(axis=0)) ** 2, axis=0)
-    left = np.sum((values - predicted) ** 2, axis=0)
-    return np.where(total > 0, np.clip(left / np.where(total > 0, total, 1.0), 0.0, 1.0), 1.0)

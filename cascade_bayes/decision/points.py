@@ -15,7 +15,8 @@ import numpy as np
 
 from cascade_bayes._files import read_record, write_json
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.policy import Policy, Prediction
+from cascade_bayes.decision.expected import Prediction
+from cascade_bayes.decision.policy import Policy
 from cascade_bayes.decision.terms import Terms
 from cascade_bayes.errors import InfeasibleError, InputError
 

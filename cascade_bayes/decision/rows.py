@@ -192,6 +192,11 @@ class Queries(NamedTuple):
     cost: jax.Array
     weight: jax.Array
 
+    def padded(self, num_queries: int) -> Queries:
+        """Return the arrays with queries of no weight put at their end, to this number."""
+        more = ((0, 0), (0, num_queries - self.z.shape[1]))
+        return jax.tree.map(lambda field: jnp.pad(field, more), self)
+
     def rows(self, weight: jax.Array, right: jax.Array) -> Rows:
         """Return the queries under one draw, or many, of weights and of probabilities of being right.
 

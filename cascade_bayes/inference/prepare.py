@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._trees import room_for
 from cascade_bayes.copulas import get_copula, get_copulas
 from cascade_bayes.data import CascadeData, check_fittable
 from cascade_bayes.errors import ConvergenceWarning, DataWarning, InputError
@@ -176,12 +177,12 @@ class Arrays:
     kind
         The model of all these tables: its slots for atoms are those that any of them has.
     num_queries
-        Of the longest.
+        Of the longest; the arrays have `room_for` them.
     """
 
     def __init__(self, one: Prepared, kind: ModelKind, num_queries: int) -> None:
         self.one, self.kind = one, kind
-        self.obs = one.obs.padded(num_queries)
+        self.obs = one.obs.padded(room_for(num_queries))
         slots = len(kind.has_atom[0])
         locs = one.spec.layout.locs
         self._more = ((0, 0), (0, slots - locs.shape[1]))

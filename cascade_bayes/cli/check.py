@@ -1,0 +1,80 @@
+"""``cascade-bayes check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cascade_bayes.cli.common import EXIT_FAILED, out, print_json, print_marked, start_jax
+from cascade_bayes.cli.options import Json
+from cascade_bayes.cli.tables import check_table
+from cascade_bayes.errors import InputError
+
+if TYPE_CHECKING:
+    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.inference.checks import CheckResult
+    from cascade_bayes.inference.posterior import Posterior
+
+
+def check(
+    posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="File written by `fit`.")],
+    policy_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--policy",
+            help="Policy whose deferred queries to look at; else those below the median before.",
+            metavar="FILE",
+        ),
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder to write pictures to; made if need be.", metavar="FOLDER")
+    ] = None,
+    level: Annotated[
+        float, typer.Option(help="Probability with which a right model may fail any of the tests.")
+    ] = 0.01,
+    draws: Annotated[int, typer.Option(help="Posterior draws at which the tests are made.", min=2)] = 200,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Ask whether a fit's draws, its model and its predictions can be trusted."""
+    if pictures is not None and pictures.exists() and not pictures.is_dir():
+        raise InputError(f"--pictures {pictures} is a file; name a folder.")
+    start_jax()
+    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.inference.checks import check as check_posterior
+    from cascade_bayes.inference.posterior import Posterior
+
+    policy = None if policy_file is None else Policy.load(policy_file)
+    posterior = Posterior.load(posterior_file)
+    result = check_posterior(posterior, policy, level=level, num_draws=draws, seed=seed)
+    written = [] if pictures is None else _draw_checks(pictures, posterior, policy, result)
+    if as_json:
+        print_json({**result.to_dict(), "pictures": [str(path) for path in written]})
+    else:
+        out.print(check_table(result))
+        for word, style, findings in (
+            ("Not asked:", "bold yellow", result.not_asked),
+            ("Failed:", "bold red", result.failures),
+        ):
+            for found in findings:
+                print_marked(word, style, f"{found.check}, {found.subject}: {found.sentence}")
+        out.print(result.sentence() if result.passed else f"{len(result.failures)} questions failed.")
+        if written:
+            out.print(f"Wrote {len(written)} pictures to {pictures}.")
+    if not result.passed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _draw_checks(
+    folder: Path, posterior: Posterior, policy: Policy | None, result: CheckResult
+) -> list[Path]:
+    """Write the pictures of a check, and return their paths."""
+    from cascade_bayes.plots import plot_checks, save_figure
+
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = plot_checks(posterior, result, policy)
+    for name, figure in drawn.items():
+        save_figure(figure, folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in drawn]

@@ -1,0 +1,54 @@
+"""``cascade-bayes evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cascade_bayes._files import encode, read_json
+from cascade_bayes.cli.common import out, print_json
+from cascade_bayes.cli.options import Json, Prices
+from cascade_bayes.cli.tables import evaluation_table, evaluations_table
+
+
+def evaluate(
+    policy_file: Annotated[
+        Path, typer.Argument(metavar="POLICY", help="Policy or frontier file written by `tune`.")
+    ],
+    table: Annotated[Path, typer.Argument(help="Labelled results, as for `fit`.")],
+    prices: Prices = None,
+    as_json: Json = False,
+) -> None:
+    """Run a policy, or every point of a frontier, over labelled results: realised error and cost."""
+    from cascade_bayes.decision import points
+    from cascade_bayes.decision import policy as single
+
+    record = read_json(policy_file, "policy or frontier", [single.SCHEMA, points.SCHEMA])
+    is_single = record["schema"] == single.SCHEMA
+    policies = [single.Policy.load(policy_file)] if is_single else points.load_policies(policy_file)
+    # Points of an envelope are of models of their own.
+    models = list(dict.fromkeys(name for policy in policies for name in policy.models))
+    data = single.read_for(models, policies[0].kind, table, prices)
+    rows = []
+    for policy in policies:
+        result, low = policy.evaluate(data), policy.abstain_thresholds
+        abstaining = {} if low is None else {"abstain_thresholds": [encode(t) for t in low]}
+        rows.append(
+            {
+                "error_price": policy.error_price,
+                "models": list(policy.models),
+                "thresholds": [encode(t) for t in policy.thresholds],
+                **abstaining,
+                **result.to_dict(),
+            }
+        )
+    if as_json:
+        print_json(rows[0] if is_single else {"points": rows})
+        return
+    if not is_single:
+        out.print(evaluations_table(rows))
+        return
+    out.print(evaluation_table(rows[0]))
+    out.print(rows[0]["verdict"], soft_wrap=True)

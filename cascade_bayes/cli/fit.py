@@ -1,0 +1,160 @@
+"""``cascade-bayes fit``."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cascade_bayes.cli.common import EXIT_FAILED, check_output, out, print_json, say, split, start_jax
+from cascade_bayes.cli.options import Confidence, Json, Models, Prices
+from cascade_bayes.errors import ConvergenceWarning
+
+
+def fit(
+    table: Annotated[
+        Path, typer.Argument(help="Results: CSV, Parquet or JSON Lines, one row per query and model.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Posterior file to write (NetCDF).")],
+    confidence: Confidence = "logprob",
+    models: Models = None,
+    prices: Prices = None,
+    logged_policy: Annotated[
+        Path | None,
+        typer.Option(help="Policy under which a running cascade wrote the table; checked against its rows."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="nuts; auto: NUTS with a short warm-up; svi, laplace: approximations, corrected by "
+            "importance sampling, with a verdict on how close they are; map: the posterior mode alone.",
+            metavar="nuts|auto|svi|laplace|map",
+        ),
+    ] = "nuts",
+    guide: Annotated[
+        str, typer.Option(help="Family that svi fits.", metavar="mean_field|low_rank|full_rank|flow")
+    ] = "full_rank",
+    num_steps: Annotated[int, typer.Option(help="Steps that svi takes.", min=1)] = 1000,
+    structure: Annotated[
+        str | None,
+        typer.Option(
+            help="modular: margins first, then every pair of models given them; chain: one Markov chain of "
+            "all models, sampled together. [default: modular, or chain if queries lack rows of some models]",
+            metavar="modular|chain",
+        ),
+    ] = None,
+    copula: Annotated[
+        str,
+        typer.Option(
+            help="Copula family of all pairs of models (chain: of neighbours); commas separate one a pair; "
+            "auto picks by leave-one-out log score.",
+            metavar="NAME|A,B,...|auto",
+        ),
+    ] = "gumbel",
+    margin: Annotated[
+        str, typer.Option(help="Family of the confidences' margins: logit_normal or beta.", metavar="NAME")
+    ] = "logit_normal",
+    upstream: Annotated[
+        bool,
+        typer.Option(help="Let the previous model's confidence count in how often a model is right."),
+    ] = True,
+    monotone: Annotated[
+        bool, typer.Option("--monotone", help="Keep being right from becoming rarer with confidence.")
+    ] = False,
+    chains: Annotated[int, typer.Option(help="Markov chains.", min=1)] = 4,
+    num_warmup: Annotated[
+        int | None,
+        typer.Option(help="Warm-up draws of each chain.", min=10, show_default="300; for auto 100"),
+    ] = None,
+    num_samples: Annotated[int, typer.Option(help="Kept draws of each chain.", min=10)] = 1000,
+    target_accept: Annotated[
+        float,
+        typer.Option(
+            help="NUTS acceptance rate; closer to 1 is slower with fewer divergences.", min=0.5, max=0.999
+        ),
+    ] = 0.9,
+    as_json: Json = False,
+) -> None:
+    """Fit the model of confidences and correctness to a table of results."""
+    check_output(output)
+    start_jax(chains)
+    from cascade_bayes.copulas import get_copulas
+    from cascade_bayes.data import check_fittable, read_table
+    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.errors import DataWarning
+    from cascade_bayes.inference.fit import fit as fit_posterior
+    from cascade_bayes.inference.prepare import check_method, default_structure
+    from cascade_bayes.model.margins import get_margin
+
+    data = read_table(
+        table,
+        confidence=confidence,
+        models=split(models),
+        prices=prices,
+        logged_policy=None if logged_policy is None else Policy.load(logged_policy),
+    )
+    get_margin(margin)
+    check_method(method, guide)
+    families = (split(copula) or []) if "," in copula else copula
+    chosen, structure = structure, structure or default_structure(data)
+    num_pairs = data.num_models - 1 if structure == "chain" else math.comb(data.num_models, 2)
+    if families != "auto":
+        get_copulas(families, num_pairs)
+    with warnings.catch_warnings():  # `fit` gives the warnings
+        warnings.simplefilter("ignore", DataWarning)
+        check_fittable(data)
+    if not as_json:
+        say.print(
+            f"Fitting {data.num_models} models on {data.num_queries} queries: {' > '.join(data.models)}"
+        )
+        if chosen is None and structure == "chain":
+            say.print("Some queries lack rows of some models: fitting one Markov chain (--structure chain).")
+    with warnings.catch_warnings():  # the verdict below says it
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        posterior = fit_posterior(
+            data,
+            method,
+            seed=seed,
+            guide=guide,  # type: ignore[arg-type]  # checked there
+            num_steps=num_steps,
+            copula=families,
+            margin=margin,
+            structure=structure,  # type: ignore[arg-type]  # checked there
+            upstream=upstream,
+            monotone=monotone,
+            num_chains=chains,
+            num_warmup=num_warmup,
+            num_samples=num_samples,
+            target_accept_prob=target_accept,
+            progress=not as_json and sys.stderr.isatty(),
+        )
+    verdict = posterior.convergence()
+    posterior.save(output)
+    if as_json:
+        print_json(
+            {
+                "output": str(output),
+                **verdict._asdict(),
+                "fit_seconds": posterior.provenance["fit_seconds"],
+                "method": method,
+                "num_draws": posterior.num_draws,
+                "fit_digest": posterior.digest(),
+                "structure": posterior.spec.structure,
+                "copulas": [family.name for family in posterior.spec.copulas],
+                "margin": posterior.spec.margin,
+                "data": data.summary(),
+            }
+        )
+    else:
+        out.print(f"{verdict.sentence()}\nWrote {output} in {posterior.provenance['fit_seconds']:.0f} s.")
+        if verdict.converged:
+            out.print(f"Next: cascade-bayes tune {output} --error-price 0.01 -o policy.json", soft_wrap=True)
+    if not verdict.converged:
+        if as_json:
+            say.print(verdict.sentence())
+        raise typer.Exit(EXIT_FAILED)

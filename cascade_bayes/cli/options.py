@@ -1,0 +1,32 @@
+"""Arguments that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Models = Annotated[
+    str | None,
+    typer.Option(
+        "--models", help="Comma-separated models in cascade order, cheapest first.", metavar="A,B,..."
+    ),
+]
+PriorQueries = Annotated[
+    float | None,
+    typer.Option(
+        help="How many queries the model counts for beside those of the table; inf for the model alone. "
+        "10 if left out."
+    ),
+]
+Prices = Annotated[
+    Path | None,
+    typer.Option(
+        "--prices", help='JSON price table: {model: {"in": dollars per million tokens, "out": ...}}.'
+    ),
+]
+Confidence = Annotated[
+    str, typer.Option("--confidence", help="Kind of confidence: logprob, probability or score.")
+]

@@ -1,0 +1,170 @@
+"""``cascade-bayes tune``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cascade_bayes.cli.common import check_output, out, print_json, say, split, start_jax
+from cascade_bayes.cli.options import Json, PriorQueries
+from cascade_bayes.cli.tables import frontier_table, policy_table, rival_sentence
+from cascade_bayes.errors import InputError
+
+if TYPE_CHECKING:
+    from cascade_bayes.decision.frontier import Frontier
+    from cascade_bayes.decision.policy import Policy
+
+
+def tune(
+    posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="File written by `fit`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Policy or frontier file to write (JSON).")],
+    error_price: Annotated[
+        float | None, typer.Option(help="US dollars a wrong answer costs: minimise expense + price * error.")
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="US dollars per query, for calls and what else has a price: least error within it, with "
+            "--probability."
+        ),
+    ] = None,
+    target_error: Annotated[
+        float | None, typer.Option(help="Error probability: least expense below it, with --probability.")
+    ] = None,
+    frontier: Annotated[
+        int | None, typer.Option(help="Number of error prices to sweep; writes them all.", min=2)
+    ] = None,
+    probability: Annotated[
+        float, typer.Option(help="Posterior probability with which a budget or target must hold.")
+    ] = 0.9,
+    models: Annotated[
+        str,
+        typer.Option(
+            help="any: whichever subset of the models is best, single models included. all, or a "
+            "comma-separated list in order: one cascade, which takes less time.",
+            metavar="any|all|A,B,...",
+        ),
+    ] = "any",
+    draws: Annotated[int, typer.Option(help="Posterior draws to average over.", min=2)] = 200,
+    prior_queries: PriorQueries = None,
+    abstain_price: Annotated[
+        float | None,
+        typer.Option(
+            help="US dollars per query that is left without an answer; if left out, every query is answered.",
+            min=0.0,
+        ),
+    ] = None,
+    abstain: Annotated[
+        str,
+        typer.Option(
+            help="Who may leave a query without an answer: every model (early), or the last (final).",
+            metavar="early|final",
+        ),
+    ] = "early",
+    latency_price: Annotated[
+        float,
+        typer.Option(help="US dollars per second that a query waits; needs a column latency_ms.", min=0.0),
+    ] = 0.0,
+    constant_costs: Annotated[
+        bool,
+        typer.Option(
+            "--constant-costs", help="Take a model's calls to cost the same whichever queries it gets."
+        ),
+    ] = False,
+    certify: Annotated[
+        bool, typer.Option("--certify", help="Say what a policy of any shape could save at most.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Find models and thresholds: for a price of an error, a budget, an error target, or a whole frontier."""
+    asked = [x for x in (error_price, budget, target_error, frontier) if x is not None]
+    if len(asked) != 1:
+        raise InputError("give exactly one of --error-price, --budget, --target-error, --frontier.")
+    if error_price is not None and not error_price > 0:
+        raise InputError(f"--error-price must be positive, US dollars per wrong answer; got {error_price}.")
+    check_output(output)
+    start_jax()
+    from cascade_bayes.decision.envelope import Envelope
+    from cascade_bayes.decision.frontier import DEFAULT_PRICES
+    from cascade_bayes.decision.points import check_question
+    from cascade_bayes.decision.rows import PRIOR_QUERIES
+    from cascade_bayes.decision.tuning import error_cost_frontier
+    from cascade_bayes.inference.posterior import Posterior
+
+    if frontier is None:
+        check_question(error_price, budget, target_error, probability)
+    posterior = Posterior.load(posterior_file)
+    weight = PRIOR_QUERIES if prior_queries is None else prior_queries
+    chosen = {"all": None, "any": "any"}.get(models, split(models))
+    if chosen == "any":
+        say.print(f"Trying every cascade of {len(posterior.models)} models; --models all takes less time.")
+    prices = [error_price] if error_price is not None else frontier or DEFAULT_PRICES
+    terms: dict[str, Any] = {
+        "latency_price": latency_price,
+        "abstain_price": abstain_price,
+        "abstain": abstain,
+        "constant_costs": constant_costs,
+    }
+    swept = error_cost_frontier(
+        posterior, models=chosen, error_prices=prices, num_draws=draws, prior_queries=weight, **terms
+    )
+    asked_of: Policy | Frontier | Envelope = swept
+    rivals: list[dict[str, Any]] = []
+    if frontier is not None:
+        swept.save(output)
+        shown: dict[str, Any] = {"output": str(output), "points": swept.points()}
+        table = frontier_table(swept.records())
+    else:
+        question: dict[str, Any] = {
+            "error_price": error_price,
+            "budget": budget,
+            "target_error": target_error,
+            "confidence": probability,
+        }
+        policy = swept.at(**question)
+        policy.save(output)
+        shown = {"output": str(output), **policy.to_dict()}
+        del shown["draw_thresholds"], shown["draw_abstain_thresholds"]
+        table, asked_of = policy_table(policy), policy
+        if isinstance(swept, Envelope):
+            priced = error_price is not None
+            for kind, rival in swept.beside(**question).items():
+                rivals.append(_rival_record(kind, rival, policy, priced))
+            shown["beside"] = rivals
+    certificate = None
+    if certify:
+        from cascade_bayes.decision.certificate import certify as certify_policies
+
+        certificate = certify_policies(posterior, asked_of, num_draws=draws)
+        shown["certificate"] = {"sentence": certificate.sentence(), "points": certificate.records()}
+    if as_json:
+        print_json(shown)
+        return
+    out.print(table)
+    for rival in rivals:
+        out.print(rival_sentence(rival), soft_wrap=True)
+    if certificate is not None:
+        out.print(certificate.sentence(), soft_wrap=True)
+    out.print(f"Wrote {output}. Next: cascade-bayes evaluate {output} TABLE", soft_wrap=True)
+
+
+def _rival_record(kind: str, rival: Policy | None, policy: Policy, priced: bool) -> dict[str, Any]:
+    """Return what the best pair, or single model, would do instead of a policy."""
+    if rival is None:
+        return {"kind": kind, "models": None}
+    other, chosen = rival.prediction, policy.prediction
+    record = {
+        "kind": kind,
+        "models": list(rival.models),
+        "expected_error": other.error,
+        "expected_cost": other.cost,
+        "expected_expense": other.expense,
+        "extra_error": other.error - chosen.error,
+        "extra_cost": other.cost - chosen.cost,
+        "extra_expense": other.expense - chosen.expense,
+    }
+    if priced:
+        record["extra_loss"] = other.loss(policy.error_price) - chosen.loss(policy.error_price)
+    return record

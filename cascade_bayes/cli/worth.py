@@ -1,0 +1,60 @@
+"""``cascade-bayes worth``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cascade_bayes.cli.common import out, print_json, say, start_jax
+from cascade_bayes.cli.options import Json, PriorQueries
+from cascade_bayes.cli.tables import information_table
+from cascade_bayes.errors import InputError
+
+
+def worth(
+    posterior_file: Annotated[Path, typer.Argument(metavar="POSTERIOR", help="File written by `fit`.")],
+    policy_file: Annotated[
+        Path,
+        typer.Argument(metavar="POLICY", help="Policy written by `tune`: its cascade and price of an error."),
+    ],
+    queries: Annotated[
+        str, typer.Option(help="Numbers of further queries to ask about.", metavar="N,N,...")
+    ] = "30,100,300",
+    draws: Annotated[int, typer.Option(help="Posterior draws, each with new queries.", min=50)] = 500,
+    prior_queries: PriorQueries = None,
+    seed: Annotated[int, typer.Option(help="Seed of the new queries.", min=0)] = 0,
+    as_json: Json = False,
+) -> None:
+    """Say what more labelled queries would save, and of which model to buy labels next."""
+    sizes = _whole_numbers("--queries", queries)
+    start_jax()
+    from cascade_bayes.decision.information import value_of_information
+    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.decision.rows import PRIOR_QUERIES
+    from cascade_bayes.inference.posterior import Posterior
+
+    policy, posterior = Policy.load(policy_file), Posterior.load(posterior_file)
+    if policy.fit_digest != posterior.digest():
+        say.print(f"{policy_file} was not tuned on {posterior_file}: asking the latter all the same.")
+    weight = PRIOR_QUERIES if prior_queries is None else prior_queries
+    found = value_of_information(posterior, policy, sizes, num_draws=draws, prior_queries=weight, seed=seed)
+    if as_json:
+        record = {"error_price": found.error_price, "models": list(found.models)}
+        perfect = {"evpi_per_1000": 1000 * found.evpi, "sentence": found.sentence()}
+        print_json(record | perfect | {"points": found.records()})
+        return
+    out.print(information_table(found))
+    out.print(found.sentence(), soft_wrap=True)
+
+
+def _whole_numbers(flag: str, text: str) -> list[int]:
+    """Read a comma-separated list of numbers of at least 1."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise InputError(f"{flag} must be whole numbers of at least 1, with commas between; got {text!r}.")
+    return numbers
