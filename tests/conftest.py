@@ -11,6 +11,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.mkdtemp(prefix="cascade-bayes-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax
 
@@ -25,6 +26,18 @@ from cascade_bayes import example
 from cascade_bayes.data import CascadeData, read_table
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.posterior import Posterior
+
+QUICKLY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have the quick tests compiled without most optimisations: compiling is most of what they do.
+
+    ``JAX_DISABLE_MOST_OPTIMIZATIONS=0`` has them compiled as users' programs are.
+    """
+    if "not slow" in config.option.markexpr and QUICKLY not in os.environ:
+        os.environ[QUICKLY] = "1"  # of subprocesses
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="module", autouse=True)

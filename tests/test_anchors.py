@@ -123,7 +123,7 @@ class TestRanks:
             at_atoms + np.array([-1.0, 0.5, 2.0]), scipy.special.logit(mid), rtol=1e-12
         )
 
-    @pytest.mark.parametrize("monotone", [False, True])
+    @pytest.mark.parametrize("monotone", [pytest.param(False, marks=pytest.mark.slow), True])
     def test_priors_are_those_of_ranks(self, monotone: bool) -> None:
         """Log odds of being right, slopes by rank and atoms off the curve are as the priors say."""
         locs = np.array([[np.inf, np.nan], [np.nan, np.nan], [-np.inf, 0.7]])

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 
 from cascade_bayes import cli, example
+from cascade_bayes.cli import common
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.inference.posterior import Posterior
 

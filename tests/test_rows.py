@@ -341,6 +341,7 @@ class TestQueries:
         np.testing.assert_array_equal(found.cell[0], complete.cell[0, 1:])
         np.testing.assert_array_equal(found.cell[1, 1:], complete.cell[1, 2:])
 
+    @pytest.mark.slow
     def test_padding_changes_nothing(self) -> None:
         params, grid, _ = lay(3)
         data = table(params, 3, 30)

@@ -258,6 +258,7 @@ class TestArviZ:
             warnings.simplefilter("ignore", DeprecationWarning)  # of ArviZ's own use of matplotlib
             assert getattr(az, name)(tree, var_names=["tau", "upstream"]) is not None
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["confidence", "correct"])
     @pytest.mark.parametrize("lacking", [False, True])
     def test_plots_of_tables(self, az: Any, tree: Any, gappy_tree: Any, name: str, lacking: bool) -> None:
