@@ -445,6 +445,9 @@ def main() -> None:
             for members in options.cascades or sub_cascades(table.num_models)
             if len(members) <= largest and members[-1] < table.num_models
         ]
+        if not cascades:
+            print(f"{name}: has none of the cascades", flush=True)
+            continue
         judged = partial(Judge, cascades=cascades, num_weights=options.weights)
         whole = None if test is None or options.within_train else judged(test)
         for size in sizes:

@@ -32,7 +32,8 @@ def evenly_spaced(total: int, count: int) -> np.ndarray:
 def room_for(count: int) -> int:
     """Return the size of arrays that hold so many queries: programs are compiled for sizes, not for counts.
 
-    32 at least, and four sizes from one power of two to the next, so that an eighth is left empty on average.
+    32 at least, and four sizes from one power of two to the next, so that a twelfth is left empty on
+    average, and a fifth at most.
 
     Examples
     --------

@@ -115,7 +115,8 @@ def test_fit_too_short_to_converge_exits_3_and_keeps_the_fit(run: Run, table: Pa
     sizes = ("--chains", 2, "--num-warmup", 10, "--num-samples", 10)
     families = ("--structure", "modular", "--no-upstream", "--copula", "independence,independence, frank")
     families += ("--margin", "beta")
-    shown = run("fit", table, "--seed", 0, "-o", saved, *sizes, *families, "--json")
+    fit = ("fit", table, "--seed", 0, "-o", saved, *sizes, *families)
+    shown = run(*fit, "--json")
     assert shown.code == 3
     record = shown.json()
     assert record["copulas"] == ["independence", "independence", "frank"]
@@ -126,6 +127,9 @@ def test_fit_too_short_to_converge_exits_3_and_keeps_the_fit(run: Run, table: Pa
     assert record["output"] == str(saved)
     assert "did not converge" in shown.err
     assert Posterior.load(saved).digest() == record["fit_digest"]
+    printed = run(*fit).out
+    assert "did not converge" in printed
+    assert "Next" not in printed
 
 
 @pytest.mark.slow

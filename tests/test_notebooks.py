@@ -21,8 +21,8 @@ SHORT = {
 }
 """Values for the constants of the cell with the tag ``parameters``, for a run of a minute."""
 
-PRIVATE = ("/home", "/tmp", "/work", "/Users", "\\Users")
-"""Beginnings of paths on the machine that ran a notebook."""
+PRIVATE = ("/home", "/tmp", "/Users", "\\Users", str(Path(__file__).parents[1]))
+"""Beginnings of paths on a machine that runs a notebook, and of this checkout's own."""
 
 TIMEOUT_S = 900
 

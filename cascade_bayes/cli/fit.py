@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from cascade_bayes.cli.common import EXIT_FAILED, check_output, out, print_json, say, split, start_jax
-from cascade_bayes.cli.options import Confidence, Json, Models, Prices
+from cascade_bayes.cli.options import Json, Prices
 from cascade_bayes.errors import ConvergenceWarning
 
 
@@ -20,8 +20,13 @@ def fit(
         Path, typer.Argument(help="Results: CSV, Parquet or JSON Lines, one row per query and model.")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Posterior file to write (NetCDF).")],
-    confidence: Confidence = "logprob",
-    models: Models = None,
+    confidence: Annotated[
+        str, typer.Option(help="Kind of confidence: logprob, probability or score.")
+    ] = "logprob",
+    models: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated models in cascade order, cheapest first.", metavar="A,B,..."),
+    ] = None,
     prices: Prices = None,
     logged_policy: Annotated[
         Path | None,

@@ -8,12 +8,6 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-Models = Annotated[
-    str | None,
-    typer.Option(
-        "--models", help="Comma-separated models in cascade order, cheapest first.", metavar="A,B,..."
-    ),
-]
 PriorQueries = Annotated[
     float | None,
     typer.Option(
@@ -26,7 +20,4 @@ Prices = Annotated[
     typer.Option(
         "--prices", help='JSON price table: {model: {"in": dollars per million tokens, "out": ...}}.'
     ),
-]
-Confidence = Annotated[
-    str, typer.Option("--confidence", help="Kind of confidence: logprob, probability or score.")
 ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cascade_bayes._files import read_record, write_json
+from cascade_bayes._files import REMEDY, read_record, write_json
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.expected import Prediction
 from cascade_bayes.decision.policy import Policy
@@ -246,7 +246,7 @@ def load_policies(path: str | os.PathLike[str]) -> list[Policy]:
     try:
         return [_policy_of(point, record) for point in record["points"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} lacks a part that a frontier file must have ({error}).") from error
+        raise InputError(f"{path} lacks a part that a frontier file must have ({error}). {REMEDY}") from error
 
 
 def _policy_of(point: dict[str, Any], record: dict[str, Any]) -> Policy:

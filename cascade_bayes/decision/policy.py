@@ -11,20 +11,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cascade_bayes._files import decode, encode, read_record, write_json
+from cascade_bayes._files import REMEDY, decode, encode, read_record, write_json
 from cascade_bayes.data import CascadeData, read_at_least
 from cascade_bayes.decision.expected import Evaluation, Prediction
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import decide, left_unanswered, realise
 from cascade_bayes.transforms import check_kind
-
-if TYPE_CHECKING:
-    pass
 
 SCHEMA = "cascade_bayes.policy"
 SCHEMA_VERSION = 2
@@ -339,8 +336,7 @@ class Policy:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{path} lacks a part that a policy file must have ({error}). Make it again with "
-                "`cascade-bayes tune`."
+                f"{path} lacks a part that a policy file must have ({error}). {REMEDY}"
             ) from error
 
 

@@ -101,10 +101,9 @@ class Target:
     def _trace(self) -> dict[str, jax.Array]:
         """Find the sites' transforms for the arithmetic in force; return zeros of the sites' shapes."""
         found: dict[str, Transform] = {}
-        data = jax.tree.map(_in_force, self._data)
 
-        def shapes() -> dict[str, jax.Array]:
-            with handlers.block(), handlers.seed(rng_seed=0), handlers.trace() as trace:
+        def shapes(data: Data, key: jax.Array) -> dict[str, jax.Array]:
+            with handlers.block(), handlers.seed(rng_seed=key), handlers.trace() as trace:
                 self._model(data)
             sites = {k: v for k, v in trace.items() if v["type"] == "sample" and not v["is_observed"]}
             with jax.ensure_compile_time_eval():  # bounds of a support must outlive this trace
@@ -112,7 +111,11 @@ class Target:
                     found[name] = _coordinates(site["fn"])
             return {k: transform.inv(sites[k]["value"]) for k, transform in found.items()}
 
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes))
+        # Arguments, so that the model is traced and not run, operation by operation.
+        data = jax.tree.map(_in_force, self._data)
+        zeros = jax.tree.map(
+            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes, data, jax.random.key(0))
+        )
         self._transforms_of[jnp.result_type(float)] = found
         return zeros
 

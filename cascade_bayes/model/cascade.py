@@ -315,9 +315,10 @@ def accuracy_prior(priors: Priors, claims: jax.Array) -> dist.Distribution:
     With :math:`\sigma` ``intercept_scale`` and :math:`\tau` ``step_scale``, the covariance is
     :math:`\sigma^2 + (\tau^2 / 2) \, [i = j]`: steps from one model to another have the scale :math:`\tau`.
     """
-    own = 0.5 * priors.step_scale**2 * jnp.eye(claims.shape[0])
+    own = 0.5 * priors.step_scale**2 * np.eye(claims.shape[0])
+    root = np.linalg.cholesky(priors.intercept_scale**2 + own)
     locs = accuracy_locs(priors, claims)
-    return dist.MultivariateNormal(locs, covariance_matrix=priors.intercept_scale**2 + own)
+    return dist.MultivariateNormal(locs, scale_tril=jnp.asarray(root, dtype=locs.dtype))
 
 
 def params_from_sites(
