@@ -126,7 +126,7 @@ class TestForward:
 
 class TestSearch:
     @pytest.mark.parametrize("k", [1, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 3))])
-    @pytest.mark.parametrize("early", [True, False])
+    @pytest.mark.parametrize("early", [pytest.param(True, marks=pytest.mark.slow), False])
     def test_is_the_best_of_all_thresholds(self, k: int, early: bool) -> None:
         """Of every combination of grid points; moving inside cells may only lower the loss further."""
         n = 10
@@ -161,6 +161,7 @@ class TestSearch:
             if best.at.early is not None:
                 assert np.all(np.asarray(best.at.early) <= np.asarray(best.at.defer))
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("price", [5.0, 9.0, 16.0])
     def test_parabolas_beside_find_what_a_scan_finds(self, price: float) -> None:
         """Of the whole scale of either threshold of the first model, the others as they were found."""

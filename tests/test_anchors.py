@@ -213,7 +213,8 @@ def few(small_data: CascadeData) -> CascadeData:
     return replace(two, confidence=confidence).with_confidence_map()
 
 
-@pytest.mark.parametrize("structure", ["modular", pytest.param("chain", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("structure", ["modular", "chain"])
 def test_a_model_that_claims_more_is_expected_to_be_right_more_often(
     few: CascadeData, structure: str
 ) -> None:

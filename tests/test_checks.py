@@ -357,6 +357,7 @@ def test_what_a_log_of_a_running_cascade_cannot_be_asked(small_data: Any) -> Non
     assert {f.subject for f in found.not_asked} >= {"tables", two.models[1]}
 
 
+@pytest.mark.slow
 def test_accuracy_of_answers_that_someone_chose_to_label_is_not_replicated(
     small_posterior: Posterior,
 ) -> None:

@@ -163,7 +163,7 @@ def check_values(got: Array, wanted: list[Any], where: str, rotated: bool = Fals
     np.testing.assert_allclose(got[3], exact[3], 3e-13, 2e-12, err_msg="log c at " + where)
 
 
-@pytest.mark.parametrize("name", _cases(EXACT_CDF))
+@pytest.mark.parametrize("name", _cases(EXACT_CDF, slow=("frank", "joe", *_SLOW_ROTATED)))
 def test_values_equal_derivatives_of_the_exact_cdf(name: str) -> None:
     u, v, theta = grid(name)
     got = evaluate(name, points(u), points(v), theta)

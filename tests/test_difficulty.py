@@ -153,6 +153,7 @@ def test_nodes_have_the_moments_of_the_bridge_distribution() -> None:
     np.testing.assert_allclose(nodes.weight @ difficulty**2, np.pi**2 / 3, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_simulated_tables_have_labels_with_the_probability_of_the_integral() -> None:
     params = cascade(3, seed=1)[0]._replace(label_corr=label_corr(0.5, 0.6))
     copulas, num = get_copulas("gumbel", 2), 100_000

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from cascade_bayes.distributions import BetaMixture, LogitNormalMixture, MarginParams, MixedMargin, mixed
-from cascade_bayes.model.margins import MARGINS
+from cascade_bayes.model.margins import DEFAULT_MARGIN, MARGINS
 from cascade_bayes.special import UnitPoint, unit_point_from_logit
 
 Array = Any
@@ -97,6 +97,9 @@ FAMILIES: dict[str, Exact] = {
     ),
 }
 all_families = pytest.mark.parametrize("family", list(FAMILIES))
+default_often = pytest.mark.parametrize(
+    "family", [f if f == DEFAULT_MARGIN else pytest.param(f, marks=pytest.mark.slow) for f in FAMILIES]
+)
 
 
 def margins_of(*atoms: str) -> Any:
@@ -431,7 +434,7 @@ def test_compiled_log_prob_equals_eager(family: str) -> None:
     np.testing.assert_allclose(value[0], log_density(z, margin(f"{family}-all")), rtol=1e-13)
 
 
-@all_families
+@default_often
 def test_numpyro_site_and_vmap_over_parameters(family: str) -> None:
     start = margin(f"{family}-all")
 
@@ -514,7 +517,7 @@ def test_forward_and_reverse_slopes_equal_differences(name: str) -> None:
     np.testing.assert_allclose(reverse, forward, rtol=1e-10, atol=1e-12)
 
 
-@all_families
+@default_often
 def test_margin_of_atoms_alone(family: str) -> None:
     """No continuous part: a confidence that takes a few values only."""
     params = MarginParams(
