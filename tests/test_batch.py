@@ -116,9 +116,19 @@ def test_bad_requests(tables: list[CascadeData], tmp_path: Path) -> None:
     assert fit_batch([], seed=0) == []
 
 
+def between_quartiles(draws: np.ndarray) -> np.ndarray:
+    """Interquartile ranges over chains and draws."""
+    low, high = np.quantile(draws, [0.25, 0.75], axis=(0, 1))
+    return high - low
+
+
 @pytest.mark.slow
 def test_draws_are_those_of_single_fits(tables: list[CascadeData]) -> None:
-    """Means within five Monte Carlo standard errors, spreads within a quarter."""
+    """Means within five Monte Carlo standard errors, spreads within a quarter.
+
+    Spreads are interquartile: splits have the tails of Student's t, whose standard deviation differs by a
+    third from one seed to the next.
+    """
     tables = [tables[0], tables[3]]
     options: dict[str, Any] = OPTIONS | {"num_samples": 500}
     for one, data in zip(fit_batch(tables, **options), tables, strict=True):
@@ -130,4 +140,6 @@ def test_draws_are_those_of_single_fits(tables: list[CascadeData]) -> None:
             error = np.sqrt(2 / 400) * spread
             difference = np.abs(one.samples[name].mean(axis=(0, 1)) - values.mean(axis=(0, 1)))
             assert np.all(difference < 5 * error), name
-            np.testing.assert_allclose(one.samples[name].std(axis=(0, 1)), spread, rtol=0.25, err_msg=name)
+            np.testing.assert_allclose(
+                between_quartiles(one.samples[name]), between_quartiles(values), rtol=0.25, err_msg=name
+            )
