@@ -28,11 +28,11 @@ from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, optimise
 from cascade_bayes.evaluation import decide
-from cascade_bayes.model.cascade import Structure
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.params import CascadeParams, find_atoms
 from cascade_bayes.model.simulate import simulate_scores
+from cascade_bayes.model.spec import Structure
 
 OPTIONS: dict[str, Any] = {
     "num_chains": 2,

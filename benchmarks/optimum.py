@@ -26,9 +26,10 @@ from tables import find_tables, read
 
 from cascade_bayes import certify, error_cost_frontier, fit
 from cascade_bayes.decision.chain import ChainTables
+from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.lattice import all_policies
-from cascade_bayes.decision.optimise import Thresholds, mean_loss, optimise
+from cascade_bayes.decision.optimise import mean_loss, optimise
 
 WITHIN = 1e-3
 """Relative excess that is good enough."""

@@ -28,9 +28,9 @@ from tables import find_tables, read
 
 from cascade_bayes import DataWarning, error_cost_frontier, fit
 from cascade_bayes.decision.chain import ChainTables
+from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.forward import Split, run_chain
-from cascade_bayes.decision.optimise import Thresholds
 from cascade_bayes.decision.terms import Terms
 from cascade_bayes.evaluation import decide
 from cascade_bayes.model.simulate import simulate_scores

@@ -35,13 +35,14 @@ from cascade_bayes.inference.methods import Options, draw
 from cascade_bayes.inference.modular import sample_pairs
 from cascade_bayes.inference.modules import collect, make_modules
 from cascade_bayes.inference.nuts import NutsOptions
-from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites
+from cascade_bayes.model.cascade import params_from_sites, sample_sites
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import simulate_scores
+from cascade_bayes.model.spec import ModelSpec
 
 GROUPS = {
     "margins": ("mixing_split", "concentration", "normal_scale", "atom_logit"),

@@ -39,10 +39,10 @@ from cascade_bayes.inference.laplace import normal_approximation
 from cascade_bayes.inference.modules import MarginData, margin_target
 from cascade_bayes.inference.nuts import Chains, NutsOptions
 from cascade_bayes.inference.target import Target
-from cascade_bayes.model.cascade import MarginSpec
 from cascade_bayes.model.margins import DEFAULT_MARGIN, MARGINS, get_margin, simplex_from_splits
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.spec import MarginSpec
 from cascade_bayes.special import log_difference
 
 NUM_FOLDS = 5

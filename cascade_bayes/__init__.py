@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cascade_bayes import example as example
-    from cascade_bayes.data import CascadeData, check_fittable, read_table
+    from cascade_bayes.data import CascadeData, check_fittable
     from cascade_bayes.decision.certificate import Certificate, certify
     from cascade_bayes.decision.compare import Comparison, compare
     from cascade_bayes.decision.envelope import Envelope
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         plot_replicates,
         plot_thresholds,
     )
+    from cascade_bayes.reading import read_table
     from cascade_bayes.sbc.calibration import simulation_based_calibration
     from cascade_bayes.sbc.ranks import CalibrationRanks
     from cascade_bayes.transforms import ConfidenceMap
@@ -95,7 +96,7 @@ _HOME = {
     "plot_replicates": "plots",
     "plot_thresholds": "plots",
     "predict": "decision.predict",
-    "read_table": "data",
+    "read_table": "reading",
     "sample_prior": "inference.prior",
     "simulate": "model.simulate",
     "simulation_based_calibration": "sbc.calibration",

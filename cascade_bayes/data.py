@@ -1,32 +1,24 @@
-"""One cascade's results as fixed-shape arrays, and the reading of long tables into them.
+"""One cascade's results as fixed-shape arrays.
 
-A long table has one row per query and model. `read_table` turns it into a `CascadeData`: arrays of
-shape ``(num_queries, num_models)`` with the models in cascade order, and nan or a mask where a row
-or a label is absent.
+Arrays have shape ``(num_queries, num_models)`` with the models in cascade order, and nan or a mask where a
+row or a label is absent. `cascade_bayes.reading` makes them from long tables.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cascade_bayes._load import load_frame
-from cascade_bayes._log import ThresholdRule, check_log, read_rule
-from cascade_bayes._table import Table, check_models, confidences, costs, names_of
+from cascade_bayes._names import check_models
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.transforms import KINDS, ConfidenceMap, check_kind, in_domain
 
-if TYPE_CHECKING:
-    import pandas
-    import polars
-
-__all__ = ["CascadeData", "check_fittable", "read_table"]
+__all__ = ["CascadeData", "check_fittable", "mean_cost"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +59,7 @@ class CascadeData:
     Examples
     --------
     >>> import pandas as pd
+    >>> from cascade_bayes import read_table
     >>> frame = pd.DataFrame(
     ...     {
     ...         "query": ["q1", "q1", "q2", "q2"],
@@ -201,7 +194,7 @@ class CascadeData:
             labelled=self.labelled[at],
             cost=self.cost[at],
             latency_ms=None if self.latency_ms is None else self.latency_ms[at],
-            call_cost=_mean_cost(self.cost[at], default=self.call_cost),
+            call_cost=mean_cost(self.cost[at], default=self.call_cost),
         )
 
     def with_confidence_map(self, confidence_map: ConfidenceMap | None = None) -> CascadeData:
@@ -237,162 +230,10 @@ class CascadeData:
         }
 
 
-def read_table(
-    source: str | Path | pandas.DataFrame | polars.DataFrame,
-    *,
-    confidence: str = "logprob",
-    models: Sequence[str] | None = None,
-    prices: Mapping[str, Mapping[str, float]] | str | Path | None = None,
-    confidence_map: ConfidenceMap | None = None,
-    logged_policy: ThresholdRule | Mapping[str, float] | None = None,
-) -> CascadeData:
-    """Read a long table of results, one row per query and model.
-
-    Parameters
-    ----------
-    source : path, pandas.DataFrame or polars.DataFrame
-        A file ending in .csv, .parquet, .jsonl, .ndjson or .json (JSON Lines, or one array of
-        objects), or a frame. Columns `query`, `model`, `confidence`; optionally `correct` (0, 1,
-        true, false or empty), `latency_ms`, and `cost` in US dollars per call or `tokens_in` and
-        `tokens_out`. Other columns are ignored; a (query, model) row may be absent.
-    confidence : {'logprob', 'probability', 'score'}
-        Kind of confidence: natural log of a probability in [-inf, 0], probability in [0, 1], or
-        any finite number that grows with confidence.
-    models : sequence of str, optional
-        The models to keep, in cascade order; queries without a row for any of them are dropped. By
-        default all, by increasing mean cost, ties by first appearance.
-    prices : mapping or path of a JSON file, optional
-        ``{model: {"in": ..., "out": ...}}`` in US dollars per million input and output tokens. Used
-        when the table has token columns, then in place of a `cost` column.
-    confidence_map : ConfidenceMap, optional
-        The map to use, entries in cascade order: pass that of the training data when reading test
-        data. By default one is fitted on this table.
-    logged_policy : Policy, or mapping of model to threshold, optional
-        The rule under which a running cascade wrote this log: a query went on iff its confidence was below
-        the threshold. The mapping names every model but the last in cascade order. It gives the order of the
-        models and is checked against the rows; the likelihood of a log needs no more than its rows.
-
-    Returns
-    -------
-    CascadeData
-        Queries in order of first appearance.
-
-    Raises
-    ------
-    InputError
-        If the table, the prices or an argument cannot be used, or the rows contradict `logged_policy`; the
-        message names the place.
-    TypeError
-        If `source` is neither a path nor a frame, or `models` is one string.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> frame = pd.DataFrame(
-    ...     {
-    ...         "query": ["q1", "q1", "q2", "q2"],
-    ...         "model": ["large", "small", "large", "small"],
-    ...         "confidence": [-0.001, -0.4, 0.0, float("-inf")],
-    ...         "tokens_in": [100, 100, 50, 50],
-    ...         "tokens_out": [10, 10, 10, 10],
-    ...     }
-    ... )
-    >>> prices = {"small": {"in": 0.1, "out": 0.1}, "large": {"in": 3, "out": 3}}
-    >>> data = read_table(frame, confidence="logprob", prices=prices)
-    >>> data.models
-    ('small', 'large')
-    >>> data.confidence
-    array([[-0.4  , -0.001],
-           [  -inf,  0.   ]])
-    """
-    return read_at_least(
-        2,
-        source,
-        confidence=confidence,
-        models=models,
-        prices=prices,
-        confidence_map=confidence_map,
-        logged_policy=logged_policy,
-    )
-
-
-def read_at_least(
-    fewest: int,
-    source: Any,
-    *,
-    confidence: str,
-    models: Sequence[str] | None,
-    prices: Mapping[str, Mapping[str, float]] | str | Path | None = None,
-    confidence_map: ConfidenceMap | None = None,
-    logged_policy: ThresholdRule | Mapping[str, float] | None = None,
-) -> CascadeData:
-    """Read a table as `read_table` does, of at least so many models: one, to evaluate a policy of one."""
-    check_kind(confidence)
-    table = Table.from_frame(load_frame(source))
-    rule = None if logged_policy is None else read_rule(logged_policy, table.model_names)
-    if rule is not None:
-        if models is not None and tuple(models) != tuple(rule):
-            raise InputError(
-                f"models must be those of logged_policy, {names_of(rule)}, in that order; got "
-                f"{names_of(models)}. Leave models out."
-            )
-        models = list(rule)
-    if models is not None:
-        table = table.restrict(check_models(models, table.model_names, minimum=fewest))
-    elif len(table.model_names) < 2:
-        raise InputError(
-            "a cascade needs at least two models; column 'model' holds only "
-            f"{names_of(table.model_names)}. Add the rows of another model."
-        )
-    raw = confidences(table, confidence)
-    cost = costs(table, prices)
-    if table.has("correct"):
-        correct, labelled = table.labels("correct")
-    else:
-        correct = labelled = np.zeros(len(raw), dtype=np.bool_)
-    latency = None
-    if table.has("latency_ms"):
-        latency = table.amounts("latency_ms", "milliseconds", required=False)
-
-    shape = (len(table.query_names), len(table.model_names))
-    at = (table.query_codes, table.model_codes)
-
-    def scatter(values: NDArray[Any], empty: Any) -> NDArray[Any]:
-        array = np.full(shape, empty)
-        array[at] = values
-        return array
-
-    cost_array = scatter(cost, np.nan)
-    call_cost = _mean_cost(cost_array)
-    if models is None:
-        # Twelve digits: means of the same price over different counts are ties.
-        order = np.argsort([float(f"{mean:.12g}") for mean in call_cost], kind="stable")
-    else:
-        order = np.arange(shape[1])
-    confidence_array = scatter(raw, np.nan)[:, order]
-    if confidence_map is None:
-        confidence_map = ConfidenceMap.fit(confidence_array, confidence)
-    data = CascadeData(
-        models=tuple(table.model_names[i] for i in order),
-        query_ids=np.array(table.query_names, dtype=np.str_),
-        confidence=confidence_array,
-        correct=scatter(correct, False)[:, order],
-        labelled=scatter(labelled, False)[:, order],
-        cost=cost_array[:, order],
-        latency_ms=None if latency is None else scatter(latency, np.nan)[:, order],
-        call_cost=call_cost[order],
-        kind=confidence,
-        confidence_map=confidence_map,
-    )
-    if rule is not None:
-        check_log(rule, data.query_ids, ~np.isnan(data.cost), data.confidence)
-    return data
-
-
 def check_fittable(data: CascadeData) -> None:
     """Check that every model can be fitted: it has labels and confidences.
 
-    Reading and evaluating do not need this, so `read_table` does not ask for it.
+    Reading and evaluating do not need this, so `cascade_bayes.read_table` does not ask for it.
 
     Parameters
     ----------
@@ -448,7 +289,7 @@ def _check_map(confidence_map: ConfidenceMap, kind: str, num_models: int) -> Non
         )
 
 
-def _mean_cost(cost: NDArray[np.float64], default: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+def mean_cost(cost: NDArray[np.float64], default: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """Mean over the calls made, shape ``(num_models,)``; without a call, the default."""
     called = ~np.isnan(cost)
     count = called.sum(axis=0)

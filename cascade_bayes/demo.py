@@ -17,7 +17,7 @@ from rich.text import Text
 
 from cascade_bayes import example
 from cascade_bayes._files import encode
-from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.chain import tables_for_draws
 from cascade_bayes.decision.expected import Evaluation
 from cascade_bayes.decision.forward import forward
@@ -30,6 +30,7 @@ from cascade_bayes.inference.convergence import Verdict
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.plots import describe_threshold, plot_frontier, plot_thresholds, save_figure
+from cascade_bayes.reading import read_table
 
 ERROR_PRICE = 0.003
 """US dollars per wrong answer in the demonstration: several models have a part in the best policy."""

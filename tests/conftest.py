@@ -23,9 +23,10 @@ import pytest
 from programs import drop_programs
 
 from cascade_bayes import example
-from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.data import CascadeData
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.reading import read_table
 
 QUICKLY = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 
@@ -44,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def compiled_programs_are_dropped() -> Iterator[None]:
     """Between modules, so that a worker which compiles for an hour does not run out of memory maps."""
     yield
-    drop_programs()
+    drop_programs(many=20_000)
 
 
 @pytest.fixture(scope="session")

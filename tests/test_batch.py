@@ -15,8 +15,8 @@ from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.batch import FailedFit, fit_batch
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.model.cascade import Structure
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.spec import Structure
 
 OPTIONS: dict[str, Any] = {"seed": 0, "priors": Priors(num_components=4), "progress": False}
 

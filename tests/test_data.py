@@ -16,8 +16,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from cascade_bayes.data import CascadeData, check_fittable, read_table
+from cascade_bayes.data import CascadeData, check_fittable
 from cascade_bayes.errors import DataWarning, InputError
+from cascade_bayes.reading import read_table
 from cascade_bayes.transforms import ConfidenceMap
 
 INF = float("inf")
@@ -654,7 +655,7 @@ def test_check_fittable_warns_of_equal_confidences() -> None:
 
 def test_import_needs_no_table_library() -> None:
     code = (
-        "import sys, cascade_bayes._table, cascade_bayes._load, cascade_bayes.data as d; "
+        "import sys, cascade_bayes.data, cascade_bayes.reading; "
         "heavy = {'pandas', 'pyarrow', 'polars'} & set(sys.modules); "
         "sys.exit(str(heavy) if heavy else 0)"
     )

@@ -13,7 +13,7 @@ from jax.test_util import check_grads
 from scipy import stats
 
 from cascade_bayes.copulas import get_copulas
-from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.chain import ChainTables, chain_tables, tables_for_draws
 from cascade_bayes.decision.costs import call_cost_draws
 from cascade_bayes.decision.discretise import discretise
@@ -31,6 +31,7 @@ from cascade_bayes.evaluation import decide, realise, realised
 from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.simulate import simulate_scores
+from cascade_bayes.reading import read_table
 from cascade_bayes.transforms import ConfidenceMap
 
 NUM_SIMULATED = 100_000

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cascade_bayes.data import read_table
 from cascade_bayes.example import load_truth, test_path, train_path, truth_from_record
 from cascade_bayes.example.make_example import true_record, write_example
 from cascade_bayes.model.simulate import simulate
+from cascade_bayes.reading import read_table
 from cascade_bayes.transforms import link
 
 PATHS = {"train": train_path(), "test": test_path()}

@@ -17,7 +17,7 @@ import pytest
 
 import cascade_bayes.inference.fit as fit_module
 from cascade_bayes import error_cost_frontier
-from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference import _arviz
@@ -26,6 +26,7 @@ from cascade_bayes.inference.posterior import SCHEMA_VERSION, Posterior
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import simulate
+from cascade_bayes.reading import read_table
 
 TINY: dict[str, Any] = {
     "seed": 0,

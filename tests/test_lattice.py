@@ -9,6 +9,7 @@ import pytest
 from cascades import COST, first, lay, mean_losses
 
 from cascade_bayes.decision.chain import ChainTables
+from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.lattice import (
@@ -18,7 +19,7 @@ from cascade_bayes.decision.lattice import (
     lattice_optima,
     lattice_positions,
 )
-from cascade_bayes.decision.optimise import Thresholds, mean_loss, optimise
+from cascade_bayes.decision.optimise import mean_loss, optimise
 from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.rows import Rows
 from cascade_bayes.decision.sweep import sweep

@@ -38,10 +38,11 @@ from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import warn_about_few_draws
 from cascade_bayes.inference.target import Lanes, StudentCoordinate, Target
 from cascade_bayes.model.anchors import Anchors
-from cascade_bayes.model.cascade import ModelSpec, cascade_model, sample_sites
+from cascade_bayes.model.cascade import cascade_model, sample_sites
 from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.spec import ModelSpec
 
 Array = Any
 

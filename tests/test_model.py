@@ -18,10 +18,10 @@ from jax.test_util import check_grads
 from numpyro import handlers
 
 from cascade_bayes.copulas import get_copulas
-from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.data import CascadeData
 from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.errors import InputError
-from cascade_bayes.model.cascade import ModelSpec, params_from_sites, sample_sites
+from cascade_bayes.model.cascade import params_from_sites, sample_sites
 from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.likelihood import log_likelihood
 from cascade_bayes.model.margins import MARGINS, simplex_from_splits
@@ -29,6 +29,8 @@ from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams, find_atoms
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import Cascade, simulate
+from cascade_bayes.model.spec import ModelSpec
+from cascade_bayes.reading import read_table
 from cascade_bayes.transforms import ConfidenceMap
 
 Array = Any

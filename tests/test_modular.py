@@ -15,7 +15,7 @@ import scipy.stats
 
 from cascade_bayes._trees import take
 from cascade_bayes.copulas import get_copulas, log_copula_ratio, theta_from_tau
-from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.distributions import mixed
 from cascade_bayes.errors import DataWarning, InputError
@@ -23,12 +23,14 @@ from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.modular import MAX_DRAWS, sample_pairs, thin
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import default_structure
-from cascade_bayes.model.cascade import ModelSpec, cascade_model, params_from_sites
+from cascade_bayes.model.cascade import cascade_model, params_from_sites
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.correctness import correctness_logit, own_logit, regressor
 from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import AtomLayout, find_atoms
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.spec import ModelSpec
+from cascade_bayes.reading import read_table
 
 Array = Any
 NUM_DRAWS = 2000

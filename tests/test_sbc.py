@@ -15,9 +15,9 @@ from scipy import stats
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import Request
-from cascade_bayes.model.cascade import Structure
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.spec import Structure
 from cascade_bayes.sbc.calibration import effective_draws, simulation_based_calibration
 from cascade_bayes.sbc.ranks import CalibrationRanks
 from cascade_bayes.sbc.replications import Design, Truth, draw_truths, make_design

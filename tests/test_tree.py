@@ -17,7 +17,7 @@ from numpyro.infer.util import log_density
 
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import get_copulas
-from cascade_bayes.data import CascadeData, read_table
+from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference import _arviz
@@ -26,12 +26,14 @@ from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.predictive import replicate
 from cascade_bayes.inference.prior import draw_sites
 from cascade_bayes.inference.target import StudentCoordinate
-from cascade_bayes.model.cascade import ModelSpec, Structure, params_from_sites, sample_sites
+from cascade_bayes.model.cascade import params_from_sites, sample_sites
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.likelihood import log_likelihood
 from cascade_bayes.model.observations import observations
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.spec import ModelSpec, Structure
+from cascade_bayes.reading import read_table
 
 Array = Any
 NUM_REPLICATES = 12

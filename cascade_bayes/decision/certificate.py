@@ -42,9 +42,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.decision.chain import ChainTables
+from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.forward import forward
-from cascade_bayes.decision.optimise import Thresholds, optimise
+from cascade_bayes.decision.optimise import optimise
 from cascade_bayes.decision.points import PricedPolicies
 from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict

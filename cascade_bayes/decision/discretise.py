@@ -11,10 +11,10 @@ import numpy as np
 
 from cascade_bayes._trees import room_for
 from cascade_bayes.decision.chain import ChainTables, tables_for_draws
+from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.costs import CostTrend, call_cost_draws, find_trend, need_latency
 from cascade_bayes.decision.forward import Outcome, outcomes_for_draws
 from cascade_bayes.decision.grid import Grid, cells_for, make_grid
-from cascade_bayes.decision.optimise import Thresholds
 from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.rows import PRIOR_QUERIES, Queries, find_queries
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms

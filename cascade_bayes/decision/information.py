@@ -45,10 +45,10 @@ import numpy as np
 
 from cascade_bayes._trees import evenly_spaced, take
 from cascade_bayes.decision.chain import ChainTables
+from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.new_queries import NONE, simulate_statistics
-from cascade_bayes.decision.optimise import Thresholds
 from cascade_bayes.decision.policy import Policy
 from cascade_bayes.decision.regression import NUM_FOLDS, fit_folds, predict_from_sample, unexplained
 from cascade_bayes.decision.rows import PRIOR_QUERIES

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cascade_bayes._files import REMEDY, decode, encode, read_record, write_json
-from cascade_bayes.data import CascadeData, read_at_least
+from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.expected import Evaluation, Prediction
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import decide, left_unanswered, realise
+from cascade_bayes.reading import read_at_least
 from cascade_bayes.transforms import check_kind
 
 SCHEMA = "cascade_bayes.policy"

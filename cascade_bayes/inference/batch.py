@@ -30,8 +30,8 @@ from cascade_bayes.inference.methods import LaneDraws, draw
 from cascade_bayes.inference.modules import Sampled, collect, side_by_side
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import Arrays, Prepared, Request, is_mixed, prepare, versions
-from cascade_bayes.model.cascade import ModelKind
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.spec import ModelKind
 
 SCHEMA = "cascade_bayes.batch"
 SCHEMA_VERSION = 1

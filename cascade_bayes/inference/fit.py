@@ -14,9 +14,9 @@ from cascade_bayes.inference.methods import draw
 from cascade_bayes.inference.modules import collect
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import Arrays, Request, is_mixed, prepare
-from cascade_bayes.model.cascade import Structure
 from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.spec import Structure
 
 
 def fit(

@@ -38,11 +38,12 @@ from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.curves import draw_from_curves
 from cascade_bayes.inference.devices import divide
 from cascade_bayes.inference.nuts import Draws
-from cascade_bayes.model.cascade import ModelKind, ModelSpec, params_from_sites, tau_prior
+from cascade_bayes.model.cascade import params_from_sites, tau_prior
 from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.correctness import log_bernoulli, own_logit
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import CascadeParams
+from cascade_bayes.model.spec import ModelKind, ModelSpec
 
 MAX_DRAWS = 2000
 """Draws of margins and calibration that are kept; each costs a curve for every pair."""

@@ -27,8 +27,6 @@ from cascade_bayes.inference.nuts import MAX_NUM_STEPS, Draws
 from cascade_bayes.inference.target import Data, Lanes, Target
 from cascade_bayes.model.anchors import Anchors
 from cascade_bayes.model.cascade import (
-    MarginSpec,
-    ModelKind,
     cascade_model,
     label_corr_from_sites,
     margins_from_sites,
@@ -41,6 +39,7 @@ from cascade_bayes.model.difficulty import log_labels
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout, Calibration
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.spec import MarginSpec, ModelKind
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,11 +28,12 @@ from cascade_bayes.inference.tree import (
     stored_groups,
 )
 from cascade_bayes.model.anchors import Anchors
-from cascade_bayes.model.cascade import ModelSpec, params_from_sites
+from cascade_bayes.model.cascade import params_from_sites
 from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import Cascade
+from cascade_bayes.model.spec import ModelSpec
 from cascade_bayes.transforms import ConfidenceMap
 
 SCHEMA = "cascade_bayes.posterior"

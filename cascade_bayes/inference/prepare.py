@@ -28,12 +28,12 @@ from cascade_bayes.inference.nuts import NutsOptions
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.select import CopulaSelection, choose_copulas
 from cascade_bayes.model.anchors import find_anchors
-from cascade_bayes.model.cascade import ModelKind, ModelSpec, Structure
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.margins import DEFAULT_MARGIN, get_margin
 from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.spec import ModelKind, ModelSpec, Structure
 
 STRUCTURES = ("modular", "chain")
 

@@ -16,12 +16,13 @@ from scipy.special import expit
 
 from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.errors import InputError
-from cascade_bayes.model.cascade import ModelSpec, Sites, params_from_sites, sample_sites
+from cascade_bayes.model.cascade import Sites, params_from_sites, sample_sites
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import Cascade, simulate_scores
+from cascade_bayes.model.spec import ModelSpec
 from cascade_bayes.transforms import ConfidenceMap
 
 NUM_QUERIES = 100

@@ -30,11 +30,12 @@ from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, log_copula
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.laplace import find_modes
 from cascade_bayes.inference.modules import margins_module
-from cascade_bayes.model.cascade import ModelSpec, margins_from_sites, tau_prior
+from cascade_bayes.model.cascade import margins_from_sites, tau_prior
 from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.spec import ModelSpec
 
 NUM_TAUS = 64
 """Grid points, twice: over the family's whole range, then where the posterior is. There a standard deviation

@@ -52,8 +52,8 @@ import numpy as np
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.inference.predictive import labels_with_gaps, log_likelihoods, replicate
 from cascade_bayes.inference.prior import draw_sites
-from cascade_bayes.model.cascade import ModelSpec
 from cascade_bayes.model.observations import observations
+from cascade_bayes.model.spec import ModelSpec
 from cascade_bayes.transforms import KINDS
 
 if TYPE_CHECKING:

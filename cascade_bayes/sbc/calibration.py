@@ -36,7 +36,7 @@ from cascade_bayes.inference.fit import warn_about_32_bits
 from cascade_bayes.inference.modules import Sampled
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import Request
-from cascade_bayes.model.cascade import Structure
+from cascade_bayes.model.spec import Structure
 from cascade_bayes.sbc.ranks import CalibrationRanks
 from cascade_bayes.sbc.replications import draw_truths, make_design
 from cascade_bayes.sbc.uniformity import rank_with_ties

@@ -25,12 +25,12 @@ from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.predictive import log_likelihoods, simulate_draws
 from cascade_bayes.inference.prepare import Prepared, Request
 from cascade_bayes.inference.prior import draw_sites
-from cascade_bayes.model.cascade import ModelSpec
 from cascade_bayes.model.margins import get_margin
 from cascade_bayes.model.observations import Observations, observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import Cascade, make_table
+from cascade_bayes.model.spec import ModelSpec
 from cascade_bayes.transforms import ConfidenceMap
 
 FIRST_COST, COST_RATIO = 1e-4, 4.0

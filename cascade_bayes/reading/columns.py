@@ -1,15 +1,12 @@
 """Long tables to typed columns, with every complaint naming its place.
 
-Nothing here knows about cascades; `cascade_bayes.data` assembles what this module parses.
+Nothing here knows about cascades; `reader` assembles what this module parses.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,24 +21,6 @@ _LABELS = {"true": 1, "1": 1, "1.0": 1, "false": 0, "0": 0, "0.0": 0}
 
 # Log-probabilities this little above 0 are sums of rounded terms, not another scale.
 _ROUNDING = 1e-6
-
-
-def names_of(items: Iterable[str]) -> str:
-    """Quote and join names for a message."""
-    return ", ".join(repr(str(item)) for item in items)
-
-
-def suggest(name: str, known: Sequence[str]) -> str:
-    """Return a sentence that points from an unknown name to the known ones.
-
-    Examples
-    --------
-    >>> suggest("gpt4o", ["gpt-4o", "llama"])
-    "Did you mean 'gpt-4o'? Known: 'gpt-4o', 'llama'."
-    """
-    close = difflib.get_close_matches(name, known, n=1)
-    question = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{question}Known: {names_of(known)}."
 
 
 @dataclass(frozen=True)
@@ -247,24 +226,8 @@ def _id_text(value: Any) -> str:
     return str(_plain(value))
 
 
-def check_models(models: Sequence[str], known: Sequence[str], *, minimum: int) -> tuple[str, ...]:
-    if isinstance(models, str):
-        raise TypeError(f"models must be a list of names; got the string {models!r}.")
-    listed = tuple(str(name) for name in models)
-    for position, name in enumerate(listed):
-        if name not in known:
-            raise InputError(f"models names {name!r}, which is not in the data. {suggest(name, known)}")
-        if name in listed[:position]:
-            raise InputError(f"models must name each model once; {name!r} is listed twice.")
-    if len(listed) < minimum:
-        raise InputError(
-            f"models must name at least {minimum} of {names_of(known)}; got {list(listed)}. "
-            "Pass for example models=['a', 'b'] (--models a,b)."
-        )
-    return listed
-
-
 def confidences(table: Table, kind: str) -> NDArray[np.float64]:
+    """Parse the raw confidences, nan where missing; `InputError` if one is outside the domain of its kind."""
     values = table.numbers("confidence")
     bad = ~in_domain(values, kind)
     if bad.any():
@@ -289,62 +252,3 @@ def _other_kind(values: NDArray[np.float64], kind: str) -> str:
     else:
         return 'Correct it, or for another scale pass confidence="score" (--confidence score).'
     return f'These look like {form}: pass confidence="{name}" (--confidence {name}).'
-
-
-def costs(table: Table, prices: Mapping[str, Mapping[str, float]] | str | Path | None) -> NDArray[np.float64]:
-    """US dollars per row: tokens times prices where both are given, else the `cost` column."""
-    per_million = None if prices is None else _read_prices(prices)  # checked even if unused
-    tokens = table.has("tokens_in") and table.has("tokens_out")
-    if per_million is not None and tokens:
-        for name in table.model_names:
-            if name not in per_million:
-                raise InputError(
-                    f"the prices have no entry for model {name!r}. {suggest(name, list(per_million))}"
-                )
-        rate = np.array([per_million[name] for name in table.model_names])[table.model_codes]
-        tokens_in = table.amounts("tokens_in", "tokens")
-        tokens_out = table.amounts("tokens_out", "tokens")
-        return (tokens_in * rate[:, 0] + tokens_out * rate[:, 1]) / 1e6
-    if table.has("cost"):
-        return table.amounts("cost", "US dollars per call")
-    if tokens:
-        raise InputError(
-            "the table has tokens but no costs: pass prices=..., US dollars per million tokens "
-            "(--prices FILE), or add a column 'cost'."
-        )
-    raise InputError(
-        "the table must have costs: add a column 'cost' (US dollars per call), or columns "
-        "'tokens_in' and 'tokens_out' together with prices=... (--prices FILE)."
-    )
-
-
-def _read_prices(
-    prices: Mapping[str, Mapping[str, float]] | str | Path,
-) -> dict[str, tuple[float, float]]:
-    example = '{"model-a": {"in": 0.15, "out": 0.6}} in US dollars per million tokens'
-    place = "the prices"
-    record: Any = prices
-    if isinstance(prices, str | Path):
-        place = f"the price file {str(prices)!r}"
-        try:
-            record = json.loads(Path(prices).read_text(encoding="utf-8-sig"))
-        except FileNotFoundError as error:
-            raise InputError(f"{place} does not exist; check the path.") from error
-        except (OSError, ValueError) as error:
-            raise InputError(f"{place} cannot be read: {error}. Write {example}.") from error
-    if not isinstance(record, Mapping):
-        raise InputError(f"{place} must map models to prices; write {example}.")
-    result = {}
-    for model, entry in record.items():
-        pair = []
-        for side in ("in", "out"):
-            value = entry.get(side) if isinstance(entry, Mapping) else None
-            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if not number or not (0.0 <= float(value) < np.inf):  # type: ignore[arg-type]
-                raise InputError(
-                    f"{place} must give a finite number >= 0 as {side!r} of model {str(model)!r}; "
-                    f"got {value!r}. Write {example}."
-                )
-            pair.append(float(value))  # type: ignore[arg-type]
-        result[str(model)] = (pair[0], pair[1])
-    return result

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_bayes._table import names_of
+from cascade_bayes._names import names_of
 from cascade_bayes.errors import InputError
 
 

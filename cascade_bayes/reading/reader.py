@@ -1,0 +1,178 @@
+"""A long table of results to the arrays of one cascade."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade_bayes._names import check_models, names_of
+from cascade_bayes.data import CascadeData, mean_cost
+from cascade_bayes.errors import InputError
+from cascade_bayes.reading.columns import Table, confidences
+from cascade_bayes.reading.costs import costs
+from cascade_bayes.reading.frames import load_frame
+from cascade_bayes.reading.log import ThresholdRule, check_log, read_rule
+from cascade_bayes.transforms import ConfidenceMap, check_kind
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+
+__all__ = ["read_table"]
+
+
+def read_table(
+    source: str | Path | pandas.DataFrame | polars.DataFrame,
+    *,
+    confidence: str = "logprob",
+    models: Sequence[str] | None = None,
+    prices: Mapping[str, Mapping[str, float]] | str | Path | None = None,
+    confidence_map: ConfidenceMap | None = None,
+    logged_policy: ThresholdRule | Mapping[str, float] | None = None,
+) -> CascadeData:
+    """Read a long table of results, one row per query and model.
+
+    Parameters
+    ----------
+    source : path, pandas.DataFrame or polars.DataFrame
+        A file ending in .csv, .parquet, .jsonl, .ndjson or .json (JSON Lines, or one array of
+        objects), or a frame. Columns `query`, `model`, `confidence`; optionally `correct` (0, 1,
+        true, false or empty), `latency_ms`, and `cost` in US dollars per call or `tokens_in` and
+        `tokens_out`. Other columns are ignored; a (query, model) row may be absent.
+    confidence : {'logprob', 'probability', 'score'}
+        Kind of confidence: natural log of a probability in [-inf, 0], probability in [0, 1], or
+        any finite number that grows with confidence.
+    models : sequence of str, optional
+        The models to keep, in cascade order; queries without a row for any of them are dropped. By
+        default all, by increasing mean cost, ties by first appearance.
+    prices : mapping or path of a JSON file, optional
+        ``{model: {"in": ..., "out": ...}}`` in US dollars per million input and output tokens. Used
+        when the table has token columns, then in place of a `cost` column.
+    confidence_map : ConfidenceMap, optional
+        The map to use, entries in cascade order: pass that of the training data when reading test
+        data. By default one is fitted on this table.
+    logged_policy : Policy, or mapping of model to threshold, optional
+        The rule under which a running cascade wrote this log: a query went on iff its confidence was below
+        the threshold. The mapping names every model but the last in cascade order. It gives the order of the
+        models and is checked against the rows; the likelihood of a log needs no more than its rows.
+
+    Returns
+    -------
+    CascadeData
+        Queries in order of first appearance.
+
+    Raises
+    ------
+    InputError
+        If the table, the prices or an argument cannot be used, or the rows contradict `logged_policy`; the
+        message names the place.
+    TypeError
+        If `source` is neither a path nor a frame, or `models` is one string.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from cascade_bayes import read_table
+    >>> frame = pd.DataFrame(
+    ...     {
+    ...         "query": ["q1", "q1", "q2", "q2"],
+    ...         "model": ["large", "small", "large", "small"],
+    ...         "confidence": [-0.001, -0.4, 0.0, float("-inf")],
+    ...         "tokens_in": [100, 100, 50, 50],
+    ...         "tokens_out": [10, 10, 10, 10],
+    ...     }
+    ... )
+    >>> prices = {"small": {"in": 0.1, "out": 0.1}, "large": {"in": 3, "out": 3}}
+    >>> data = read_table(frame, confidence="logprob", prices=prices)
+    >>> data.models
+    ('small', 'large')
+    >>> data.confidence
+    array([[-0.4  , -0.001],
+           [  -inf,  0.   ]])
+    """
+    return read_at_least(
+        2,
+        source,
+        confidence=confidence,
+        models=models,
+        prices=prices,
+        confidence_map=confidence_map,
+        logged_policy=logged_policy,
+    )
+
+
+def read_at_least(
+    fewest: int,
+    source: Any,
+    *,
+    confidence: str,
+    models: Sequence[str] | None,
+    prices: Mapping[str, Mapping[str, float]] | str | Path | None = None,
+    confidence_map: ConfidenceMap | None = None,
+    logged_policy: ThresholdRule | Mapping[str, float] | None = None,
+) -> CascadeData:
+    """Read a table as `read_table` does, of at least so many models: one, to evaluate a policy of one."""
+    check_kind(confidence)
+    table = Table.from_frame(load_frame(source))
+    rule = None if logged_policy is None else read_rule(logged_policy, table.model_names)
+    if rule is not None:
+        if models is not None and tuple(models) != tuple(rule):
+            raise InputError(
+                f"models must be those of logged_policy, {names_of(rule)}, in that order; got "
+                f"{names_of(models)}. Leave models out."
+            )
+        models = list(rule)
+    if models is not None:
+        table = table.restrict(check_models(models, table.model_names, minimum=fewest))
+    elif len(table.model_names) < 2:
+        raise InputError(
+            "a cascade needs at least two models; column 'model' holds only "
+            f"{names_of(table.model_names)}. Add the rows of another model."
+        )
+    raw = confidences(table, confidence)
+    cost = costs(table, prices)
+    if table.has("correct"):
+        correct, labelled = table.labels("correct")
+    else:
+        correct = labelled = np.zeros(len(raw), dtype=np.bool_)
+    latency = None
+    if table.has("latency_ms"):
+        latency = table.amounts("latency_ms", "milliseconds", required=False)
+
+    shape = (len(table.query_names), len(table.model_names))
+    at = (table.query_codes, table.model_codes)
+
+    def scatter(values: NDArray[Any], empty: Any) -> NDArray[Any]:
+        array = np.full(shape, empty)
+        array[at] = values
+        return array
+
+    cost_array = scatter(cost, np.nan)
+    call_cost = mean_cost(cost_array)
+    if models is None:
+        # Twelve digits: means of the same price over different counts are ties.
+        order = np.argsort([float(f"{mean:.12g}") for mean in call_cost], kind="stable")
+    else:
+        order = np.arange(shape[1])
+    confidence_array = scatter(raw, np.nan)[:, order]
+    if confidence_map is None:
+        confidence_map = ConfidenceMap.fit(confidence_array, confidence)
+    data = CascadeData(
+        models=tuple(table.model_names[i] for i in order),
+        query_ids=np.array(table.query_names, dtype=np.str_),
+        confidence=confidence_array,
+        correct=scatter(correct, False)[:, order],
+        labelled=scatter(labelled, False)[:, order],
+        cost=cost_array[:, order],
+        latency_ms=None if latency is None else scatter(latency, np.nan)[:, order],
+        call_cost=call_cost[order],
+        kind=confidence,
+        confidence_map=confidence_map,
+    )
+    if rule is not None:
+        check_log(rule, data.query_ids, ~np.isnan(data.cost), data.confidence)
+    return data
