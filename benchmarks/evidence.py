@@ -286,8 +286,9 @@ def change_of_area(rows: pd.DataFrame, ours: str) -> pd.DataFrame:
         return pd.DataFrame()
     change = 100 * (mean[[ours]].to_numpy() / mean.drop(columns=ours) - 1)
     by = change.groupby(["k", "size"])
-    said = by.mean().round(1).astype(str) + " (" + by.sem().round(1).astype(str) + ")"
-    return said.dropna(axis=1, how="all")
+    mean, error = by.mean(), by.sem().map("{:.1f}".format)  # of a single run it is not known: nan
+    said = mean.map("{:.1f}".format) + " (" + error + ")"
+    return said.where(mean.notna()).dropna(axis=1, how="all")
 
 
 def labels_to_match(found: pd.DataFrame, ours: str, size: str = "30") -> pd.Series:

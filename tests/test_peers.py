@@ -198,6 +198,11 @@ class TestSummary:
         assert change.loc[("k >= 3", "30"), "grid"] == "-20.0 (0.0)"
         assert change.loc[("k >= 3", "all"), "paper"] == "0.0 (0.0)"
 
+    def test_change_of_area_of_a_single_run_has_no_standard_error(self) -> None:
+        rows = self.rows()
+        first = rows[(rows.seed == rows.seed.min()) & (rows.table == rows.table.iloc[0])]
+        assert change_of_area(first, "ours (SVI)").loc[("k = 2", "30"), "grid"] == "-10.0 (nan)"
+
     def test_standard_errors_are_those_of_runs(self) -> None:
         """A run of one cascade at 0, one of three at 4: the mean is 3, missed by -3 and 3 in sum."""
         shared = {"size": "30", "table": "t", "method": "grid", "status": "ok", "k": 3}
