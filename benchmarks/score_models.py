@@ -11,7 +11,7 @@ the other four. Scores are in nats per query, of the predictive density (the mea
   tuned to each, relative, the mean over five prices of an error.
 
 Run ``python benchmarks/score_models.py -o scores.jsonl``; it writes one line a fold, and goes on where the
-file ends if it is there. ``--parts structure --folds 1`` is the first fold of one part alone. ``--loo``
+file ends if it is there. ``--parts structure --folds 1 -o other.jsonl`` is the first fold of one part alone. ``--loo``
 prints leave-one-out scores of the four best families on the whole tables and ends.
 """
 
@@ -252,6 +252,8 @@ def main() -> None:
         if options.output.exists()
         else []
     )
+    if any(part not in record for record in done for part in parts):
+        raise SystemExit(f"{options.output} is of other parts than {options.parts}; write to another file")
     finished = {(record["table"], record["fold"]) for record in done}
     for k, (table, data) in itertools.product(range(options.folds), tables.items()):
         if (table, k) in finished:

@@ -540,7 +540,17 @@ def test_evaluate_other_models(run: Run, files: Path, small_frame: pd.DataFrame,
     small_frame[small_frame["model"] != "medium-8b"].to_csv(path, index=False)
     shown = run("evaluate", files / "policy.json", path)
     assert shown.code == 2
-    assert "medium-8b" in shown.err
+    assert "the table lacks model 'medium-8b' of the policy. Known:" in shown.err
+
+
+def test_evaluate_confidences_of_another_kind(
+    run: Run, files: Path, small_frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "probabilities.csv"
+    small_frame.assign(confidence=np.exp(small_frame["confidence"])).to_csv(path, index=False)
+    shown = run("evaluate", files / "policy.json", path)
+    assert shown.code == 2
+    assert "The policy was tuned on confidences of kind 'logprob': give them on the same scale." in shown.err
 
 
 def test_names_in_brackets_are_printed() -> None:

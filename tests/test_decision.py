@@ -400,6 +400,14 @@ class TestPolicy:
         with pytest.raises(InputError, match="label of query '2' is missing"):
             realise(broken, np.array([0.0, 0.0]))
 
+    def test_missing_confidence_of_a_call_that_is_made(self) -> None:
+        data = _table()
+        confidence = data.confidence.copy()
+        confidence[2, 0] = np.nan
+        message = f"confidence of query '2' is missing .* gets to model '{data.models[0]}'"
+        with pytest.raises(InputError, match=message):
+            realise(replace(data, confidence=confidence), np.array([0.0, 0.0]))
+
     def test_missing_confidence_that_is_needed(self) -> None:
         with pytest.raises(InputError, match="missing for query 1"):
             decide(np.array([[np.nan, 1.0]]), np.array([0.0]))
@@ -461,6 +469,12 @@ class TestFrontier:
         assert policy.prediction.error <= target
         feasible = np.mean(frontier.error <= target, axis=1) >= 0.9
         assert policy.prediction.cost <= frontier.cost.mean(axis=1)[feasible].min() * (1 + 1e-9)
+
+    def test_other_prices_are_tuned_as_those_of_the_sweep(self, small_posterior) -> None:
+        how = {"num_draws": 10, "num_cells": 24, "prior_queries": np.inf}
+        swept = error_cost_frontier(small_posterior, error_prices=[0.001, 0.004], **how)
+        wanted = error_cost_frontier(small_posterior, error_prices=[0.002], **how).policy(0)
+        np.testing.assert_array_equal(swept.at(error_price=0.002).draw_thresholds, wanted.draw_thresholds)
 
     def test_infeasible_names_the_best_reachable(self, frontier: Frontier) -> None:
         with pytest.raises(InfeasibleError, match="the lowest error it reaches"):

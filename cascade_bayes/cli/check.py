@@ -24,7 +24,8 @@ def check(
         Path | None,
         typer.Option(
             "--policy",
-            help="Policy whose deferred queries to look at; else those below the median before.",
+            help="Policy whose deferred queries to look at. Without one, those below the previous model's "
+            "median confidence.",
             metavar="FILE",
         ),
     ] = None,

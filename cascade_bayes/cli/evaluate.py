@@ -24,13 +24,14 @@ def evaluate(
     """Run a policy, or every point of a frontier, over labelled results: realised error and cost."""
     from cascade_bayes.decision import points
     from cascade_bayes.decision import policy as single
+    from cascade_bayes.reading import read_for_policy
 
     record = read_json(policy_file, "policy or frontier", [single.SCHEMA, points.SCHEMA])
     is_single = record["schema"] == single.SCHEMA
     policies = [single.Policy.load(policy_file)] if is_single else points.load_policies(policy_file)
     # Points of an envelope are of models of their own.
     models = list(dict.fromkeys(name for policy in policies for name in policy.models))
-    data = single.read_for(models, policies[0].kind, table, prices)
+    data = read_for_policy(table, models, policies[0].kind, prices)
     rows = []
     for policy in policies:
         result, low = policy.evaluate(data), policy.abstain_thresholds

@@ -49,7 +49,8 @@ def fit(
         str | None,
         typer.Option(
             help="modular: margins first, then every pair of models given them; chain: one Markov chain of "
-            "all models, sampled together. [default: modular, or chain if queries lack rows of some models]",
+            "all models, sampled together. [default: modular, or chain if queries lack confidences of some "
+            "models]",
             metavar="modular|chain",
         ),
     ] = None,
@@ -119,7 +120,9 @@ def fit(
             f"Fitting {data.num_models} models on {data.num_queries} queries: {' > '.join(data.models)}"
         )
         if chosen is None and structure == "chain":
-            say.print("Some queries lack rows of some models: fitting one Markov chain (--structure chain).")
+            say.print(
+                "Some queries lack confidences of some models: fitting one Markov chain (--structure chain)."
+            )
     with warnings.catch_warnings():  # the verdict below says it
         warnings.simplefilter("ignore", ConvergenceWarning)
         posterior = fit_posterior(

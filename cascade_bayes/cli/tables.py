@@ -167,8 +167,8 @@ def information_table(found: Information) -> Table:
     table = Table(
         title=f"Worth of more queries for {' > '.join(found.models)}, US dollars per 1000 queries served",
         caption=f"at {found.error_price:g} US dollars per wrong answer; perfect knowledge "
-        f"{_number(1000 * found.evpi)}. In brackets how much the intervals of the thresholds shrink "
-        f"below which {', '.join(found.thresholds)}.",
+        f"{_number(1000 * found.evpi)}. In brackets by how much the interval of each threshold "
+        f"shrinks, in this order: {', '.join(found.thresholds)}.",
         title_justify="left",
         caption_justify="left",
     )

@@ -143,8 +143,8 @@ def tune(
         print_json(shown)
         return
     out.print(table)
-    for rival in rivals:
-        out.print(rival_sentence(rival), soft_wrap=True)
+    for record in rivals:
+        out.print(rival_sentence(record), soft_wrap=True)
     if certificate is not None:
         out.print(certificate.sentence(), soft_wrap=True)
     out.print(f"Wrote {output}. Next: cascade-bayes evaluate {output} TABLE", soft_wrap=True)

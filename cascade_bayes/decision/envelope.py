@@ -75,6 +75,8 @@ class Envelope(PricedPolicies):
         The fit, for prices between those of the sweep.
     prior_queries
         How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`).
+    num_cells
+        Cells of the grid per model.
     """
 
     models: tuple[str, ...]
@@ -85,6 +87,7 @@ class Envelope(PricedPolicies):
     alone: dict[tuple[str, ...], Predicted]
     posterior: Posterior
     prior_queries: float
+    num_cells: int
 
     @property
     def loss(self) -> np.ndarray:
@@ -206,6 +209,7 @@ class Envelope(PricedPolicies):
             self.posterior,
             [error_price],
             num_draws=num_draws,
+            num_cells=self.num_cells,
             prior_queries=self.prior_queries,
             candidates=self.candidates,
             terms=self.terms,
@@ -362,4 +366,5 @@ def find_envelope(
         },
         posterior=posterior,
         prior_queries=prior_queries,
+        num_cells=grid.num_cells,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
-from cascade_bayes.evaluation import Realised
+from cascade_bayes.evaluation import NORMAL_QUANTILE, Realised
 
 if TYPE_CHECKING:
     from cascade_bayes.decision.figures import Predicted
@@ -125,7 +125,7 @@ class Evaluation(NamedTuple):
                 continue
             judged.append(word)
             low, high = getattr(p, f"{name}_q05"), getattr(p, f"{name}_q95")
-            noise = 1.645 * (se if math.isfinite(se) else math.inf)
+            noise = NORMAL_QUANTILE * (se if math.isfinite(se) else math.inf)
             if value > mean + math.hypot(high - mean, noise):
                 off.append(f"{word} is higher than predicted ({value:.4g} against {mean:.4g})")
             elif value < mean - math.hypot(mean - low, noise):

@@ -49,17 +49,20 @@ class Frontier(PricedPolicies):
     predicted
         What the Bayes thresholds do on each draw, ``(num_prices, num_draws, ...)``.
     posterior
-        The fit, for finding points between those of the sweep; None when read from a file.
+        The fit, for finding points between those of the sweep.
     prior_queries
         How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`).
+    num_cells
+        Cells of the grid per model.
     """
 
     models: tuple[str, ...]
     cuts: Cuts
     draw_cuts: Cuts
     predicted: Predicted
-    posterior: Posterior | None = None
-    prior_queries: float = PRIOR_QUERIES
+    posterior: Posterior
+    prior_queries: float
+    num_cells: int
 
     @property
     def thresholds(self) -> np.ndarray:
@@ -107,17 +110,12 @@ class Frontier(PricedPolicies):
         )
 
     def _refined(self, error_prices: np.ndarray) -> Frontier:
-        if self.posterior is None:
-            raise InputError(
-                "this frontier was read from a file and holds only its own prices "
-                f"({self.error_prices[0]:.3g} to {self.error_prices[-1]:.3g}); compute it from the "
-                "posterior to ask for another."
-            )
         return tune_cascade(
             self.posterior,
             self.models,
             error_prices,
             num_draws=self.error.shape[1],
+            num_cells=self.num_cells,
             prior_queries=self.prior_queries,
             terms=self.terms,
         )
@@ -139,7 +137,7 @@ class Frontier(PricedPolicies):
             reachable = np.quantile(getattr(self, figure), confidence, axis=1).min()
             raise infeasible("this cascade", figure, question, reachable, self.terms)
         # The binding price lies between a point that holds and a neighbour that does not.
-        if self.posterior is not None and not holds.all():
+        if not holds.all():
             beside = [i for i in (best - 1, best + 1) if 0 <= i < len(self) and not holds[i]]
             if beside:
                 ends = np.sort(self.error_prices[[best, beside[0]]])
@@ -239,4 +237,5 @@ def sweep_prices(
         },
         posterior=posterior,
         prior_queries=prior_queries,
+        num_cells=chain.grid.num_cells,
     )

@@ -21,7 +21,7 @@ from cascade_bayes.decision.expected import Evaluation, Prediction
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import decide, left_unanswered, realise
-from cascade_bayes.reading import read_at_least
+from cascade_bayes.reading import read_for_policy
 from cascade_bayes.transforms import check_kind
 
 SCHEMA = "cascade_bayes.policy"
@@ -200,7 +200,7 @@ class Policy:
 
     def read(self, source: Any, *, prices: Any = None) -> CascadeData:
         """Read a table for this policy: its models in its order, its kind of confidence."""
-        return read_for(self.models, self.kind, source, prices)
+        return read_for_policy(source, self.models, self.kind, prices)
 
     def evaluate(self, table: Any) -> Evaluation:
         """Return realised error and cost on labelled data beside the predicted ones.
@@ -222,7 +222,7 @@ class Policy:
                 )
             data = table.select(list(self.models))
         else:
-            data = self.read(table).select(list(self.models))
+            data = self.read(table)
         realised = realise(data, self.thresholds, self.abstain_thresholds)
         return Evaluation(self.prediction, realised, self.error_price, self.terms)
 
@@ -367,8 +367,3 @@ def _decoded(values: Any) -> np.ndarray | None:
     return np.asarray(
         [[decode(t) for t in row] if isinstance(row, list) else decode(row) for row in values], float
     )
-
-
-def read_for(models: Sequence[str], kind: str, source: Any, prices: Any = None) -> CascadeData:
-    """Read a table with this kind of confidence, of these models."""
-    return read_at_least(1, source, confidence=kind, models=models, prices=prices)

@@ -175,21 +175,13 @@ def realise(
     InputError
         If the confidence, label or cost of a call that the policy makes is missing.
     """
-    stop = decide(data.confidence, np.asarray(thresholds, dtype=float), abstain)
-    left = left_unanswered(data.confidence, stop, abstain)
+    stop = follow(data.confidence, np.asarray(thresholds, dtype=float), abstain)
     rows = np.arange(data.num_queries)
+    _need(data, "confidence", stop < 0, np.where(stop < 0, -1 - stop, stop))
+    left = left_unanswered(data.confidence, stop, abstain)
     called = np.arange(data.num_models)[None, :] <= stop[:, None]
-    for what, missing in (
-        ("label", ~left & ~data.labelled[rows, stop]),
-        ("cost", np.any(called & np.isnan(data.cost), axis=1)),
-    ):
-        if missing.any():
-            row = int(np.argmax(missing))
-            raise InputError(
-                f"the {what} of query {str(data.query_ids[row])!r} is missing for a call that the policy "
-                f"makes (it ends at model {data.models[stop[row]]!r}); {int(missing.sum())} of "
-                f"{data.num_queries} queries lack one. Evaluate on a table with complete rows."
-            )
+    _need(data, "label", ~left & ~data.labelled[rows, stop], stop)
+    _need(data, "cost", np.any(called & np.isnan(data.cost), axis=1), stop)
     figures = {
         "error": ~left & ~data.correct[rows, stop],
         "cost": np.sum(np.where(called, data.cost, 0.0), axis=1),
@@ -208,6 +200,29 @@ def realise(
         stop_prob=tuple(float(x) for x in share),
         **found,  # type: ignore[arg-type]  # only a latency is None
     )
+
+
+def _need(data: CascadeData, what: str, missing: NDArray[np.bool_], at: NDArray[np.int64]) -> None:
+    """Raise the `InputError` of the first query for which something is missing that a policy needs.
+
+    Parameters
+    ----------
+    data
+        The table.
+    what
+        That is missing.
+    missing
+        Of which queries, ``(num_queries,)``.
+    at
+        The model at which each query stands then, ``(num_queries,)``.
+    """
+    if missing.any():
+        row = int(np.argmax(missing))
+        raise InputError(
+            f"the {what} of query {str(data.query_ids[row])!r} is missing for a call that the policy makes "
+            f"(it gets to model {data.models[at[row]]!r}); {int(missing.sum())} of {data.num_queries} "
+            "queries lack one. Evaluate on a table with complete rows."
+        )
 
 
 def _with_intervals(figures: dict[str, NDArray[np.float64]]) -> dict[str, float | None]:

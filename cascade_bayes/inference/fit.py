@@ -68,9 +68,9 @@ def fit(
     structure
         ``"modular"`` samples first margins and calibration, then each pair of models given them, with nothing
         fed back; ``"chain"`` all parameters together, given the Markov chain of all models.
-        `cascade_bayes.model.cascade.ModelSpec` says what each conditions on. If None, modular, which
-        predicts better; but a chain if some queries lack rows of some models, because only a chain allows for
-        the reason why (`default_structure`).
+        `cascade_bayes.model.spec.ModelSpec` says what each conditions on. If None, modular, which
+        predicts better; but a chain if some queries lack confidences of some models, because only a chain
+        allows for the reason why (`default_structure`).
     copula
         Family of the pairs (neighbours of a chain; every pair of a modular fit, (0, 1), (0, 2), ...): one
         name for all of them, or one a pair, from `cascade_bayes.copulas.FAMILIES`; ``"auto"`` picks for each

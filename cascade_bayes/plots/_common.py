@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 # Okabe & Ito's palette, told apart by readers with any colour vision.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7f7f7f"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#7f7f7f"
 
 
 def axes_of(ax: Any, size: tuple[float, float]) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cascade_bayes.evaluation import NORMAL_QUANTILE
 from cascade_bayes.plots._common import BLUE, GREY, ORANGE, axes_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def plot_frontier(
         ax.errorbar(
             x,
             y,
-            yerr=1.645 * se,
+            yerr=NORMAL_QUANTILE * se,
             fmt="o",
             ms=4,
             lw=0.8,

@@ -4,6 +4,6 @@
 policy that wrote it, and `reader` puts the arrays together.
 """
 
-from cascade_bayes.reading.reader import read_at_least, read_table
+from cascade_bayes.reading.reader import read_for_policy, read_table
 
-__all__ = ["read_at_least", "read_table"]
+__all__ = ["read_for_policy", "read_table"]

@@ -226,14 +226,17 @@ def _id_text(value: Any) -> str:
     return str(_plain(value))
 
 
-def confidences(table: Table, kind: str) -> NDArray[np.float64]:
-    """Parse the raw confidences, nan where missing; `InputError` if one is outside the domain of its kind."""
+def confidences(table: Table, kind: str, *, of_policy: bool = False) -> NDArray[np.float64]:
+    """Parse the raw confidences, nan where missing; `InputError` if one is outside the domain of its kind.
+
+    The kind is one that the user named, or that of a policy, for which there is no other.
+    """
     values = table.numbers("confidence")
     bad = ~in_domain(values, kind)
     if bad.any():
         i = int(np.argmax(bad))
         rule = f"{KINDS[kind]} for kind {kind!r}"
-        remedy = _other_kind(values, kind)
+        remedy = _of_policy(kind) if of_policy else _other_kind(values, kind)
         table.fail(i, "confidence", rule, f"got {float(values[i])!r}", remedy)
     return values
 
@@ -252,3 +255,8 @@ def _other_kind(values: NDArray[np.float64], kind: str) -> str:
     else:
         return 'Correct it, or for another scale pass confidence="score" (--confidence score).'
     return f'These look like {form}: pass confidence="{name}" (--confidence {name}).'
+
+
+def _of_policy(kind: str) -> str:
+    """Return what to do about confidences outside the domain of a policy's kind."""
+    return f"The policy was tuned on confidences of kind {kind!r}: give them on the same scale."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_bayes._names import check_models, names_of
+from cascade_bayes._names import check_models, names_of, suggest
 from cascade_bayes.data import CascadeData, mean_cost
 from cascade_bayes.errors import InputError
 from cascade_bayes.reading.columns import Table, confidences
@@ -94,28 +94,6 @@ def read_table(
     array([[-0.4  , -0.001],
            [  -inf,  0.   ]])
     """
-    return read_at_least(
-        2,
-        source,
-        confidence=confidence,
-        models=models,
-        prices=prices,
-        confidence_map=confidence_map,
-        logged_policy=logged_policy,
-    )
-
-
-def read_at_least(
-    fewest: int,
-    source: Any,
-    *,
-    confidence: str,
-    models: Sequence[str] | None,
-    prices: Mapping[str, Mapping[str, float]] | str | Path | None = None,
-    confidence_map: ConfidenceMap | None = None,
-    logged_policy: ThresholdRule | Mapping[str, float] | None = None,
-) -> CascadeData:
-    """Read a table as `read_table` does, of at least so many models: one, to evaluate a policy of one."""
     check_kind(confidence)
     table = Table.from_frame(load_frame(source))
     rule = None if logged_policy is None else read_rule(logged_policy, table.model_names)
@@ -127,14 +105,60 @@ def read_at_least(
             )
         models = list(rule)
     if models is not None:
-        table = table.restrict(check_models(models, table.model_names, minimum=fewest))
+        table = table.restrict(check_models(models, table.model_names, minimum=2))
     elif len(table.model_names) < 2:
         raise InputError(
             "a cascade needs at least two models; column 'model' holds only "
             f"{names_of(table.model_names)}. Add the rows of another model."
         )
-    raw = confidences(table, confidence)
-    cost = costs(table, prices)
+    data = _assemble(
+        table,
+        confidences(table, confidence),
+        costs(table, prices),
+        confidence,
+        in_order=models is not None,
+        confidence_map=confidence_map,
+    )
+    if rule is not None:
+        check_log(rule, data.query_ids, ~np.isnan(data.cost), data.confidence)
+    return data
+
+
+def read_for_policy(
+    source: Any,
+    models: Sequence[str],
+    kind: str,
+    prices: Mapping[str, Mapping[str, float]] | str | Path | None = None,
+) -> CascadeData:
+    """Read a table for a policy: its models, of which there may be one, in its order; its kind of confidence.
+
+    Raises
+    ------
+    InputError
+        As `read_table`; also if the table lacks one of the models.
+    """
+    table = Table.from_frame(load_frame(source))
+    for name in models:
+        if name not in table.model_names:
+            raise InputError(
+                f"the table lacks model {name!r} of the policy. {suggest(name, table.model_names)} "
+                "Add its rows, or tune a policy of the models that there are."
+            )
+    table = table.restrict(models)
+    raw = confidences(table, kind, of_policy=True)
+    return _assemble(table, raw, costs(table, prices), kind, in_order=True)
+
+
+def _assemble(
+    table: Table,
+    raw: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    kind: str,
+    *,
+    in_order: bool,
+    confidence_map: ConfidenceMap | None = None,
+) -> CascadeData:
+    """Put rows into arrays; models by increasing mean cost unless they are in order."""
     if table.has("correct"):
         correct, labelled = table.labels("correct")
     else:
@@ -153,15 +177,15 @@ def read_at_least(
 
     cost_array = scatter(cost, np.nan)
     call_cost = mean_cost(cost_array)
-    if models is None:
+    if not in_order:
         # Twelve digits: means of the same price over different counts are ties.
         order = np.argsort([float(f"{mean:.12g}") for mean in call_cost], kind="stable")
     else:
         order = np.arange(shape[1])
     confidence_array = scatter(raw, np.nan)[:, order]
     if confidence_map is None:
-        confidence_map = ConfidenceMap.fit(confidence_array, confidence)
-    data = CascadeData(
+        confidence_map = ConfidenceMap.fit(confidence_array, kind)
+    return CascadeData(
         models=tuple(table.model_names[i] for i in order),
         query_ids=np.array(table.query_names, dtype=np.str_),
         confidence=confidence_array,
@@ -170,9 +194,6 @@ def read_at_least(
         cost=cost_array[:, order],
         latency_ms=None if latency is None else scatter(latency, np.nan)[:, order],
         call_cost=call_cost[order],
-        kind=confidence,
+        kind=kind,
         confidence_map=confidence_map,
     )
-    if rule is not None:
-        check_log(rule, data.query_ids, ~np.isnan(data.cost), data.confidence)
-    return data
