@@ -6,7 +6,7 @@ from the priors a correct posterior covers 90 % of them, for every parameter.
 ``--structure modular`` (the default of `cascade_bayes.fit`) samples margins and calibration, then tau and the
 upstream effect of neighbours given them. Its calibration is that of a model on its own, which the simulated
 one with an upstream effect c is but for a small attenuation: intercept a + c m, slope b + c s and atom effect
-e + c d, with m, s and d of `cascade_bayes.model.centres`.
+e + c d, with m, s and d of `cascade_bayes.model.centres`. ``--no-upstream`` draws truths without one.
 
 ``--method nuts``, the default, is one short chain; ``svi`` and ``laplace`` are corrected by importance
 sampling, as in `fit`.
@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--margin", default=DEFAULT_MARGIN)
     parser.add_argument("--method", choices=("nuts", "svi", "laplace"), default="nuts")
     parser.add_argument("--structure", choices=("modular", "chain"), default="modular")
+    parser.add_argument("--no-upstream", action="store_true", help="truths without an upstream effect")
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     k = options.models
@@ -88,6 +89,8 @@ def main() -> None:
         key_sites, key_table = jax.random.split(key)
         with handlers.seed(rng_seed=key_sites):
             sites = sample_sites(chain)
+        if options.no_upstream:
+            sites["upstream"] = jnp.zeros_like(sites["upstream"])
         params = params_from_sites(sites, chain)
         z, correct = simulate_scores(key_table, params, chain.copulas, options.queries)
         every = jnp.ones(z.shape, dtype=bool)

@@ -11,8 +11,8 @@ the other four. Scores are in nats per query, of the predictive density (the mea
   tuned to each, relative, the mean over five prices of an error.
 
 Run ``python benchmarks/score_models.py -o scores.jsonl``; it writes one line a fold, and goes on where the
-file ends if it is there. ``--parts structure --folds 1 -o other.jsonl`` is the first fold of one part alone. ``--loo``
-prints leave-one-out scores of the four best families on the whole tables and ends.
+file ends if it is there. ``--parts structure --folds 1 -o other.jsonl`` is the first fold of one part alone.
+``--loo`` prints leave-one-out scores of the four best families on the whole tables and ends.
 """
 
 from __future__ import annotations
