@@ -58,21 +58,10 @@ class CascadeData:
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> from cascade_bayes import read_table
-    >>> frame = pd.DataFrame(
-    ...     {
-    ...         "query": ["q1", "q1", "q2", "q2"],
-    ...         "model": ["small", "large", "small", "large"],
-    ...         "confidence": [0.6, 0.9, 0.3, 0.8],
-    ...         "correct": [1, 1, 0, 1],
-    ...         "cost": [0.001, 0.01, 0.001, 0.01],
-    ...     }
-    ... )
-    >>> data = read_table(frame, confidence="probability")
-    >>> data.select(["large"]).confidence
-    array([[0.9],
-           [0.8]])
+    >>> from cascade_bayes import example, read_table
+    >>> data = read_table(example.train_path())
+    >>> data.select(data.models[:2]).take([0, 1, 2]).confidence.shape
+    (3, 2)
     """
 
     models: tuple[str, ...]

@@ -551,6 +551,13 @@ def test_evaluate_confidences_of_another_kind(
     shown = run("evaluate", files / "policy.json", path)
     assert shown.code == 2
     assert "The policy was tuned on confidences of kind 'logprob': give them on the same scale." in shown.err
+    rounded = (
+        small_frame["confidence"]
+        .clip(upper=-1e-3)
+        .where(small_frame["query"] != small_frame["query"].iloc[0], 1e-9)
+    )
+    small_frame.assign(confidence=rounded).to_csv(path, index=False)
+    assert "This looks like rounding" in run("evaluate", files / "policy.json", path).err
 
 
 def test_names_in_brackets_are_printed() -> None:

@@ -69,16 +69,12 @@ def mean_loss(
 
     Parameters
     ----------
-    tables
-        Draws, fields with a leading axis.
-    call_cost
-        US dollars per call, ``(num_models,)``.
+    tables, call_cost, error_price
+        As for `cascade_bayes.decision.coordinate.coordinate_sweep`.
     is_atom
         ``(num_models, num_cells)``.
     positions, early
         As for `cascade_bayes.decision.forward.forward`.
-    error_price
-        US dollars per wrong answer, ``()``.
     """
     split = split_cells(positions, is_atom[: positions.shape[0]], early)
     outcome = run_draws(tables, call_cost, split)

@@ -236,18 +236,20 @@ def confidences(table: Table, kind: str, *, of_policy: bool = False) -> NDArray[
     if bad.any():
         i = int(np.argmax(bad))
         rule = f"{KINDS[kind]} for kind {kind!r}"
-        remedy = _of_policy(kind) if of_policy else _other_kind(values, kind)
+        remedy = _remedy(values, kind, of_policy)
         table.fail(i, "confidence", rule, f"got {float(values[i])!r}", remedy)
     return values
 
 
-def _other_kind(values: NDArray[np.float64], kind: str) -> str:
+def _remedy(values: NDArray[np.float64], kind: str, of_policy: bool) -> str:
     """Return what to do about confidences outside the domain of their kind."""
     known = values[~np.isnan(values)]
     if kind == "score":
         return "Replace it by a large finite score, or leave it empty."
     if kind == "logprob" and known.max() <= _ROUNDING:
         return "This looks like rounding: replace positive values by 0."
+    if of_policy:
+        return f"The policy was tuned on confidences of kind {kind!r}: give them on the same scale."
     if kind == "logprob" and known.min() >= 0.0 and known.max() <= 1.0:
         form, name = "probabilities", "probability"
     elif kind == "probability" and known.max() <= 0.0:
@@ -255,8 +257,3 @@ def _other_kind(values: NDArray[np.float64], kind: str) -> str:
     else:
         return 'Correct it, or for another scale pass confidence="score" (--confidence score).'
     return f'These look like {form}: pass confidence="{name}" (--confidence {name}).'
-
-
-def _of_policy(kind: str) -> str:
-    """Return what to do about confidences outside the domain of a policy's kind."""
-    return f"The policy was tuned on confidences of kind {kind!r}: give them on the same scale."
