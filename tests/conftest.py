@@ -41,6 +41,15 @@ def pytest_configure(config: pytest.Config) -> None:
         jax.config.update("jax_disable_most_optimizations", True)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many inputs the fuzzers tried, and what became of them."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    for report in reports:
+        for name, value in getattr(report, "user_properties", []):
+            if name == "fuzz" and getattr(report, "when", "") == "call":
+                terminalreporter.write_line(f"fuzz: {value}")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def compiled_programs_are_dropped() -> Iterator[None]:
     """Between modules, so that a worker which compiles for an hour does not run out of memory maps."""
