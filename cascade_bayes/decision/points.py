@@ -36,8 +36,8 @@ class PricedPolicies(ABC):
     error_prices
         US dollars per wrong answer, ascending, ``(num_prices,)``.
     context
-        What policies need besides: kind of confidence, call costs of the models, digest of the fit, and what
-        is paid for (`Terms`).
+        What policies need besides: kind of confidence, call costs of the models, digest of the fit, what is
+        paid for (`Terms`), and what was said of the fit (`FitVerdict` or None).
     """
 
     error_prices: np.ndarray

@@ -68,6 +68,21 @@ class Cuts(NamedTuple):
         return [Cuts(*own) for own in zip(self.thresholds, self.abstain, strict=True)]
 
 
+class FitVerdict(NamedTuple):
+    """What `fit` said of the posterior that a policy was tuned on.
+
+    Attributes
+    ----------
+    trusted
+        Whether the fit may be relied on.
+    sentence
+        The verdict in words.
+    """
+
+    trusted: bool
+    sentence: str
+
+
 @dataclass(frozen=True, eq=False)
 class Policy:
     """Deferral thresholds of one cascade.
@@ -100,6 +115,8 @@ class Policy:
         comes before deferral. -inf never abstains. None if no model may.
     draw_abstain_thresholds
         Those that are optimal on each posterior draw, ``(num_draws, num_models)``, or None.
+    fit_verdict
+        What was said of the fit; None if that is not recorded.
     """
 
     models: tuple[str, ...]
@@ -114,6 +131,7 @@ class Policy:
     terms: Terms = COSTS_ALONE
     abstain_thresholds: np.ndarray | None = None
     draw_abstain_thresholds: np.ndarray | None = None
+    fit_verdict: FitVerdict | None = None
 
     @property
     def cuts(self) -> Cuts:
@@ -250,6 +268,7 @@ class Policy:
                     "call_cost": self.call_cost,
                     "fit_digest": self.fit_digest,
                     "terms": self.terms,
+                    "fit_verdict": self.fit_verdict,
                 }
             ),
         }
@@ -265,22 +284,26 @@ class Policy:
     @staticmethod
     def context_to_json(context: dict[str, Any]) -> dict[str, Any]:
         """Return what policies of one fit share, JSON-able."""
+        verdict: FitVerdict | None = context["fit_verdict"]
         return {
             "confidence": context["kind"],
             "call_cost": [float(c) for c in context["call_cost"]],
             "fit_digest": context["fit_digest"],
             "terms": context["terms"].to_dict(),
+            "fit_verdict": None if verdict is None else verdict._asdict(),
         }
 
     @staticmethod
     def context_from_json(record: dict[str, Any]) -> dict[str, Any]:
         """Inverse of `context_to_json`."""
         check_kind(record["confidence"])
+        verdict = record.get("fit_verdict")
         return {
             "kind": record["confidence"],
             "call_cost": np.asarray(record["call_cost"], dtype=float),
             "fit_digest": record["fit_digest"],
             "terms": Terms.from_dict(record["terms"]),
+            "fit_verdict": None if verdict is None else FitVerdict(**verdict),
         }
 
     @staticmethod
