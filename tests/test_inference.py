@@ -187,22 +187,6 @@ class TestFile:
         with pytest.raises(InputError, match=f"version {SCHEMA_VERSION + 1}; this release reads"):
             Posterior.load(tmp_path / "p.nc")
 
-    def test_a_failed_save_leaves_the_old_file(
-        self, small_posterior: Posterior, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        path = tmp_path / "p.nc"
-        path.write_text("old")
-
-        def fail(_: Any, temporary: Path) -> None:
-            temporary.write_text("half")
-            raise OSError("disk full")
-
-        monkeypatch.setattr(_arviz, "write_netcdf", fail)
-        with pytest.raises(OSError, match="disk full"):
-            small_posterior.save(path)
-        assert path.read_text() == "old"
-        assert [p.name for p in tmp_path.iterdir()] == ["p.nc"]
-
 
 class Stopped(Exception):  # noqa: N818
     """Raised in place of the costly part, which these tests have no need of."""

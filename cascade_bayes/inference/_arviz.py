@@ -50,9 +50,17 @@ def make_tree(groups: Mapping[str, xarray.Dataset], attrs: Mapping[str, Any]) ->
     return tree
 
 
-def write_netcdf(tree: Any, path: Path) -> None:
-    """Write the container to a NetCDF file at ``path``."""
-    tree.to_netcdf(str(path), engine="h5netcdf")
+def netcdf_bytes(groups: Mapping[str, xarray.Dataset], attrs: Mapping[str, Any]) -> bytes:
+    """Return the NetCDF file of the container of `make_tree`, made in memory.
+
+    The HDF5 library ends the whole process when a disk fills up under it, so it is not given the disk.
+    ArviZ's own ``from_netcdf`` reads the file.
+    """
+    import xarray
+
+    tree = xarray.DataTree.from_dict(dict(groups))
+    tree["posterior"].attrs.update(attrs)
+    return bytes(tree.to_netcdf(None, engine="h5netcdf"))
 
 
 def read_netcdf(path: Path) -> Any:

@@ -270,10 +270,14 @@ class Posterior:
         The file is written under a temporary name beside ``path`` and moved there when complete, so
         that whatever was at ``path`` stays whole until then.
         """
+        with replacing(Path(path)) as temporary:
+            temporary.write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """Return the bytes of the NetCDF file that `save` writes."""
         from cascade_bayes.inference import _arviz
 
-        with replacing(Path(path)) as temporary:
-            _arviz.write_netcdf(self._stored(), temporary)
+        return _arviz.netcdf_bytes(stored_groups(self), self._attributes())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Posterior:
