@@ -146,7 +146,7 @@ def main() -> None:
     def sweep(models: Any) -> Any:
         return error_cost_frontier(posterior, models=models, error_prices=NUM_PRICES)
 
-    for what, models in (("frontier", None), ("any models", "any")):
+    for what, models in (("frontier", "all"), ("any models", "any")):
         first = timed(lambda models=models: sweep(models))
         report(f"{what}, cold:", [first])
         if options.runs:

@@ -131,7 +131,7 @@ def compare_unlabelled(replications: int, structure: Structure | None) -> None:
 
 def excess_loss(posterior: Posterior, truth: Cascade, prices: np.ndarray) -> np.ndarray:
     """Return the true loss of the tuned thresholds over the optimal one, less 1, at each price."""
-    frontier = error_cost_frontier(posterior, error_prices=prices, num_draws=100)
+    frontier = error_cost_frontier(posterior, models="all", error_prices=prices, num_draws=100)
     params = jax.tree.map(lambda x: jnp.asarray(x)[None], truth.params)
     layout = find_atoms(simulate(truth, 300, 0))
     grid = make_grid(params, layout, num_cells=128)

@@ -71,7 +71,7 @@ def main() -> None:
     )
     posterior = fit(data, options.method, seed=0, progress=False)
     prices = [options.price] if options.price else 5
-    frontier = error_cost_frontier(posterior, error_prices=prices)
+    frontier = error_cost_frontier(posterior, models="all", error_prices=prices)
     policy = frontier.policy(len(frontier) // 2)
     start = time.perf_counter()
     found = value_of_information(posterior, policy, [options.new], num_draws=500)
@@ -98,7 +98,7 @@ def main() -> None:
     for d, one in zip(which, fits, strict=True):
         if isinstance(one, FailedFit):
             raise SystemExit(one.reason)
-        again = error_cost_frontier(one, error_prices=[policy.error_price]).policy(0)
+        again = error_cost_frontier(one, models="all", error_prices=[policy.error_price]).policy(0)
         gain.append(loss(d, policy.thresholds) - loss(d, again.thresholds))
     error = np.std(gain) / np.sqrt(len(gain))
     print(

@@ -79,7 +79,9 @@ def main() -> None:
     for cascade, data, posterior in zip(truths, raw, fits, strict=True):
         if isinstance(posterior, FailedFit):
             raise SystemExit(posterior.reason)
-        frontier = error_cost_frontier(posterior, error_prices=options.prices, num_draws=options.draws)
+        frontier = error_cost_frontier(
+            posterior, models="all", error_prices=options.prices, num_draws=options.draws
+        )
         reachable = np.quantile(frontier.error, CONFIDENCE, axis=1)
         limits = {
             "budget": CALL_COST[0] * 1.02 + rng.uniform() * CALL_COST[1:].sum(),

@@ -145,7 +145,7 @@ def structure_scores(
 
 def realised_losses(posterior: Posterior, test: CascadeData) -> list[float]:
     """Cost plus price times error on the test queries, in dollars a query, one a price."""
-    frontier = error_cost_frontier(posterior, error_prices=ERROR_PRICES, num_draws=NUM_DRAWS)
+    frontier = error_cost_frontier(posterior, models="all", error_prices=ERROR_PRICES, num_draws=NUM_DRAWS)
     points = frontier.evaluate(test)
     return [
         point["realised_cost"] + price * point["realised_error"]

@@ -184,7 +184,7 @@ def run_demo(
     posterior = fit(train, seed=seed, num_warmup=num_warmup, num_samples=num_samples, progress=False)
     talk(f"Tuning thresholds at {NUM_PRICES} prices of an error on {NUM_DRAWS} posterior draws ...")
     prices = np.append(np.geomspace(1e-4, 0.1, NUM_PRICES - 1), ERROR_PRICE)
-    frontier = error_cost_frontier(posterior, error_prices=prices, num_draws=NUM_DRAWS)
+    frontier = error_cost_frontier(posterior, models="all", error_prices=prices, num_draws=NUM_DRAWS)
     policy = frontier.at(error_price=ERROR_PRICE)
     talk("Evaluating on new queries and comparing with the truth ...")
     test = read_table(

@@ -263,7 +263,12 @@ class TestCertificate:
 def policy(small_posterior: Posterior, request) -> Policy:
     """Of three models of the small table."""
     frontier = error_cost_frontier(
-        small_posterior, error_prices=[0.01], num_draws=30, abstain_price=PRICE, abstain=request.param
+        small_posterior,
+        models="all",
+        error_prices=[0.01],
+        num_draws=30,
+        abstain_price=PRICE,
+        abstain=request.param,
     )
     return frontier.policy(0)
 
@@ -287,7 +292,9 @@ class TestPolicy:
         assert again.abstain.mean() == pytest.approx(found.abstain, abs=1e-9)
         assert again.loss(0.01).mean() == pytest.approx(found.loss(0.01), rel=1e-9)
         # Leaving out what is likely to be wrong is worth its price.
-        answered = error_cost_frontier(small_posterior, error_prices=[0.01], num_draws=30).policy(0)
+        answered = error_cost_frontier(
+            small_posterior, models="all", error_prices=[0.01], num_draws=30
+        ).policy(0)
         assert found.loss(0.01) < answered.prediction.loss(0.01)
         assert found.error < answered.prediction.error
 
@@ -357,7 +364,7 @@ class TestPolicy:
         assert np.all(found.draw_loss >= found.value - 1e-9)
         assert np.all(found.loss >= found.draw_loss * 0.999)  # these lie on the grid
         # With one more way to end, the best policy of any shape cannot be worse.
-        answering = error_cost_frontier(small_posterior, error_prices=[0.01], num_draws=30)
+        answering = error_cost_frontier(small_posterior, models="all", error_prices=[0.01], num_draws=30)
         assert np.all(found.value <= certify(small_posterior, answering, num_draws=30).value + 1e-12)
         worth = value_of_information(small_posterior, policy, [100], num_draws=60)
         assert worth.narrowing.shape[-1] == (5 if policy.terms.abstain == "early" else 3)
@@ -421,7 +428,9 @@ def test_equal_and_infinite_thresholds(low: float, high: float, seen: float, end
 @pytest.fixture(scope="module")
 def frontier(small_posterior: Posterior) -> Frontier:
     """Nine prices, any model may abstain."""
-    return error_cost_frontier(small_posterior, error_prices=9, num_draws=40, abstain_price=PRICE)
+    return error_cost_frontier(
+        small_posterior, models="all", error_prices=9, num_draws=40, abstain_price=PRICE
+    )
 
 
 @pytest.mark.slow
@@ -482,10 +491,14 @@ class TestQuestions:
 @pytest.mark.slow
 def test_comparison(policy: Policy, small_posterior: Posterior) -> None:
     """With a policy that answers every query, and with one of another price."""
-    answering = error_cost_frontier(small_posterior, error_prices=[0.01], num_draws=10).policy(0)
+    answering = error_cost_frontier(small_posterior, models="all", error_prices=[0.01], num_draws=10).policy(
+        0
+    )
     found = compare(small_posterior, policy, answering, num_draws=30)
     assert found.loss.mean() < 0
-    other = error_cost_frontier(small_posterior, error_prices=[0.01], num_draws=10, abstain_price=2 * PRICE)
+    other = error_cost_frontier(
+        small_posterior, models="all", error_prices=[0.01], num_draws=10, abstain_price=2 * PRICE
+    )
     with pytest.raises(InputError, match=r"cost \+ 0\.002 an abstention and cost \+ 0\.004 an abstention"):
         compare(small_posterior, policy, other.policy(0))
 

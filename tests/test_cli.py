@@ -58,7 +58,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, small_posterior: Posterior) 
     """A folder with a posterior, a policy and a frontier."""
     folder = tmp_path_factory.mktemp("files")
     small_posterior.save(folder / "posterior.nc")
-    frontier = error_cost_frontier(small_posterior, error_prices=7, num_draws=20)
+    frontier = error_cost_frontier(small_posterior, models="all", error_prices=7, num_draws=20)
     frontier.save(folder / "frontier.json")
     frontier.policy(4).save(folder / "policy.json")
     return folder

@@ -420,7 +420,7 @@ class TestPolicy:
 
 @pytest.fixture(scope="module")
 def frontier(small_posterior) -> Frontier:
-    return error_cost_frontier(small_posterior, error_prices=7, num_draws=20)
+    return error_cost_frontier(small_posterior, models="all", error_prices=7, num_draws=20)
 
 
 class TestFrontier:
@@ -436,7 +436,7 @@ class TestFrontier:
 
     def test_each_draw_is_at_least_as_good_as_the_bayes_thresholds_on_it(self, small_posterior) -> None:
         posterior, price = small_posterior, 0.002
-        swept = error_cost_frontier(posterior, error_prices=[price], num_draws=20)
+        swept = error_cost_frontier(posterior, models="all", error_prices=[price], num_draws=20)
         chain = discretise(posterior, None, 20)
         tables = chain.tables()
         for d in range(20):
@@ -462,7 +462,7 @@ class TestFrontier:
         middle = float(np.median(frontier.cost))
         policy = frontier.at(budget=middle)
         assert policy.prediction.cost <= middle
-        assert policy.question == {"budget": middle, "confidence": 0.9}
+        assert policy.question == {"budget": middle, "probability": 0.9}
         # Met by nine draws in ten at a price in the middle, so that the question has an answer.
         target = float(np.quantile(frontier.error[len(frontier) // 2], 0.9, method="higher"))
         policy = frontier.at(target_error=target)
@@ -472,8 +472,8 @@ class TestFrontier:
 
     def test_other_prices_are_tuned_as_those_of_the_sweep(self, small_posterior) -> None:
         how = {"num_draws": 10, "num_cells": 24, "prior_queries": np.inf}
-        swept = error_cost_frontier(small_posterior, error_prices=[0.001, 0.004], **how)
-        wanted = error_cost_frontier(small_posterior, error_prices=[0.002], **how).policy(0)
+        swept = error_cost_frontier(small_posterior, models="all", error_prices=[0.001, 0.004], **how)
+        wanted = error_cost_frontier(small_posterior, models="all", error_prices=[0.002], **how).policy(0)
         np.testing.assert_array_equal(swept.at(error_price=0.002).draw_thresholds, wanted.draw_thresholds)
 
     def test_infeasible_names_the_best_reachable(self, frontier: Frontier) -> None:

@@ -166,7 +166,7 @@ def test_an_answer_that_is_a_model_alone_has_a_price_at_which_it_is_best(envelop
     singles = [c for c in np.unique(envelope.best()) if c < 3]
     for candidate in singles:
         budget = float(np.quantile(envelope.expense[candidate, 0], 0.9)) * (1 + 1e-9)
-        policy = envelope.among(1).at(budget=budget, confidence=0.8)
+        policy = envelope.among(1).at(budget=budget, probability=0.8)
         at = int(np.argmin(np.abs(PRICES - policy.error_price)))
         loss = envelope.loss[:3, at].mean(axis=1)
         assert loss[envelope.models.index(policy.models[0])] == pytest.approx(loss.min())
@@ -176,13 +176,13 @@ def test_an_answer_that_is_a_model_alone_has_a_price_at_which_it_is_best(envelop
 def test_budgets_and_targets_of_any_models(envelope) -> None:
     mean = envelope.expense.mean(axis=2)
     for budget in (1.3 * mean[:3].min(), np.median(mean), mean.max()):
-        policy = envelope.at(budget=budget, confidence=0.8)
+        policy = envelope.at(budget=budget, probability=0.8)
         assert policy.prediction.cost <= budget
         holds = np.mean(envelope.expense <= budget, axis=2) >= 0.8
         assert policy.prediction.error <= np.min(envelope.error.mean(axis=2)[holds]) * (1 + 1e-9)
-        assert policy.question == {"budget": budget, "confidence": 0.8}
+        assert policy.question == {"budget": budget, "probability": 0.8}
     target = float(np.median(envelope.error))
-    policy = envelope.at(target_error=target, confidence=0.8)
+    policy = envelope.at(target_error=target, probability=0.8)
     holds = np.mean(envelope.error <= target, axis=2) >= 0.8
     assert policy.prediction.cost <= np.min(mean[holds]) * (1 + 1e-9)
     with pytest.raises(
@@ -197,7 +197,7 @@ def test_budgets_and_targets_of_any_models(envelope) -> None:
 
 
 def test_the_frontier_of_any_models_is_the_envelope(envelope, small_posterior, small_data, tmp_path) -> None:
-    found = error_cost_frontier(small_posterior, models="any", error_prices=PRICES, num_draws=DRAWS)
+    found = error_cost_frontier(small_posterior, error_prices=PRICES, num_draws=DRAWS)  # the default
     assert found.records() == envelope.records()
     envelope.save(tmp_path / "any.json")
     for i, policy in enumerate(load_policies(tmp_path / "any.json")):
@@ -208,7 +208,7 @@ def test_the_frontier_of_any_models_is_the_envelope(envelope, small_posterior, s
         np.testing.assert_array_equal(policy.call_cost, own.call_cost)
     realised = envelope.evaluate(small_data)
     assert [row["num_queries"] for row in realised] == [small_data.num_queries] * len(PRICES)
-    with pytest.raises(InputError, match="models must be a list of names"):
+    with pytest.raises(InputError, match='models must be "any", "all" or a list of names'):
         error_cost_frontier(small_posterior, models="small-3b")
 
 

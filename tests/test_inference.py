@@ -250,7 +250,7 @@ def test_confidences_all_alike_tell_nothing_apart(
     assert find_atoms(data).counts[at] == 1
     alone = error_cost_frontier(post, models="any", error_prices=[0.001, 0.01])
     assert alone.alone[(model,)].error.mean() == pytest.approx(1 - data.correct[:, at].mean(), abs=0.05)
-    reach = error_cost_frontier(post, error_prices=[0.001, 0.01]).reach_prob.mean(axis=1)
+    reach = error_cost_frontier(post, models="all", error_prices=[0.001, 0.01]).reach_prob.mean(axis=1)
     passed_on = reach[:, at + 1] / reach[:, at]
     np.testing.assert_allclose(passed_on, np.round(passed_on), atol=1e-9)
 

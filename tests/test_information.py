@@ -95,7 +95,7 @@ def test_ridge_is_the_penalised_least_squares() -> None:
 
 @pytest.fixture(scope="module")
 def policy(small_posterior):
-    return error_cost_frontier(small_posterior, error_prices=[2e-3], num_draws=60).policy(0)
+    return error_cost_frontier(small_posterior, models="all", error_prices=[2e-3], num_draws=60).policy(0)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def information(small_posterior, policy) -> Information:
 @pytest.mark.slow
 def test_perfect_information_is_what_each_draws_own_thresholds_save(information, small_posterior) -> None:
     price = information.error_price
-    frontier = error_cost_frontier(small_posterior, error_prices=[price], num_draws=200)
+    frontier = error_cost_frontier(small_posterior, models="all", error_prices=[price], num_draws=200)
     chain = discretise(small_posterior, None, 200)
     both = np.concatenate([frontier.thresholds, frontier.draw_thresholds[0]])
     outcome = chain.outcomes(chain.positions(Cuts(both)))

@@ -97,7 +97,9 @@ def test_the_best_on_a_lattice_is_that_of_all_combinations(small_posterior) -> N
 def test_no_combination_on_the_grid_beats_the_frontier(small_posterior) -> None:
     """Of three models every pair of positions is tried."""
     prices = np.geomspace(1e-4, 1e-1, 5)
-    frontier = error_cost_frontier(small_posterior, error_prices=prices, num_draws=8, num_cells=32)
+    frontier = error_cost_frontier(
+        small_posterior, models="all", error_prices=prices, num_draws=8, num_cells=32
+    )
     chain = discretise(small_posterior, None, 8, 32)
     tables, call_cost = chain.tables(), jnp.mean(chain.call_cost, axis=0)
     every = jnp.asarray(list(itertools.product(range(33), repeat=2)), dtype=float)

@@ -624,7 +624,7 @@ def test_map_is_the_top_of_every_module(small_data: CascadeData) -> None:
         for seed in range(5):
             near = potential(modes + 0.01 * spread(module, seed), module.lanes.data)
             assert np.all(near > potential(modes, module.lanes.data))
-    frontier = error_cost_frontier(post, error_prices=3)
+    frontier = error_cost_frontier(post, models="all", error_prices=3)
     assert np.all(np.isfinite(frontier.error))
 
 

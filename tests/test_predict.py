@@ -19,7 +19,7 @@ PRICE = 0.002
 
 @pytest.mark.slow
 def test_of_all_queries_is_what_the_frontier_has(small_posterior) -> None:
-    swept = error_cost_frontier(small_posterior, error_prices=[PRICE, 10 * PRICE], num_draws=20)
+    swept = error_cost_frontier(small_posterior, models="all", error_prices=[PRICE, 10 * PRICE], num_draws=20)
     found = predict(small_posterior, swept.thresholds, num_draws=20)
     np.testing.assert_allclose(found.error, swept.error, atol=1e-9)
     np.testing.assert_allclose(found.cost, swept.cost, rtol=1e-9)
@@ -33,7 +33,9 @@ def test_of_all_queries_is_what_the_frontier_has(small_posterior) -> None:
 def test_of_new_queries_is_what_simulated_tables_realise(small_posterior) -> None:
     """Tables drawn from the same draws, in which each call costs what the observed ones do."""
     num_queries, num_draws = small_posterior.data.num_queries, small_posterior.num_draws
-    thresholds = error_cost_frontier(small_posterior, error_prices=[PRICE], num_draws=20).thresholds[0]
+    thresholds = error_cost_frontier(
+        small_posterior, models="all", error_prices=[PRICE], num_draws=20
+    ).thresholds[0]
     found = predict(
         small_posterior,
         thresholds,

@@ -439,7 +439,7 @@ class TestPosterior:
     @pytest.mark.slow
     def test_frontier_refines_with_its_own(self, small_posterior) -> None:
         swept = error_cost_frontier(
-            small_posterior, error_prices=[1e-3, 1e-2], num_draws=20, prior_queries=np.inf
+            small_posterior, models="all", error_prices=[1e-3, 1e-2], num_draws=20, prior_queries=np.inf
         )
         assert swept.prior_queries == np.inf
         alone = predict(small_posterior, swept.at(error_price=2e-3), num_draws=20, prior_queries=np.inf)

@@ -44,14 +44,14 @@ class TestLatency:
             call_cost=data.call_cost + PER_SECOND * np.nanmean(seconds, axis=0),
         )
         how = {"error_prices": [0.01], "num_draws": 20}
-        one = error_cost_frontier(slow, latency_price=PER_SECOND, **how)
-        other = error_cost_frontier(replace(small_posterior, data=dear), **how)
+        one = error_cost_frontier(slow, models="all", latency_price=PER_SECOND, **how)
+        other = error_cost_frontier(replace(small_posterior, data=dear), models="all", **how)
         np.testing.assert_allclose(one.thresholds, other.thresholds, rtol=1e-9)
         np.testing.assert_allclose(one.draw_thresholds, other.draw_thresholds, rtol=1e-9)
         np.testing.assert_allclose(
             one.expense, other.cost, rtol=2e-3
         )  # but for the latency that is not known
-        free = error_cost_frontier(slow, **how)
+        free = error_cost_frontier(slow, models="all", **how)
         assert one.predicted.latency is not None
         assert one.predicted.latency.mean() < free.predicted.latency.mean()
         np.testing.assert_allclose(one.expense, one.cost + PER_SECOND * one.predicted.latency, rtol=1e-12)
@@ -61,7 +61,10 @@ class TestLatency:
 
     def test_realised(self, small_posterior: Posterior) -> None:
         slow = with_latency(small_posterior)
-        data, policy = slow.data, error_cost_frontier(slow, error_prices=[0.01], num_draws=20).policy(0)
+        data, policy = (
+            slow.data,
+            error_cost_frontier(slow, models="all", error_prices=[0.01], num_draws=20).policy(0),
+        )
         stop = decide(data.confidence, policy.thresholds)
         known = data.take(np.arange(data.num_queries) != 3)
         found = realise(known, policy.thresholds)
@@ -91,7 +94,7 @@ class TestLatency:
     @pytest.mark.slow
     def test_unknown(self, small_posterior: Posterior) -> None:
         with pytest.raises(InputError, match="latency_price needs a column latency_ms"):
-            error_cost_frontier(small_posterior, error_prices=[0.01], latency_price=1e-3)
+            error_cost_frontier(small_posterior, models="all", error_prices=[0.01], latency_price=1e-3)
         slow = with_latency(small_posterior)
         none = np.array(slow.data.latency_ms)
         none[:, 1] = np.nan
@@ -99,10 +102,10 @@ class TestLatency:
         with pytest.raises(
             InputError, match="every model of the cascade; the fitted table has none of 'medium-8b'"
         ):
-            error_cost_frontier(partly, error_prices=[0.01], latency_price=1e-3)
+            error_cost_frontier(partly, models="all", error_prices=[0.01], latency_price=1e-3)
         # A model that the cascade leaves out need not be known.
         how = {"models": ["small-3b", "large-70b"], "error_prices": [0.01], "latency_price": 1e-3}
-        left_out, whole = (error_cost_frontier(p, num_draws=20, **how) for p in (partly, slow))
+        left_out, whole = (error_cost_frontier(p, models="all", num_draws=20, **how) for p in (partly, slow))
         np.testing.assert_allclose(left_out.expense, whole.expense, rtol=1e-12)
         assert latency(partly.data, (0, 2)) is not None
         assert latency(partly.data, (0, 1)) is None

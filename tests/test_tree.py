@@ -315,9 +315,9 @@ class TestFile:
         """To the bit."""
         small_posterior.save(tmp_path / "p.nc")
         policies = [
-            error_cost_frontier(posterior, error_prices=[0.001, 0.01], num_draws=8, num_cells=16).at(
-                error_price=0.01
-            )
+            error_cost_frontier(
+                posterior, models="all", error_prices=[0.001, 0.01], num_draws=8, num_cells=16
+            ).at(error_price=0.01)
             for posterior in (small_posterior, Posterior.load(tmp_path / "p.nc"))
         ]
         for name in ("thresholds", "draw_thresholds"):

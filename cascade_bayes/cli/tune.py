@@ -97,7 +97,7 @@ def tune(
         check_question(error_price, budget, target_error, probability)
     posterior = Posterior.load(posterior_file)
     weight = PRIOR_QUERIES if prior_queries is None else prior_queries
-    chosen = {"all": None, "any": "any"}.get(models, split(models))
+    chosen = models if models in ("all", "any") else split(models)
     if chosen == "any":
         say.print(f"Trying every cascade of {len(posterior.models)} models; --models all takes less time.")
     prices = [error_price] if error_price is not None else frontier or DEFAULT_PRICES
@@ -121,7 +121,7 @@ def tune(
             "error_price": error_price,
             "budget": budget,
             "target_error": target_error,
-            "confidence": probability,
+            "probability": probability,
         }
         policy = swept.at(**question)
         policy.save(output)

@@ -217,10 +217,10 @@ class Envelope(PricedPolicies):
         return finer.policy(0)
 
     def _constrained(self, figure: str, other: str, limit: float, question: dict[str, Any]) -> Policy:
-        values, confidence = getattr(self, figure), question["confidence"]
-        holds = np.mean(values <= limit, axis=2) >= confidence
+        values, probability = getattr(self, figure), question["probability"]
+        holds = np.mean(values <= limit, axis=2) >= probability
         if not holds.any():
-            reachable = np.quantile(values, confidence, axis=2).min()
+            reachable = np.quantile(values, probability, axis=2).min()
             raise infeasible("any cascade of these models", figure, question, reachable, self.terms)
         at = np.where(holds, getattr(self, other).mean(axis=2), np.inf)
         least = at.min(axis=1)
@@ -309,7 +309,7 @@ def find_envelope(
     if len(names) > MAX_MODELS:
         raise InputError(
             f"every cascade is tried of at most {MAX_MODELS} models; this fit has {len(names)}. Name the "
-            "models of the cascade, or take all of them as one (models=None; --models all)."
+            'models of the cascade, or take all of them as one: models="all" (--models all).'
         )
     whole = posterior.sub_cascade(range(len(names)), num_draws)
     grid = make_grid(whole.params, whole.layout, cells_for(whole.layout) if num_cells is None else num_cells)

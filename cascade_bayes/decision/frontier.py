@@ -124,17 +124,17 @@ class Frontier(PricedPolicies):
         return self._refined(np.asarray([error_price])).policy(0)
 
     def _constrained(self, figure: str, other: str, limit: float, question: dict[str, Any]) -> Policy:
-        confidence = question["confidence"]
+        probability = question["probability"]
 
         def choose(frontier: Frontier) -> tuple[int | None, np.ndarray]:
             values = getattr(frontier, figure)
-            holds = np.mean(values <= limit, axis=1) >= confidence
+            holds = np.mean(values <= limit, axis=1) >= probability
             mean = getattr(frontier, other).mean(axis=1)
             return (int(np.argmin(np.where(holds, mean, np.inf))) if holds.any() else None), holds
 
         best, holds = choose(self)
         if best is None:
-            reachable = np.quantile(getattr(self, figure), confidence, axis=1).min()
+            reachable = np.quantile(getattr(self, figure), probability, axis=1).min()
             raise infeasible("this cascade", figure, question, reachable, self.terms)
         # The binding price lies between a point that holds and a neighbour that does not.
         if not holds.all():

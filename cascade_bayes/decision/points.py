@@ -70,7 +70,7 @@ class PricedPolicies(ABC):
         error_price: float | None = None,
         budget: float | None = None,
         target_error: float | None = None,
-        confidence: float = 0.9,
+        probability: float = 0.9,
     ) -> Policy:
         """Return the policy that answers one of three questions.
 
@@ -80,10 +80,10 @@ class PricedPolicies(ABC):
             US dollars a wrong answer costs: minimise ``expense + error_price * error``, where the expense is
             the cost of calls, and of latency and of abstaining if these have prices.
         budget
-            US dollars per query: the least error with ``P(expected expense <= budget) >= confidence``.
+            US dollars per query: the least error with ``P(expected expense <= budget) >= probability``.
         target_error
-            Error probability: the least expense with ``P(error <= target_error) >= confidence``.
-        confidence
+            Error probability: the least expense with ``P(error <= target_error) >= probability``.
+        probability
             Posterior probability with which a budget or a target must hold.
 
         Returns
@@ -99,12 +99,12 @@ class PricedPolicies(ABC):
         InfeasibleError
             If no policy of the sweep meets the request; names the best reachable value.
         """
-        name, value = check_question(error_price, budget, target_error, confidence)
+        name, value = check_question(error_price, budget, target_error, probability)
         if name == "error_price":
             close = np.isclose(self.error_prices, value, rtol=1e-12)
             return self.policy(int(np.argmax(close))) if close.any() else self._policy_at(value)
         figure, other = ("expense", "error") if name == "budget" else ("error", "expense")
-        return self._constrained(figure, other, value, {name: value, "confidence": confidence})
+        return self._constrained(figure, other, value, {name: value, "probability": probability})
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows of `to_frame` as dictionaries."""
@@ -191,25 +191,25 @@ def infeasible(
     figure
         ``"expense"`` or ``"error"``, which is to keep a limit.
     question
-        The limit, by the question's name, and ``confidence``.
+        The limit, by the question's name, and ``probability``.
     reachable
-        The least limit that some policy keeps with that confidence.
+        The least limit that some policy keeps with that probability.
     terms
         What is paid for.
     """
-    (limit,) = (value for name, value in question.items() if name != "confidence")
+    (limit,) = (value for name, value in question.items() if name != "probability")
     name, unit = figure, "error probability"
     if figure == "expense":
         name, unit = terms.spelled_out(), "US dollars per query"
-    confidence = question["confidence"]
+    probability = question["probability"]
     return InfeasibleError(
-        f"no policy of {whose} has P({name} <= {limit:g}) >= {confidence:g}; the lowest "
+        f"no policy of {whose} has P({name} <= {limit:g}) >= {probability:g}; the lowest "
         f"{name} it reaches with that probability is {reachable:.4g} ({unit})."
     )
 
 
 def check_question(
-    error_price: float | None, budget: float | None, target_error: float | None, confidence: float
+    error_price: float | None, budget: float | None, target_error: float | None, probability: float
 ) -> tuple[str, float]:
     """Return which question is asked, and its number.
 
@@ -229,8 +229,8 @@ def check_question(
         raise InputError(f"{name} must be a positive number; got {value!r}.")
     if name == "target_error" and value >= 1:
         raise InputError(f"target_error must be a probability below 1; got {value!r}.")
-    if not 0 < confidence < 1:
-        raise InputError(f"confidence must lie between 0 and 1; got {confidence!r}.")
+    if not 0 < probability < 1:
+        raise InputError(f"probability must lie between 0 and 1; got {probability!r}.")
     return name, value
 
 

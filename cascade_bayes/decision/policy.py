@@ -99,7 +99,7 @@ class Policy:
     error_price
         US dollars per wrong answer at which the thresholds are optimal.
     question
-        What was asked: ``error_price``, or ``budget`` or ``target_error`` with ``confidence``.
+        What was asked: ``error_price``, or ``budget`` or ``target_error`` with ``probability``.
     prediction
         Predicted error, cost and reach.
     kind

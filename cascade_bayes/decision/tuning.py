@@ -19,7 +19,7 @@ from cascade_bayes.inference.posterior import Posterior
 def error_cost_frontier(  # type: ignore[overload-overlap]  # a str is a sequence of str too
     posterior: Posterior,
     *,
-    models: Literal["any"],
+    models: Literal["any"] = ...,
     error_prices: Sequence[float] | np.ndarray | int = ...,
     num_draws: int = ...,
     num_cells: int | None = ...,
@@ -35,7 +35,7 @@ def error_cost_frontier(  # type: ignore[overload-overlap]  # a str is a sequenc
 def error_cost_frontier(
     posterior: Posterior,
     *,
-    models: Sequence[str] | None = ...,
+    models: Literal["all"] | Sequence[str],
     error_prices: Sequence[float] | np.ndarray | int = ...,
     num_draws: int = ...,
     num_cells: int | None = ...,
@@ -50,7 +50,7 @@ def error_cost_frontier(
 def error_cost_frontier(
     posterior: Posterior,
     *,
-    models: Sequence[str] | str | None = None,
+    models: Sequence[str] | str = "any",
     error_prices: Sequence[float] | np.ndarray | int = DEFAULT_PRICES,
     num_draws: int = DEFAULT_DRAWS,
     num_cells: int | None = None,
@@ -67,8 +67,9 @@ def error_cost_frontier(
     posterior
         The fit.
     models
-        Models of the cascade, a subset in cascade order; all if None (see `discretise`). With ``"any"`` every
-        such subset is tried, and each model alone, and the best is taken at each price.
+        ``"any"``, the default: every ordered subset of the fit's models is tried, each model alone too, and
+        the best is taken at each price. ``"all"``: one cascade of all models. A list of names in cascade
+        order: one cascade of these.
     error_prices
         Positive prices, US dollars per wrong answer, or how many to space between the price at which
         the cheapest policy is best and that at which the dearest is (see `price_range`).
@@ -110,6 +111,9 @@ def error_cost_frontier(
     )
     if models == "any":
         return find_envelope(posterior, error_prices, **how)
-    if isinstance(models, str):
-        raise InputError(f'models must be a list of names, "any" or None for all; got {models!r}.')
-    return tune_cascade(posterior, models, error_prices, **how)
+    if models is None or (isinstance(models, str) and models != "all"):
+        raise InputError(
+            f'models must be "any", "all" or a list of names in cascade order; got {models!r}. Known: '
+            f"{', '.join(posterior.models)}."
+        )
+    return tune_cascade(posterior, None if models == "all" else models, error_prices, **how)
