@@ -6,6 +6,7 @@ import json
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,9 @@ def write_json(path: Path, record: dict[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+MAX_JSON_BYTES = 64 << 20
+"""Size above which no JSON file is read: the largest of ours, of 10,000 draws of eight models, is a tenth."""
+
 REMEDY = "Make one with `cascade-bayes tune`."
 
 
@@ -66,16 +70,53 @@ def read_json(path: Path, kind: str, schemas: Collection[str], remedy: str = REM
         If the file is missing, cut short, or of none of these schemas. The message calls what was expected a
         ``kind`` file, and ends with ``remedy``.
     """
-    if not path.is_file():
-        raise InputError(f"{kind} file {path} does not exist. {remedy}")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        if not path.is_file():
+            raise InputError(f"{kind} file {path} does not exist. {remedy}")
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{kind} file {path} cannot be read ({error.strerror}). {remedy}") from error
+    if len(content) > MAX_JSON_BYTES:
+        raise InputError(f"{path} is over {MAX_JSON_BYTES >> 20} MiB, which no {kind} file is. {remedy}")
+    try:
+        record = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_distinct)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a {kind} file: it is not text in UTF-8. {remedy}") from error
     except ValueError as error:
         raise InputError(f"{path} is not a {kind} file, or it was cut short ({error}). {remedy}") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is not a {kind} file: its brackets nest too deep. {remedy}") from error
     found = record.get("schema") if isinstance(record, dict) else None
     if found not in schemas:
-        raise InputError(f"{path} is not a {kind} file of cascade_bayes (its schema is {found!r}). {remedy}")
+        raise InputError(
+            f"{path} is not a {kind} file of cascade_bayes (its schema is {show(found)}). {remedy}"
+        )
     return dict(record)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON; of a key that stands twice nobody knows which value is meant."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {show(twice)} stands twice")
+    return record
+
+
+def show(value: Any) -> str:
+    """Return a value of JSON as a message shows it: short, and on one line."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else f"a list of {len(value)}"
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+LONGEST = 60
+"""Characters of a value that a message shows."""
 
 
 def read_record(path: Path, schema: str, version: int, remedy: str = REMEDY) -> dict[str, Any]:
@@ -84,7 +125,7 @@ def read_record(path: Path, schema: str, version: int, remedy: str = REMEDY) -> 
     record = read_json(path, kind, [schema], remedy)
     if record.get("schema_version") != version:
         raise InputError(
-            f"{path} has version {record.get('schema_version')!r} of the {kind} format; this release "
+            f"{path} has version {show(record.get('schema_version'))} of the {kind} format; this release "
             f"reads version {version}. {remedy}"
         )
     return record
