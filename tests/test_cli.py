@@ -468,7 +468,7 @@ def test_spoiled_posterior(run: Run, files: Path, tmp_path: Path) -> None:
         (("--error-price", 1, "--models", "small-3b"), "at least two"),
         (("--budget", -1), "budget"),
         (("--target-error", 2), "target_error"),
-        (("--budget", 1, "--probability", 1.5), "confidence"),
+        (("--budget", 1, "--probability", 1.5), "probability must"),
     ],
 )
 def test_bad_request(flags: tuple, clue: str, run: Run, files: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from rich.console import Console
 from rich.text import Text
@@ -41,6 +41,14 @@ def check_output(path: Path) -> None:
         raise InputError(f"--output {path}: the folder {path.parent} does not exist; make it first.")
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"--output {path}: the folder {path.parent} cannot be written to.")
+
+
+@overload
+def split(models: str) -> list[str]: ...
+
+
+@overload
+def split(models: str | None) -> list[str] | None: ...
 
 
 def split(models: str | None) -> list[str] | None:
