@@ -97,7 +97,7 @@ def tune(
         check_question(error_price, budget, target_error, probability)
     posterior = Posterior.load(posterior_file)
     weight = PRIOR_QUERIES if prior_queries is None else prior_queries
-    chosen: str | list[str] = models if models in ("all", "any") else split(models)
+    chosen: Any = models if models in ("all", "any") else split(models)
     if chosen == "any":
         say.print(f"Trying every cascade of {len(posterior.models)} models; --models all takes less time.")
     prices = [error_price] if error_price is not None else frontier or DEFAULT_PRICES

@@ -47,22 +47,6 @@ def error_cost_frontier(
 ) -> Frontier: ...
 
 
-@overload
-def error_cost_frontier(
-    posterior: Posterior,
-    *,
-    models: Sequence[str] | str,
-    error_prices: Sequence[float] | np.ndarray | int = ...,
-    num_draws: int = ...,
-    num_cells: int | None = ...,
-    prior_queries: float = ...,
-    latency_price: float = ...,
-    abstain_price: float | None = ...,
-    abstain: Literal["early", "final"] = ...,
-    constant_costs: bool = ...,
-) -> Frontier | Envelope: ...
-
-
 def error_cost_frontier(
     posterior: Posterior,
     *,
