@@ -12,7 +12,6 @@ before fitting.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.predict import predict
     from cascade_bayes.decision.terms import Terms
     from cascade_bayes.decision.tuning import error_cost_frontier
-    from cascade_bayes.errors import ConvergenceWarning, DataWarning, InfeasibleError, InputError
+    from cascade_bayes.errors import ConvergenceWarning, DataWarning, InfeasibleError, InputError, OutputError
     from cascade_bayes.inference.batch import FailedFit, fit_batch
     from cascade_bayes.inference.checks import CheckResult, check
     from cascade_bayes.inference.fit import fit
@@ -73,6 +72,7 @@ _HOME = {
     "Information": "decision.information",
     "InputError": "errors",
     "Policy": "decision.policy",
+    "OutputError": "errors",
     "Posterior": "inference.posterior",
     "Predicted": "decision.figures",
     "PriorDraws": "inference.prior",
@@ -121,6 +121,7 @@ __all__ = [
     "InfeasibleError",
     "Information",
     "InputError",
+    "OutputError",
     "Policy",
     "Posterior",
     "Predicted",
@@ -152,13 +153,15 @@ __all__ = [
     "value_of_information",
 ]
 
-try:
-    __version__ = version("cascade-bayes")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"
-
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("cascade-bayes")
+        except PackageNotFoundError:  # a source tree that is not installed
+            return "0+unknown"
     if name == "example":
         return import_module(f"{__name__}.example")
     if name not in _HOME:

@@ -1,36 +1,17 @@
-"""Files that are written whole or not at all, and JSON records with a schema."""
+"""JSON records with a schema: numbers as JSON can hold them, files written and read."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from cascade_bayes._output import MAX_JSON_BYTES, Output, json_kind, write_output
 from cascade_bayes.errors import InputError
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place if the block ends without error."""
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write {path}: the folder {path.parent} does not exist.")
-    if path.is_dir():
-        raise InputError(f"cannot write {path}: it is a folder.")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def encode(value: float) -> float | str:
@@ -48,15 +29,11 @@ def decode(value: float | str) -> float:
     return float(value)
 
 
-def write_json(path: Path, record: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
+def write_json(path: str | os.PathLike[str] | Output, record: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all; only a file of the record's schema is replaced."""
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_output(path, json_kind(record["schema"]), text.encode())
 
-
-MAX_JSON_BYTES = 64 << 20
-"""Size above which no JSON file is read: the largest of ours, of 10,000 draws of eight models, is a tenth."""
 
 REMEDY = "Make one with `cascade-bayes tune`."
 

@@ -9,6 +9,10 @@ class InputError(ValueError):
     """Bad input from a user: a table, a price list, an option (exit code 2)."""
 
 
+class OutputError(InputError, OSError):
+    """An output that the system does not take: a full disk, a folder without permission (exit code 2)."""
+
+
 class InfeasibleError(ValueError):
     """A request no policy can meet; the message names the best reachable value (exit code 4)."""
 

@@ -1,60 +1,20 @@
 """The command line: ``cascade-bayes demo | fit | check | tune | worth | evaluate``.
 
-Each command has a module, and imports what computes when it runs. Exit codes: 0 done; 2 bad usage or input;
-3 the fit did not converge or failed a check; 4 no policy meets the request. With ``--json`` standard output
-holds one JSON object and nothing else; all talk goes to standard error.
+`cascade_bayes.cli.app` holds the program. It takes a while to import, and a signal may arrive meanwhile:
+here is only what has to stand before. Exit codes: 0 done; 2 bad usage or input, or an output that cannot be
+written; 3 the fit did not converge or failed a check; 4 no policy meets the request; 130 interrupted by
+Ctrl-C; 143 terminated.
 """
 
 from __future__ import annotations
 
-import sys
-import time
-import warnings
-from typing import Any
-
-import typer
-
-from cascade_bayes.cli.check import check
-from cascade_bayes.cli.common import EXIT_INFEASIBLE, EXIT_INPUT, print_marked, say
-from cascade_bayes.cli.demo import demo
-from cascade_bayes.cli.evaluate import evaluate
-from cascade_bayes.cli.fit import fit
-from cascade_bayes.cli.tune import tune
-from cascade_bayes.cli.worth import worth
-from cascade_bayes.errors import InfeasibleError, InputError
-
-app = typer.Typer(
-    name="cascade-bayes",
-    help="Tune cascades of language models: deferral thresholds of least expected cost, with their "
-    "uncertainty.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    epilog="Exit codes: 0 done, 2 bad usage or input, 3 the fit did not converge or failed a check, "
-    "4 infeasible request.",
-)
-for command in (fit, check, tune, worth, evaluate, demo):
-    app.command()(command)
+from cascade_bayes.cli.interrupts import ending_at_signals
+from cascade_bayes.cli.streams import guarded_streams
 
 
 def main() -> None:
-    """Run the command line; turn errors of input into one sentence and an exit code."""
-    warnings.showwarning = _show_warning
-    started = time.perf_counter()
-    try:
-        app(standalone_mode=True)
-    except InfeasibleError as error:
-        print_marked("Infeasible:", "bold red", error)
-        sys.exit(EXIT_INFEASIBLE)
-    except InputError as error:
-        print_marked("Error:", "bold red", error)
-        sys.exit(EXIT_INPUT)
-    except KeyboardInterrupt:
-        say.print(f"Interrupted after {time.perf_counter() - started:.0f} s; no file was changed.")
-        sys.exit(130)
+    """Run the command line, and leave with an exit code."""
+    with ending_at_signals(), guarded_streams():
+        from cascade_bayes.cli.app import run
 
-
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    """Print a warning as one line, without the source line that means nothing to a user."""
-    print_marked("Warning:", "bold yellow", message)
+        run()

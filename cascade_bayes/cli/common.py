@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, overload
 
 from rich.console import Console
 from rich.text import Text
 
+from cascade_bayes._output import FileKind, Output
 from cascade_bayes.errors import InputError
 
 EXIT_INPUT, EXIT_FAILED, EXIT_INFEASIBLE = 2, 3, 4
@@ -33,14 +35,31 @@ def start_jax(num_chains: int = 1) -> None:
             jax.config.update("jax_num_cpu_devices", largest_divisor(num_chains, cores))
 
 
-def check_output(path: Path) -> None:
-    """Refuse an output that cannot be written before minutes are spent on computing it."""
-    if path.is_dir():
-        raise InputError(f"--output {path} is a folder; name a file in it.")
-    if not path.parent.is_dir():
-        raise InputError(f"--output {path}: the folder {path.parent} does not exist; make it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise InputError(f"--output {path}: the folder {path.parent} cannot be written to.")
+def open_output(
+    path: Path, kind: FileKind, *, inputs: Iterable[Path | None] = (), as_json: bool = False
+) -> Output:
+    """Open what a command is to write: the first thing that it does, so that no minutes are spent in vain.
+
+    Parameters
+    ----------
+    path
+        The user's ``--output``; ``-`` is standard output.
+    kind
+        What is written.
+    inputs
+        Files that the command reads, none of which may be the output.
+    as_json
+        Whether the command prints a JSON object on standard output.
+    """
+    output = Output("/dev/stdout" if str(path) == "-" else path, kind, inputs=inputs)
+    if output.is_standard and as_json:
+        raise InputError(f"--output {path} and --json both write to standard output: give one of them.")
+    return output
+
+
+def talk(output: Output) -> Console:
+    """Return where a command says what it found: standard output, unless its file goes there."""
+    return say if output.is_standard else out
 
 
 @overload

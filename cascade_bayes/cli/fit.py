@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from cascade_bayes.cli.common import EXIT_FAILED, check_output, out, print_json, say, split, start_jax
+from cascade_bayes._output import POSTERIOR
+from cascade_bayes.cli.common import EXIT_FAILED, open_output, out, print_json, say, split, start_jax
 from cascade_bayes.cli.options import Json, Prices
 from cascade_bayes.errors import ConvergenceWarning
 
@@ -87,7 +88,7 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Fit the model of confidences and correctness to a table of results."""
-    check_output(output)
+    saved = open_output(output, POSTERIOR, inputs=[table, prices, logged_policy])
     start_jax(chains)
     from cascade_bayes.copulas import get_copulas
     from cascade_bayes.data import check_fittable
@@ -143,7 +144,7 @@ def fit(
             progress=not as_json and sys.stderr.isatty(),
         )
     verdict = posterior.convergence()
-    posterior.save(output)
+    posterior.save(saved)
     if as_json:
         print_json(
             {

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cascade_bayes.cli.common import check_output, out, print_json, say, split, start_jax
+from cascade_bayes._output import FRONTIER, POLICY
+from cascade_bayes.cli.common import open_output, print_json, say, split, start_jax, talk
 from cascade_bayes.cli.options import Json, PriorQueries
 from cascade_bayes.cli.tables import frontier_table, policy_table, rival_sentence
 from cascade_bayes.errors import InputError
@@ -84,7 +85,8 @@ def tune(
         raise InputError("give exactly one of --error-price, --budget, --target-error, --frontier.")
     if error_price is not None and not error_price > 0:
         raise InputError(f"--error-price must be positive, US dollars per wrong answer; got {error_price}.")
-    check_output(output)
+    kind = POLICY if frontier is None else FRONTIER
+    saved = open_output(output, kind, inputs=[posterior_file], as_json=as_json)
     start_jax()
     from cascade_bayes.decision.envelope import Envelope
     from cascade_bayes.decision.frontier import DEFAULT_PRICES
@@ -113,7 +115,7 @@ def tune(
     asked_of: Policy | Frontier | Envelope = swept
     rivals: list[dict[str, Any]] = []
     if frontier is not None:
-        swept.save(output)
+        swept.save(saved)
         shown: dict[str, Any] = {"output": str(output), "points": swept.points()}
         table = frontier_table(swept.records())
     else:
@@ -124,7 +126,7 @@ def tune(
             "probability": probability,
         }
         policy = swept.at(**question)
-        policy.save(output)
+        policy.save(saved)
         shown = {"output": str(output), **policy.to_dict()}
         del shown["draw_thresholds"], shown["draw_abstain_thresholds"]
         table, asked_of = policy_table(policy), policy
@@ -142,12 +144,14 @@ def tune(
     if as_json:
         print_json(shown)
         return
-    out.print(table)
+    console = talk(saved)
+    console.print(table)
     for record in rivals:
-        out.print(rival_sentence(record), soft_wrap=True)
+        console.print(rival_sentence(record), soft_wrap=True)
     if certificate is not None:
-        out.print(certificate.sentence(), soft_wrap=True)
-    out.print(f"Wrote {output}. Next: cascade-bayes evaluate {output} TABLE", soft_wrap=True)
+        console.print(certificate.sentence(), soft_wrap=True)
+    if not saved.is_standard:
+        console.print(f"Wrote {output}. Next: cascade-bayes evaluate {output} TABLE", soft_wrap=True)
 
 
 def _rival_record(kind: str, rival: Policy | None, policy: Policy, priced: bool) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cascade_bayes._files import REMEDY, read_record, write_json
+from cascade_bayes._output import Output
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.expected import Prediction
 from cascade_bayes.decision.policy import Policy
@@ -167,7 +168,7 @@ class PricedPolicies(ABC):
             )
         return points
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str] | Output) -> None:
         """Write all points to a JSON file, whole or not at all; `load_policies` reads it."""
         record = {
             "schema": SCHEMA,
@@ -176,7 +177,7 @@ class PricedPolicies(ABC):
             **Policy.context_to_json(self.context),
             "points": self.points(),
         }
-        write_json(Path(path), record)
+        write_json(path, record)
 
 
 def infeasible(

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cascade_bayes._files import REMEDY, decode, encode, read_record, write_json
+from cascade_bayes._output import Output
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.expected import Evaluation, Prediction
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
@@ -326,9 +327,9 @@ class Policy:
                 raise ValueError("abstain_thresholds must not be above thresholds")
         return thresholds, abstain
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str] | Output) -> None:
         """Write the policy to a JSON file, whole or not at all."""
-        write_json(Path(path), self.to_dict())
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Policy:

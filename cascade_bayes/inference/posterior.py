@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes._files import replacing
+from cascade_bayes._output import POSTERIOR, Output, write_output
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import Copula, get_copula
 from cascade_bayes.data import CascadeData
@@ -264,14 +264,25 @@ class Posterior:
         }
         return {"cascade_bayes": json.dumps(record)}
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str] | Output) -> None:
         """Write all that `load` needs to one NetCDF file, and nothing that can be computed from it.
 
-        The file is written under a temporary name beside ``path`` and moved there when complete, so
-        that whatever was at ``path`` stays whole until then.
+        The file is put into its place when it is complete and safely on the disk, so that whatever was at
+        ``path`` stays whole until then. If it cannot be written, save the posterior elsewhere.
+
+        Parameters
+        ----------
+        path
+            The file to write. A posterior that is there already is replaced, any other file is not.
+
+        Raises
+        ------
+        InputError
+            If the path is that of a folder, a device, or a file that is no posterior.
+        OutputError
+            If the folder or its disk does not take the file; it is an `InputError` and an `OSError`.
         """
-        with replacing(Path(path)) as temporary:
-            temporary.write_bytes(self.to_bytes())
+        write_output(path, POSTERIOR, self.to_bytes())
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the NetCDF file that `save` writes."""

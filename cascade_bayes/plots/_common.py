@@ -18,13 +18,22 @@ def axes_of(ax: Any, size: tuple[float, float]) -> Any:
 
 
 def save_figure(figure: Any, path: Any) -> None:
-    """Write a figure as PNG, whole or not at all, and close it."""
-    from pathlib import Path
+    """Write a figure as PNG, whole or not at all, and close it.
+
+    Parameters
+    ----------
+    figure
+        A figure of matplotlib.
+    path
+        A path, or an `Output` that is open already.
+    """
+    from io import BytesIO
 
     import matplotlib.pyplot as plt
 
-    from cascade_bayes._files import replacing
+    from cascade_bayes._output import PICTURE, write_output
 
-    with replacing(Path(path)) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+    image = BytesIO()
+    figure.savefig(image, dpi=150, format="png")
+    write_output(path, PICTURE, image.getvalue())
     plt.close(figure)
