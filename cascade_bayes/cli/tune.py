@@ -85,8 +85,8 @@ def tune(
         raise InputError("give exactly one of --error-price, --budget, --target-error, --frontier.")
     if error_price is not None and not error_price > 0:
         raise InputError(f"--error-price must be positive, US dollars per wrong answer; got {error_price}.")
-    kind = POLICY if frontier is None else FRONTIER
-    saved = open_output(output, kind, inputs=[posterior_file], as_json=as_json)
+    written = POLICY if frontier is None else FRONTIER
+    saved = open_output(output, written, inputs=[posterior_file], as_json=as_json)
     start_jax()
     from cascade_bayes.decision.envelope import Envelope
     from cascade_bayes.decision.frontier import DEFAULT_PRICES
