@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from cascade_bayes.errors import InputError
 
@@ -26,19 +26,26 @@ def suggest(name: str, known: Sequence[str]) -> str:
     return f"{question}Known: {names_of(known)}."
 
 
-def check_models(models: Sequence[str], known: Sequence[str], *, minimum: int) -> tuple[str, ...]:
-    """Return a list of models as a tuple: known, distinct, at least so many (`InputError`)."""
+def listed(models: Iterable[str]) -> tuple[str, ...]:
+    """Return names that a user lists in an order as a tuple (`TypeError` if it is no list)."""
     if isinstance(models, str):
         raise TypeError(f"models must be a list of names; got the string {models!r}.")
-    listed = tuple(str(name) for name in models)
-    for position, name in enumerate(listed):
+    if not isinstance(models, Iterable) or isinstance(models, bytes | Set | Mapping):
+        raise TypeError(f"models must be a list of names in cascade order; got {type(models).__name__}.")
+    return tuple(str(name) for name in models)
+
+
+def check_models(models: Sequence[str], known: Sequence[str], *, minimum: int) -> tuple[str, ...]:
+    """Return a list of models as a tuple: known, distinct, at least so many (`InputError`)."""
+    names = listed(models)
+    for position, name in enumerate(names):
         if name not in known:
             raise InputError(f"models names {name!r}, which is not in the data. {suggest(name, known)}")
-        if name in listed[:position]:
+        if name in names[:position]:
             raise InputError(f"models must name each model once; {name!r} is listed twice.")
-    if len(listed) < minimum:
+    if len(names) < minimum:
         raise InputError(
-            f"models must name at least {minimum} of {names_of(known)}; got {list(listed)}. "
+            f"models must name at least {minimum} of {names_of(known)}; got {list(names)}. "
             "Pass for example models=['a', 'b'] (--models a,b)."
         )
-    return listed
+    return names

@@ -282,6 +282,7 @@ def mean_cost(cost: NDArray[np.float64], default: NDArray[np.float64] | None = N
     """Mean over the calls made, shape ``(num_models,)``; without a call, the default."""
     called = ~np.isnan(cost)
     count = called.sum(axis=0)
-    total = np.where(called, cost, 0.0).sum(axis=0)
+    with np.errstate(over="ignore"):  # an infinite mean is refused by `CascadeData`
+        total = np.where(called, cost, 0.0).sum(axis=0)
     mean = total / np.maximum(count, 1)
     return mean if default is None else np.where(count > 0, mean, default)

@@ -64,7 +64,7 @@ def check_kind(kind: str) -> None:
     --------
     >>> check_kind("logprob")
     """
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         names = ", ".join(repr(name) for name in KINDS)
         raise InputError(
             f"confidence must be one of the kinds {names}; got {kind!r}. "

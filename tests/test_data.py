@@ -414,7 +414,11 @@ BAD_TABLES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "truth for confidence": (with_value("confidence", 6, True), {}, "a number; got True in row 6"),
     "truths for confidence": (frame(confidence=[True] * 8), {}, "a number; got True in row 1"),
     "list for confidence": (with_value("confidence", 6, [1]), {}, "a number; got [1] in row 6"),
-    "huge integer": (with_value("confidence", 6, -(10**400)), {}, "0000... in row 6"),
+    "huge integer": (
+        with_value("confidence", 6, -(10**400)),
+        {},
+        "got a whole number of about 401 digits in row 6 (query 'q2')",
+    ),
     "label of another number": (
         with_value("correct", 3, 2),
         {},
@@ -429,7 +433,7 @@ BAD_TABLES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "list for label": (
         with_value("correct", 3, ["A"]),
         {},
-        "correct must be a plain value; got ['A'] in row 3",
+        "must be 0, 1, true, false or empty; got ['A'] in row 3 (query 'q1'). Correct it or leave it",
     ),
     "duplicate row": (
         pd.concat([frame(), frame().iloc[[5, 2]]]),

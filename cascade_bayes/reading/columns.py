@@ -1,26 +1,27 @@
 """Long tables to typed columns, with every complaint naming its place.
 
-Nothing here knows about cascades; `reader` assembles what this module parses.
+Nothing here knows about cascades; `reader` assembles what this module parses, and `cells` says what one cell
+may hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascade_bayes.errors import InputError
+from cascade_bayes.reading import cells
+from cascade_bayes.reading.cells import show
 from cascade_bayes.transforms import KINDS, in_domain
-
-# Spellings of a missing value in text formats, in lower case.
-_MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "null", "none"})
-_LABELS = {"true": 1, "1": 1, "1.0": 1, "false": 0, "0": 0, "0.0": 0}
 
 # Log-probabilities this little above 0 are sums of rounded terms, not another scale.
 _ROUNDING = 1e-6
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Table:
 
     Parameters
     ----------
-    frame : pandas.DataFrame
-        The known columns.
+    columns : mapping of str to ndarray, each of shape (num_rows,)
+        The known columns, of numbers or of objects.
     row_numbers : ndarray of int, shape (num_rows,)
         1-based data rows of the source, for messages.
     query_codes, model_codes : ndarray of int, shape (num_rows,)
@@ -39,7 +40,7 @@ class Table:
         In order of first appearance, unless `restrict` was given another order.
     """
 
-    frame: Any
+    columns: Mapping[str, NDArray[Any]]
     row_numbers: NDArray[np.int64]
     query_codes: NDArray[np.int64]
     query_names: tuple[str, ...]
@@ -47,12 +48,12 @@ class Table:
     model_names: tuple[str, ...]
 
     @classmethod
-    def from_frame(cls, frame: Any) -> Table:
-        """Code the ids; `InputError` if one is missing or a (query, model) pair occurs twice."""
-        query_codes, query_names = _code_ids(frame, "query")
-        model_codes, model_names = _code_ids(frame, "model")
-        rows = np.arange(1, len(frame) + 1)
-        table = cls(frame, rows, query_codes, query_names, model_codes, model_names)
+    def from_columns(cls, columns: Mapping[str, NDArray[Any]]) -> Table:
+        """Code the names; `InputError` if one is missing or a (query, model) pair occurs twice."""
+        query_codes, query_names = _code_names(columns["query"], "query")
+        model_codes, model_names = _code_names(columns["model"], "model")
+        rows = np.arange(1, len(query_codes) + 1)
+        table = cls(columns, rows, query_codes, query_names, model_codes, model_names)
         pair = query_codes * len(model_names) + model_codes
         order = np.argsort(pair, kind="stable")
         repeats = np.flatnonzero(np.diff(pair[order]) == 0)
@@ -61,8 +62,8 @@ class Table:
             at = repeats[np.argmin(later)]
             first, second = int(order[at]), int(order[at + 1])
             raise InputError(
-                f"each pair of query and model may occur once; query {table.query(second)!r} with "
-                f"model {table.model(second)!r} is in row {first + 1} and again in row "
+                f"each pair of query and model may occur once; query {show(table.query(second))} with "
+                f"model {show(table.model(second))} is in row {first + 1} and again in row "
                 f"{second + 1}. Keep one of the rows."
             )
         return table
@@ -78,13 +79,13 @@ class Table:
     def fail(self, i: int, column: str, rule: str, got: str, remedy: str) -> NoReturn:
         """Raise the `InputError` for the value of `column` at row position `i`."""
         raise InputError(
-            f"{column} of model {self.model(i)!r} must be {rule}; {got} "
-            f"in row {self.row_numbers[i]} (query {self.query(i)!r}). {remedy}"
+            f"{column} of model {show(self.model(i))} must be {rule}; {got} "
+            f"in row {self.row_numbers[i]} (query {show(self.query(i))}). {remedy}"
         )
 
     def has(self, column: str) -> bool:
         """Whether the source has this column."""
-        return column in self.frame.columns
+        return column in self.columns
 
     def restrict(self, models: Sequence[str]) -> Table:
         """Keep the rows of some models, in this order; queries without a row are dropped."""
@@ -93,7 +94,7 @@ class Table:
         keep = np.flatnonzero(recode[self.model_codes] >= 0)
         kept, query_codes = np.unique(self.query_codes[keep], return_inverse=True)
         return Table(
-            self.frame.iloc[keep],
+            {name: values[keep] for name, values in self.columns.items()},
             self.row_numbers[keep],
             query_codes,
             tuple(self.query_names[i] for i in kept),
@@ -103,32 +104,25 @@ class Table:
 
     def numbers(self, column: str) -> NDArray[np.float64]:
         """Parse a column of numbers, nan where missing; text such as '-Infinity' is understood."""
-        from pandas.api.types import is_bool_dtype, is_numeric_dtype
+        values = self.columns[column]
+        if values.dtype != object:
+            with np.errstate(over="ignore"):
+                parsed = np.asarray(values, dtype=np.float64)
+            if (np.isinf(parsed) == np.isinf(values)).all():  # not if numbers of 128 bits overflow
+                return parsed
+            values = values.astype(object)
+        return np.array(self._parse(column, values, cells.number, "a number"), dtype=np.float64)
 
-        series = self.frame[column]
-        if is_numeric_dtype(series.dtype) and not is_bool_dtype(series.dtype):
-            return np.asarray(series.to_numpy(dtype=np.float64, na_value=np.nan))
-        values = series.to_numpy(dtype=object)
-        present = ~series.isna().to_numpy()
+    def _parse(self, column: str, values: NDArray[Any], parse: Callable[[Any], _T], rule: str) -> list[_T]:
         try:
-            if any(isinstance(value, bool | np.bool_) for value in values):
-                raise TypeError
-            parsed = values[present].astype(np.float64)
-        except (TypeError, ValueError, OverflowError):
-            present &= np.array([not _is_missing(value) for value in values])
-            parsed = np.array([self._number(column, int(i)) for i in np.flatnonzero(present)])
-        result = np.full(len(values), np.nan)
-        result[present] = parsed
-        return result
-
-    def _number(self, column: str, i: int) -> float:
-        value = self.frame[column].iloc[i]
-        try:
-            if isinstance(value, bool | np.bool_):
-                raise TypeError
-            return float(value)
-        except (TypeError, ValueError, OverflowError):
-            self.fail(i, column, "a number", f"got {_show(value)}", "Correct it.")
+            return [parse(value) for value in values]
+        except ValueError:
+            for i, value in enumerate(values):
+                try:
+                    parse(value)
+                except ValueError as error:
+                    self.fail(i, column, rule, f"got {show(value)}", str(error))
+            raise
 
     def amounts(self, column: str, what: str, *, required: bool = True) -> NDArray[np.float64]:
         """Parse a column of finite numbers >= 0, and none missing if `required`."""
@@ -146,84 +140,62 @@ class Table:
 
     def labels(self, column: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Parse right and wrong: ``(correct, labelled)``, with `correct` False where unlabelled."""
-        codes, uniques = _factorize(self.frame[column], column)
-        parsed = np.array([_label(value) for value in uniques] + [-1])  # code -1: missing
-        values = parsed[codes]
-        if (values == -2).any():
-            i = int(np.argmax(values == -2))
-            got = f"got {_show(self.frame[column].iloc[i])}"
-            self.fail(i, column, "0, 1, true, false or empty", got, "Correct it or leave it empty.")
-        return values == 1, values >= 0
+        values = self.columns[column]
+        if values.dtype != object:  # a table may have many rows: no call for each
+            missing, right = np.isnan(values), values == 1
+            if (missing | right | (values == 0)).all():
+                return right, ~missing
+        parsed = self._parse(column, values, cells.label, "0, 1, true, false or empty")
+        return (
+            np.array([value is True for value in parsed], dtype=np.bool_),
+            np.array([value is not None for value in parsed], dtype=np.bool_),
+        )
 
 
-def _is_missing(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.strip().lower() in _MISSING
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
+def _code_names(values: NDArray[Any], column: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Code the names of a column by first appearance; `InputError` for one missing or ambiguous."""
+    position: dict[str, int] = {}
+    known: dict[Any, int] = {}  # codes of cells seen before, by type: True and 1 are equal to Python
+    codes = np.empty(len(values), dtype=np.int64)
+    for i, value in enumerate(values):
+        key = value if type(value) is str else _key(value)
+        code = known.get(key, -1) if key is not None else -1
+        if code < 0:
+            text = _name(value, column, i + 1)
+            code = position.setdefault(text, len(position))
+            if key is not None:
+                known[key] = code
+        codes[i] = code
+    names = tuple(position)
+    looks: dict[str, int] = {}
+    for code, text in enumerate(names):
+        other = looks.setdefault(cells.look(text), code)
+        if other != code:
+            rows = [int(np.argmax(codes == each)) + 1 for each in (other, code)]
+            raise InputError(
+                f"names in column {column!r} must differ by more than spaces around them; "
+                f"{show(names[other])} in row {rows[0]} and {show(text)} in row {rows[1]} do not. "
+                "Write them alike."
+            )
+    return codes, names
 
 
-def _plain(value: Any) -> Any:
-    """Return the Python value of a NumPy scalar: messages should not say np.float64(2.0)."""
-    return value.item() if isinstance(value, np.generic) else value
+def _key(value: Any) -> Any:
+    return (type(value), value) if isinstance(value, int | np.integer | np.floating) else None
 
 
-def _hashable(value: Any) -> bool:
+def _name(value: Any, column: str, row: int) -> str:
     try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
-
-
-def _show(value: Any) -> str:
-    text = repr(_plain(value))
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _label(value: Any) -> int:
-    """1 right, 0 wrong, -1 missing, -2 not a label."""
-    if _is_missing(value):
-        return -1
-    if isinstance(value, str):
-        return _LABELS.get(value.strip().lower(), -2)
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return -2
-    return int(number) if number in (0.0, 1.0) else -2
-
-
-def _factorize(series: Any, column: str) -> tuple[NDArray[np.int64], list[Any]]:
-    import pandas as pd
-
-    try:
-        codes, uniques = pd.factorize(series, use_na_sentinel=True)
-    except TypeError as error:  # lists and dictionaries cannot be hashed
-        row = next(i for i, v in enumerate(series, start=1) if not _hashable(v))
+        text = cells.name(value)
+    except ValueError as error:
         raise InputError(
-            f"{column} must be a plain value; got {_show(series.iloc[row - 1])} in row {row}. Correct it."
+            f"{column} must be a plain value, text or a number; got {show(value)} in row {row}. {error}"
         ) from error
-    return np.asarray(codes, dtype=np.int64), list(uniques)
-
-
-def _code_ids(frame: Any, column: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    codes, uniques = _factorize(frame[column], column)
-    texts = [_id_text(value) for value in uniques]
-    position: dict[str, int] = {}  # 1, 1.0 and '1' are one id
-    recode = np.array([position.setdefault(text, len(position)) for text in texts] + [-1])
-    blank = np.array([not text.strip() for text in texts] + [True])
-    if blank[codes].any():
-        row = int(np.argmax(blank[codes])) + 1
+    if not text.strip():
         raise InputError(
             f"{column} must be given in every row; it is missing in row {row}. Fill it in or remove the row."
         )
-    return recode[codes], tuple(position)
-
-
-def _id_text(value: Any) -> str:
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))  # ids that pandas turned into floats read as they did in the file
-    return str(_plain(value))
+    return text
 
 
 def confidences(table: Table, kind: str, *, of_policy: bool = False) -> NDArray[np.float64]:
@@ -244,10 +216,13 @@ def confidences(table: Table, kind: str, *, of_policy: bool = False) -> NDArray[
 def _remedy(values: NDArray[np.float64], kind: str, of_policy: bool) -> str:
     """Return what to do about confidences outside the domain of their kind."""
     known = values[~np.isnan(values)]
+    wrong = np.unique(known[~in_domain(known, kind)])
     if kind == "score":
         return "Replace it by a large finite score, or leave it empty."
     if kind == "logprob" and known.max() <= _ROUNDING:
         return "This looks like rounding: replace positive values by 0."
+    if kind == "probability" and wrong.size == 1 and wrong[0] < 0.0 and (known > 0.0).any():
+        return "If it stands for a confidence that is not known, leave it empty."
     if of_policy:
         return f"The policy was tuned on confidences of kind {kind!r}: give them on the same scale."
     if kind == "logprob" and known.min() >= 0.0 and known.max() <= 1.0:

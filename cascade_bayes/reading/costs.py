@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 
 from cascade_bayes._names import suggest
 from cascade_bayes.errors import InputError
+from cascade_bayes.reading.cells import number, show
 from cascade_bayes.reading.columns import Table
+from cascade_bayes.reading.files import one_line, parse_json
 
 
-def costs(table: Table, prices: Mapping[str, Mapping[str, float]] | str | Path | None) -> NDArray[np.float64]:
+def costs(
+    table: Table, prices: Mapping[str, Mapping[str, float]] | str | os.PathLike[str] | None
+) -> NDArray[np.float64]:
     """US dollars per row: tokens times prices where both are given, else the `cost` column."""
     per_million = None if prices is None else _read_prices(prices)  # checked even if unused
     tokens = table.has("tokens_in") and table.has("tokens_out")
@@ -23,7 +27,7 @@ def costs(table: Table, prices: Mapping[str, Mapping[str, float]] | str | Path |
         for name in table.model_names:
             if name not in per_million:
                 raise InputError(
-                    f"the prices have no entry for model {name!r}. {suggest(name, list(per_million))}"
+                    f"the prices have no entry for model {show(name)}. {suggest(name, list(per_million))}"
                 )
         rate = np.array([per_million[name] for name in table.model_names])[table.model_codes]
         tokens_in = table.amounts("tokens_in", "tokens")
@@ -43,32 +47,68 @@ def costs(table: Table, prices: Mapping[str, Mapping[str, float]] | str | Path |
 
 
 def _read_prices(
-    prices: Mapping[str, Mapping[str, float]] | str | Path,
+    prices: Mapping[str, Mapping[str, float]] | str | os.PathLike[str],
 ) -> dict[str, tuple[float, float]]:
+    """Return US dollars per million input and output tokens, by model."""
     example = '{"model-a": {"in": 0.15, "out": 0.6}} in US dollars per million tokens'
     place = "the prices"
     record: Any = prices
-    if isinstance(prices, str | Path):
+    if isinstance(prices, str | os.PathLike):
         place = f"the price file {str(prices)!r}"
         try:
-            record = json.loads(Path(prices).read_text(encoding="utf-8-sig"))
+            record = parse_json(Path(prices).read_text(encoding="utf-8-sig"))
         except FileNotFoundError as error:
             raise InputError(f"{place} does not exist; check the path.") from error
+        except RecursionError as error:
+            raise InputError(f"{place} has brackets nested too deeply. Write {example}.") from error
         except (OSError, ValueError) as error:
-            raise InputError(f"{place} cannot be read: {error}. Write {example}.") from error
+            raise InputError(f"{place} cannot be read: {one_line(error)}. Write {example}.") from error
     if not isinstance(record, Mapping):
         raise InputError(f"{place} must map models to prices; write {example}.")
-    result = {}
-    for model, entry in record.items():
+    result: dict[str, tuple[float, float]] = {}
+    for key, entry in record.items():
+        model = str(key)
+        if model in result:
+            raise InputError(f"{place} must name each model once; {show(model)} occurs twice. Keep one.")
         pair = []
         for side in ("in", "out"):
             value = entry.get(side) if isinstance(entry, Mapping) else None
-            number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if not number or not (0.0 <= float(value) < np.inf):  # type: ignore[arg-type]
+            price = _price(value)
+            if not 0.0 <= price < np.inf:
                 raise InputError(
-                    f"{place} must give a finite number >= 0 as {side!r} of model {str(model)!r}; "
-                    f"got {value!r}. Write {example}."
+                    f"{place} must give a finite number >= 0 as {side!r} of model {show(model)}; "
+                    f"got {show(value)}. Write {example}."
                 )
-            pair.append(float(value))  # type: ignore[arg-type]
-        result[str(model)] = (pair[0], pair[1])
+            pair.append(price)
+        result[model] = (pair[0], pair[1])
+    _check_unit(result, place)
     return result
+
+
+def _price(value: Any) -> float:
+    """Return a price as a float, nan if it is no number; text is none either."""
+    if isinstance(value, str):
+        return np.nan
+    try:
+        return number(value)
+    except ValueError:
+        return np.nan
+
+
+LEAST_PRICE = 0.001
+"""US dollars per million tokens below which no model is sold.
+
+The smallest models of the cheapest providers cost 0.005 to 0.02, and electricity alone about 0.01. The
+dearest tokens there are, at some 600 dollars per million, cost 0.0006 each, which is still below.
+"""
+
+
+def _check_unit(prices: Mapping[str, tuple[float, float]], place: str) -> None:
+    """Refuse prices per token, which would make every call a million times too cheap."""
+    for model, pair in prices.items():
+        if 0.0 < max(pair) < LEAST_PRICE:
+            raise InputError(
+                f"{place} must be in US dollars per million tokens; those of model {show(model)}, "
+                f"{pair[0]!r} in and {pair[1]!r} out, look like prices per token. Multiply them by "
+                "1,000,000; if a million tokens are that cheap, give a column 'cost' instead."
+            )

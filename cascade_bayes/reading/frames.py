@@ -1,16 +1,22 @@
-"""Files and frames to a pandas frame of the known columns.
+"""Files and frames to arrays, one for each known column.
 
-pandas and pyarrow are imported inside the functions that need them, so that importing the library
-does not.
+An array holds either numbers or Python objects as they stand in the source; `cells` judges them. pandas,
+polars and pyarrow are imported inside the functions that need them, so that importing the library does not.
 """
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade_bayes._names import names_of
 from cascade_bayes.errors import InputError
+from cascade_bayes.reading.cells import show
+from cascade_bayes.reading.files import Column, one_line, read_file
 
 COLUMNS = (
     "query",
@@ -25,8 +31,8 @@ COLUMNS = (
 REQUIRED = COLUMNS[:3]
 
 
-def load_frame(source: Any) -> Any:
-    """Read a path or frame into a pandas frame that holds the known columns only.
+def load_columns(source: Any) -> dict[str, NDArray[Any]]:
+    """Read a path or frame into arrays, one for each column of `COLUMNS` that it has.
 
     Raises
     ------
@@ -35,123 +41,125 @@ def load_frame(source: Any) -> Any:
         a known column occurs twice, or there are no rows.
     TypeError
         If the source is neither a path nor a frame.
+
+    Warns
+    -----
+    DataWarning
+        If a CSV file may have been cut short inside its last field.
     """
-    if isinstance(source, str | Path):
-        place = f"table {str(source)!r}"
-        frame = _load_file(Path(source), place)
+    if isinstance(source, str | os.PathLike):
+        place = f"table {os.fsdecode(source)!r}"
+        columns = read_file(Path(os.fsdecode(source)), place, COLUMNS)
     else:
         place = "table"
-        frame = source
-    if not hasattr(frame, "columns"):
-        raise TypeError(
-            f"the table must be a path, a pandas DataFrame or a polars DataFrame; got {type(frame).__name__}."
-        )
-    if hasattr(frame, "reset_index"):  # pandas, where query or model may be the index
-        hidden = [n for n in frame.index.names if n in COLUMNS and n not in frame.columns]
-        frame = frame.reset_index(level=hidden) if hidden else frame
-    # polars and pandas list their column names; a pyarrow table calls them column_names.
-    found = [str(name) for name in getattr(frame, "column_names", frame.columns)]
+        columns = _columns_of(source)
+    found = [column.name for column in columns]
     for name in COLUMNS:
         if name in REQUIRED and name not in found:
             raise InputError(
-                f"the {place} has no column {name!r}; it has {', '.join(map(repr, found))}. "
+                f"the {place} has no column {name!r}; it has {names_of(found)}. "
                 "Rename or add it: 'query', 'model' and 'confidence' are required."
             )
         if found.count(name) > 1:
             raise InputError(f"the {place} has {found.count(name)} columns {name!r}; keep one of them.")
-    wanted = [name for name in COLUMNS if name in found]
-    convert = hasattr(frame, "to_pandas")  # polars, pyarrow
-    frame = frame.select(wanted).to_pandas() if convert else frame[wanted]
-    if len(frame) == 0:
+    known = {column.name: column.values for column in columns if column.name in COLUMNS}
+    if len(known["query"]) == 0:
         raise InputError(f"the {place} has no rows; it needs one row per query and model.")
-    return frame
+    return {name: _array(values, name, place) for name, values in known.items()}
 
 
-def _load_file(path: Path, place: str) -> Any:
-    readers = {
-        ".csv": ("CSV", _read_csv),
-        ".parquet": ("Parquet", _read_parquet),
-        ".jsonl": ("JSON Lines", _read_json_lines),
-        ".ndjson": ("JSON Lines", _read_json_lines),
-        ".json": ("JSON Lines", _read_json_lines),
-    }
-    if path.suffix.lower() not in readers:
-        raise InputError(
-            f"the {place} must end in one of {', '.join(readers)}; got {path.suffix!r}. "
-            "Rename or convert the file."
-        )
-    if not path.is_file():
-        what = "is not a file" if path.exists() else "does not exist"
-        raise InputError(f"the {place} {what}; check the path.")
+def _columns_of(frame: Any) -> list[Column]:
+    """Return the columns of a frame of pandas, polars, pyarrow or another that can become one of pandas."""
+    expected = "the table must be a path, a pandas DataFrame or a polars DataFrame; got "
+    library = _library(frame)
+    if library == "polars" and type(frame).__name__ == "LazyFrame":
+        raise TypeError(f"{expected}a polars LazyFrame. Pass frame.collect().")
+    if library == "polars" and hasattr(frame, "get_columns"):
+        return [Column(series.name, series) for series in frame.get_columns()]
+    if library == "pyarrow" and hasattr(frame, "column_names"):
+        return [Column(name, frame.column(i)) for i, name in enumerate(frame.column_names)]
+    if not hasattr(frame, "columns") or isinstance(frame, type):
+        raise TypeError(f"{expected}{type(frame).__name__}.")
+    if hasattr(frame, "to_pandas"):
+        frame = frame.to_pandas()
+    if not hasattr(frame, "iloc") or not hasattr(frame, "reset_index"):
+        raise TypeError(f"{expected}{type(frame).__name__}.")
+    hidden = [n for n in frame.index.names if isinstance(n, str) and n not in frame.columns]  # in the index
+    columns = [Column(str(name), frame.iloc[:, i]) for i, name in enumerate(frame.columns)]
+    levels = [Column(name, frame.index.get_level_values(name)) for name in hidden]
+    return [*levels, *columns]
+
+
+def _library(values: Any) -> str:
+    """Return which library an object is of, subclasses of its classes included."""
+    for base in type(values).__mro__:
+        library = base.__module__.split(".")[0]
+        if library in ("pandas", "polars", "pyarrow"):
+            return library
+    return ""
+
+
+def _array(values: Any, name: str, place: str) -> NDArray[Any]:
+    """Return a column as an array of numbers, or of objects with text in place of bytes."""
+    to_array = {"pandas": _from_pandas, "polars": _from_polars, "pyarrow": _from_arrow}
     try:
-        empty = path.stat().st_size == 0
-        form, reader = readers[path.suffix.lower()]
-        frame = None if empty else reader(path)
-    except InputError:
-        raise
-    except (OSError, ValueError) as error:  # ArrowInvalid and UnicodeDecodeError are ValueErrors
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        array = to_array.get(_library(values), _objects)(values)
+    except (ValueError, TypeError, ArithmeticError, NotImplementedError, LookupError) as error:
         raise InputError(
-            f"cannot read the {place} as {form}: {reason}. "
-            "The file may be truncated or of another format; write it again."
+            f"column {name!r} of the {place} cannot be read: {one_line(error)}. "
+            "Convert it to text or to numbers."
         ) from error
-    if frame is None:
-        raise InputError(f"the {place} is an empty file; write it again.")
-    return frame
+    if array.dtype == object and bytes in set(map(type, array)):
+        array = array.copy()
+        for i, value in enumerate(array):
+            if isinstance(value, bytes):
+                try:
+                    array[i] = value.decode()
+                except UnicodeDecodeError as error:
+                    raise InputError(
+                        f"{name} must be text or a number; got the bytes {show(value)}, which are not UTF-8 "
+                        f"text, in row {i + 1}. Write it as text."
+                    ) from error
+    return array
 
 
-def _read_csv(path: Path) -> Any:
-    import pyarrow as pa
-    from pyarrow import csv
+def _objects(values: Any) -> NDArray[Any]:
+    """Return an array of objects, in which a list or an array is one object."""
+    array = np.empty(len(values), dtype=object)
+    for i, value in enumerate(values):
+        array[i] = value
+    return array
 
-    # All known columns as text: ids such as '007' survive, and numbers are parsed in one place.
-    # pyarrow rejects rows with too few fields, which is how a truncated file shows.
-    return csv.read_csv(
-        path,
-        parse_options=csv.ParseOptions(newlines_in_values=True),
-        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string())),
+
+def _is_plain(dtype: Any) -> bool:
+    return isinstance(dtype, np.dtype) and dtype.kind in "iuf"
+
+
+def _from_pandas(values: Any) -> NDArray[Any]:
+    if _is_plain(values.dtype):
+        return np.asarray(values.to_numpy())
+    return _objects(values.to_numpy(dtype=object))
+
+
+def _from_polars(values: Any) -> NDArray[Any]:
+    simple = type(values.dtype).__name__ in (
+        *(f"{sign}{bits}" for sign in ("Int", "UInt") for bits in (8, 16, 32, 64)),
+        *("Float32", "Float64"),
     )
+    if simple and values.null_count() == 0:
+        return np.asarray(values.to_numpy())
+    return _objects(values.to_list())
 
 
-def _read_parquet(path: Path) -> Any:
-    from pyarrow import parquet
+def _from_arrow(values: Any) -> NDArray[Any]:
+    import pyarrow as pa
 
-    with parquet.ParquetFile(path) as file:
-        found = file.schema_arrow.names
-        wanted = [name for name in COLUMNS if name in found]
-        # Without the required columns keep all names, so that the complaint can list them.
-        complete = set(REQUIRED) <= set(wanted)
-        table = file.read(columns=wanted if complete else None)
-    # pandas metadata could hide a column in the index.
-    return table.replace_schema_metadata(None)
-
-
-def _read_json_lines(path: Path) -> Any:
-    import pandas as pd
-
-    text = path.read_text(encoding="utf-8-sig")
-    if text.lstrip().startswith("["):
-        records = json.loads(text)
-    else:
-        lines = [line for line in text.split("\n") if line.strip()]
-        try:
-            records = json.loads("[" + ",".join(lines) + "]")  # one call: many times faster
-        except ValueError:
-            records = []
-        if len(records) != len(lines):
-            records = [_json_record(line, row) for row, line in enumerate(lines, start=1)]
-    for row, record in enumerate(records, start=1):
-        if not isinstance(record, dict):
-            raise InputError(
-                f"each line of {str(path)!r} must be a JSON object such as "
-                f'{{"query": "q1", "model": "a", "confidence": -0.1}}; row {row} is not.'
-            )
-    # dtype=object: no guessing, so 64-bit integers and ids stay as written.
-    return pd.DataFrame(records, dtype=object)
-
-
-def _json_record(line: str, row: int) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"row {row}: {error}") from error
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        values, kind = values.cast(kind.value_type), kind.value_type
+    simple = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if simple and values.null_count == 0:
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return np.asarray(values.to_numpy(zero_copy_only=False), dtype=object)
+    return _objects(values.to_pylist())

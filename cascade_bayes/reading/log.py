@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cascade_bayes._names import names_of
 from cascade_bayes.errors import InputError
+from cascade_bayes.reading.cells import number, show
 
 
 class ThresholdRule(Protocol):
@@ -46,7 +47,9 @@ def read_rule(
     Raises
     ------
     InputError
-        If the mapping does not name every model but one, or a threshold is nan.
+        If the mapping does not name every model but one, or a threshold is no number.
+    TypeError
+        If the rule is neither a mapping nor has models and thresholds.
     """
     if isinstance(logged_policy, Mapping):
         rest = [name for name in known if name not in logged_policy]
@@ -55,8 +58,15 @@ def read_rule(
                 "logged_policy must give a threshold to every model but the last; got thresholds of "
                 f"{names_of(logged_policy)} for a table of {names_of(known)}."
             )
-        rule: dict[str, Range | None] = {str(name): (-np.inf, float(t)) for name, t in logged_policy.items()}
+        rule: dict[str, Range | None] = {
+            str(name): (-np.inf, _threshold(str(name), value)) for name, value in logged_policy.items()
+        }
         rule[rest[0]] = None
+    elif not hasattr(logged_policy, "models") or not hasattr(logged_policy, "thresholds"):
+        raise TypeError(
+            "logged_policy must be a Policy, or a mapping of model to threshold such as {'a': -0.2}; got "
+            f"{type(logged_policy).__name__}."
+        )
     else:
         high, low = logged_policy.thresholds, getattr(logged_policy, "abstain_thresholds", None)
         low = np.full(len(high), -np.inf) if low is None else low[:-1]
@@ -64,8 +74,19 @@ def read_rule(
         rule = dict(zip(logged_policy.models, [*ranges, None], strict=True))
     for name, goes_on in rule.items():
         if goes_on is not None and np.isnan(goes_on).any():
-            raise InputError(f"the threshold of model {name!r} in logged_policy must be a number; got nan.")
+            raise InputError(
+                f"the threshold of model {name!r} in logged_policy must be a number; got nan. Correct it."
+            )
     return rule
+
+
+def _threshold(model: str, value: object) -> float:
+    try:
+        return number(value)
+    except ValueError as error:
+        raise InputError(
+            f"the threshold of model {model!r} in logged_policy must be a number; got {show(value)}. {error}"
+        ) from error
 
 
 def check_log(

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_bayes._names import check_models, names_of, suggest
+from cascade_bayes._names import check_models, listed, names_of, suggest
 from cascade_bayes.data import CascadeData, mean_cost
 from cascade_bayes.errors import InputError
 from cascade_bayes.reading.columns import Table, confidences
 from cascade_bayes.reading.costs import costs
-from cascade_bayes.reading.frames import load_frame
+from cascade_bayes.reading.frames import load_columns
 from cascade_bayes.reading.log import ThresholdRule, check_log, read_rule
 from cascade_bayes.transforms import ConfidenceMap, check_kind
 
@@ -42,7 +42,10 @@ def read_table(
         A file ending in .csv, .parquet, .jsonl, .ndjson or .json (JSON Lines, or one array of
         objects), or a frame. Columns `query`, `model`, `confidence`; optionally `correct` (0, 1,
         true, false or empty), `latency_ms`, and `cost` in US dollars per call or `tokens_in` and
-        `tokens_out`. Other columns are ignored; a (query, model) row may be absent.
+        `tokens_out`. Other columns are ignored; a (query, model) row may be absent. Numbers are plain digits
+        with a decimal point (``-0.25``, ``1e-3``) or infinite (``inf``, ``-Infinity``); an empty field, NA,
+        N/A, NaN, null and none are missing. Names are text, numbers or dates, and must differ by more than
+        spaces around them.
     confidence : {'logprob', 'probability', 'score'}
         Kind of confidence: natural log of a probability in [-inf, 0], probability in [0, 1], or
         any finite number that grows with confidence.
@@ -71,7 +74,12 @@ def read_table(
         If the table, the prices or an argument cannot be used, or the rows contradict `logged_policy`; the
         message names the place.
     TypeError
-        If `source` is neither a path nor a frame, or `models` is one string.
+        If an argument is of the wrong type: `source` neither a path nor a frame, `models` no list.
+
+    Warns
+    -----
+    DataWarning
+        If a CSV file may have been cut short inside its last field.
 
     Examples
     --------
@@ -95,16 +103,23 @@ def read_table(
            [  -inf,  0.   ]])
     """
     check_kind(confidence)
-    table = Table.from_frame(load_frame(source))
+    if confidence_map is not None and not isinstance(confidence_map, ConfidenceMap):
+        raise TypeError(
+            "confidence_map must be a ConfidenceMap, such as that of the training data; got "
+            f"{type(confidence_map).__name__}."
+        )
+    models = None if models is None else listed(models)
+    table = Table.from_columns(load_columns(source))
     rule = None if logged_policy is None else read_rule(logged_policy, table.model_names)
     if rule is not None:
-        if models is not None and tuple(models) != tuple(rule):
+        if models is not None and models != tuple(rule):
             raise InputError(
                 f"models must be those of logged_policy, {names_of(rule)}, in that order; got "
                 f"{names_of(models)}. Leave models out."
             )
-        models = list(rule)
+        models = tuple(rule)
     if models is not None:
+        _check_not_swapped(table, models)
         table = table.restrict(check_models(models, table.model_names, minimum=2))
     elif len(table.model_names) < 2:
         raise InputError(
@@ -137,7 +152,8 @@ def read_for_policy(
     InputError
         As `read_table`; also if the table lacks one of the models.
     """
-    table = Table.from_frame(load_frame(source))
+    table = Table.from_columns(load_columns(source))
+    _check_not_swapped(table, models)
     for name in models:
         if name not in table.model_names:
             raise InputError(
@@ -147,6 +163,49 @@ def read_for_policy(
     table = table.restrict(models)
     raw = confidences(table, kind, of_policy=True)
     return _assemble(table, raw, costs(table, prices), kind, in_order=True)
+
+
+MAX_MODELS = 64
+"""More models than any cascade has; so many names are those of something else, such as the queries."""
+
+MAX_CELLS = 200_000_000
+"""Queries times models, of which each takes 26 bytes."""
+
+MAX_NAME_BYTES = 2_000_000_000
+"""Bytes of the array of query names, in which every name takes the room of the longest."""
+
+
+def _check_not_swapped(table: Table, models: Sequence[str]) -> None:
+    """Point out that names listed as models are those of queries."""
+    unknown = set(models) - set(table.model_names)
+    if unknown and unknown <= set(table.query_names):
+        raise InputError(
+            f"models names {names_of(sorted(unknown))}, which the table has as queries: the columns 'query' "
+            "and 'model' look swapped. Rename them."
+        )
+
+
+def _check_size(table: Table) -> None:
+    """Refuse a table whose arrays no cascade needs and few memories hold."""
+    queries, models = len(table.query_names), len(table.model_names)
+    if models > MAX_MODELS:
+        swapped = models > queries
+        raise InputError(
+            f"a cascade may have at most {MAX_MODELS} models; the table has {models} models and {queries} "
+            f"{'query' if queries == 1 else 'queries'}, among the models {names_of(table.model_names[:2])}. "
+            + (
+                "The columns 'query' and 'model' look swapped: rename them, or"
+                if swapped
+                else "Column 'model' may hold something else, such as a model and its run: correct it, or"
+            )
+            + " choose models with models=['a', 'b'] (--models a,b)."
+        )
+    longest = max(map(len, table.query_names))
+    if queries * models > MAX_CELLS or 4 * longest * queries > MAX_NAME_BYTES:
+        raise InputError(
+            f"the table is too large: {queries} queries of {models} models, with query names of up to "
+            f"{longest} characters, would take gigabytes. Use fewer queries, and short names for them."
+        )
 
 
 def _assemble(
@@ -159,6 +218,7 @@ def _assemble(
     confidence_map: ConfidenceMap | None = None,
 ) -> CascadeData:
     """Put rows into arrays; models by increasing mean cost unless they are in order."""
+    _check_size(table)
     if table.has("correct"):
         correct, labelled = table.labels("correct")
     else:
