@@ -52,8 +52,10 @@ def refused(read: Callable[[], Any], error: type[Exception] = InputError) -> str
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("-0.25", -0.25), ("+1", 1), (".5", 0.5), ("5.", 5), ("1E-3", 1e-3), (" 7\t", 7), ("007", 7)]
-    + [("inf", math.inf), ("-Infinity", -math.inf), ("+INF", math.inf), ("1e-400", 0.0)],
+    [
+        *[("-0.25", -0.25), ("+1", 1), (".5", 0.5), ("5.", 5), ("1E-3", 1e-3), (" 7\t", 7), ("007", 7)],
+        *[("inf", math.inf), ("-Infinity", -math.inf), ("+INF", math.inf), ("1e-400", 0.0)],
+    ],
 )
 def test_numbers_in_text(text: str, value: float) -> None:
     assert cells.number(text) == value
