@@ -8,8 +8,9 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from cascade_bayes import cli, example
 from cascade_bayes.cli import common
 from cascade_bayes.cli.fit import fit as fit_command
 from cascade_bayes.decision.tuning import error_cost_frontier
+from cascade_bayes.errors import ConvergenceWarning
+from cascade_bayes.inference.convergence import FitVerdict
 from cascade_bayes.inference.posterior import Posterior
 
 DATA = os.environ.get("CASCADE_BAYES_DATA", "")
@@ -56,12 +59,15 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory, small_posterior: Posterior) -> Path:
-    """A folder with a posterior, a policy and a frontier."""
+    """A folder with a posterior, a policy and a frontier; `rejected` has the same without a good word."""
     folder = tmp_path_factory.mktemp("files")
-    small_posterior.save(folder / "posterior.nc")
-    frontier = error_cost_frontier(small_posterior, models="all", error_prices=7, num_draws=20)
-    frontier.save(folder / "frontier.json")
-    frontier.policy(4).save(folder / "policy.json")
+    (folder / "rejected").mkdir()
+    trusted = replace(small_posterior, recorded_verdict=FitVerdict(True, "The chains agree."))
+    for posterior, place in ((trusted, folder), (small_posterior, folder / "rejected")):
+        posterior.save(place / "posterior.nc")
+        frontier = error_cost_frontier(posterior, models="all", error_prices=7, num_draws=20)
+        frontier.save(place / "frontier.json")
+        frontier.policy(4).save(place / "policy.json")
     return folder
 
 
@@ -87,11 +93,12 @@ def test_help_lists_the_commands_and_exit_codes(run: Run) -> None:
             "--models",
             "--certify",
             "--prior-queries",
+            "--accept-rejected-fit",
             "--json",
         ],
-        "check": ["--policy", "--pictures", "--level", "--json"],
-        "worth": ["--queries", "--draws", "--seed", "--json"],
-        "evaluate": ["--prices", "--json"],
+        "check": ["--policy", "--pictures", "--level", "--accept-rejected-fit", "--json"],
+        "worth": ["--queries", "--draws", "--seed", "--accept-rejected-fit", "--json"],
+        "evaluate": ["--prices", "--accept-rejected-fit", "--json"],
         "demo": ["--output", "--json"],
     }.items():
         text = run(command, "--help").out
@@ -344,8 +351,8 @@ class TestEvaluate:
 
     def test_policy_and_frontier_agree(self, run: Run, files: Path, table: Path) -> None:
         single = run("evaluate", files / "policy.json", table, "--json").json()
-        point = run("evaluate", files / "frontier.json", table, "--json").json()["points"][4]
-        assert single == point
+        every = run("evaluate", files / "frontier.json", table, "--json").json()
+        assert single == every["points"][4] | {"fit_verdict": every["fit_verdict"]}
 
 
 # Bad input: one sentence, exit code 2, nothing on disk changed.
@@ -646,3 +653,80 @@ def test_whole_job_on_real_results(name: str, tmp_path: Path) -> None:
     train = Path(DATA) / f"{name}-train.parquet"
     test = Path(DATA) / f"{name}-test.parquet"
     whole_job(train, test if test.exists() else train, tmp_path)
+
+
+class TestRejectedFit:
+    """The verdict on a fit goes with all that is made from it."""
+
+    WORDS = "The fit did not converge: largest R-hat"
+
+    def commands(self, folder: Path, table: Path, saved: Path) -> dict[str, tuple[object, ...]]:
+        posterior, policy = folder / "posterior.nc", folder / "policy.json"
+        few = (*WHOLE, "-o", saved)
+        return {
+            "tune": ("tune", posterior, "--error-price", 0.002, *few),
+            "sweep": ("tune", posterior, "--frontier", 2, *few),
+            "worth": ("worth", posterior, policy, "--queries", 30, "--draws", 50),
+            "evaluate": ("evaluate", policy, table),
+            "evaluate all": ("evaluate", folder / "frontier.json", table),
+        }
+
+    @pytest.mark.parametrize("name", ["tune", "sweep", "worth", "evaluate", "evaluate all"])
+    def test_every_later_command_says_so(
+        self, run: Run, files: Path, table: Path, tmp_path: Path, name: str
+    ) -> None:
+        command = self.commands(files / "rejected", table, tmp_path / "p.json")[name]
+        shown = run(*command, "--json")
+        assert shown.code == 3
+        assert shown.err.count(self.WORDS) == 1
+        assert "--accept-rejected-fit" in shown.err
+        verdict = shown.json()["fit_verdict"]
+        assert verdict["trusted"] is False
+        assert verdict["sentence"].startswith(self.WORDS)
+        accepted = run(*command, "--accept-rejected-fit", "--json")
+        assert accepted.code == 0
+        assert accepted.err.count(self.WORDS) == 1
+        assert accepted.json() == shown.json()
+
+    @pytest.mark.parametrize("name", ["tune", "worth", "evaluate"])
+    def test_a_fit_that_is_trusted_is_not_talked_of(
+        self, run: Run, files: Path, table: Path, tmp_path: Path, name: str
+    ) -> None:
+        shown = run(*self.commands(files, table, tmp_path / "p.json")[name], "--json")
+        assert shown.code == 0
+        assert "rejected" not in shown.err
+        assert shown.json()["fit_verdict"] == {"trusted": True, "sentence": "The chains agree."}
+
+    def test_the_files_are_written_and_carry_the_verdict(
+        self, run: Run, files: Path, table: Path, tmp_path: Path
+    ) -> None:
+        commands = self.commands(files / "rejected", table, tmp_path / "p.json")
+        for name in ("tune", "sweep"):
+            printed = run(*commands[name])
+            assert printed.code == 3
+            assert "Wrote" in printed.out
+            record = json.loads((tmp_path / "p.json").read_text())
+            assert record["fit_verdict"]["trusted"] is False
+            assert run("evaluate", tmp_path / "p.json", table).code == 3
+
+    @pytest.mark.slow
+    def test_check_counts_what_else_failed(self, run: Run, files: Path) -> None:
+        """Nothing else did: the fixture's table is one that its model fits."""
+        command = ("check", files / "rejected" / "posterior.nc", "--draws", 20, "--json")
+        shown = run(*command)
+        assert shown.code == 3
+        assert shown.json()["fit_verdict"]["trusted"] is False
+        accepted = run(*command, "--accept-rejected-fit")
+        assert accepted.code == 0
+        assert accepted.json() == shown.json()
+
+    def test_python_warns(self, files: Path) -> None:
+        rejected, trusted = (Posterior.load(place / "posterior.nc") for place in (files / "rejected", files))
+        assert rejected.fit_verdict == (False, rejected.convergence().sentence())
+        with pytest.warns(ConvergenceWarning, match="rejected, and thresholds are tuned"):
+            frontier = error_cost_frontier(rejected, models="all", error_prices=[0.002], num_draws=20)
+        assert frontier.policy(0).fit_verdict == rejected.fit_verdict
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            frontier = error_cost_frontier(trusted, models="all", error_prices=[0.002], num_draws=20)
+        assert frontier.policy(0).fit_verdict == trusted.fit_verdict

@@ -2,8 +2,8 @@
 
 `cascade_bayes.cli.app` holds the program. It takes a while to import, and a signal may arrive meanwhile:
 here is only what has to stand before. Exit codes: 0 done; 2 bad usage or input, or an output that cannot be
-written; 3 the fit did not converge or failed a check; 4 no policy meets the request; 130 interrupted by
-Ctrl-C; 143 terminated.
+written; 3 the fit did not converge or failed a check, or the command goes by such a fit; 4 no policy meets
+the request; 130 interrupted by Ctrl-C; 143 terminated.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     epilog="Exit codes: 0 done, 2 bad usage or input, 3 the fit did not converge or failed a check, "
-    "4 infeasible request, 130 interrupted, 143 terminated.",
+    "or the command goes by such a fit (--accept-rejected-fit), 4 infeasible request, 130 interrupted, "
+    "143 terminated.",
 )
 for command in (fit, check, tune, worth, evaluate, demo):
     app.command()(command)

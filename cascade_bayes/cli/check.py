@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cascade_bayes.cli.common import EXIT_FAILED, out, print_json, print_marked, start_jax
-from cascade_bayes.cli.options import Json
+from cascade_bayes.cli.common import (
+    EXIT_FAILED,
+    exit_if_rejected,
+    out,
+    print_json,
+    print_marked,
+    show_verdict,
+    start_jax,
+    verdict_record,
+)
+from cascade_bayes.cli.options import AcceptRejectedFit, Json
 from cascade_bayes.cli.tables import check_table
 from cascade_bayes.errors import InputError
 
@@ -37,6 +46,7 @@ def check(
     ] = 0.01,
     draws: Annotated[int, typer.Option(help="Posterior draws at which the tests are made.", min=2)] = 200,
     seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
+    accept_rejected_fit: AcceptRejectedFit = False,
     as_json: Json = False,
 ) -> None:
     """Ask whether a fit's draws, its model and its predictions can be trusted."""
@@ -49,10 +59,13 @@ def check(
 
     policy = None if policy_file is None else Policy.load(policy_file)
     posterior = Posterior.load(posterior_file)
+    verdict = posterior.fit_verdict
+    show_verdict(verdict)
     result = check_posterior(posterior, policy, level=level, num_draws=draws, seed=seed)
     written = [] if pictures is None else _draw_checks(pictures, posterior, policy, result)
     if as_json:
-        print_json({**result.to_dict(), "pictures": [str(path) for path in written]})
+        pictures_written = {"pictures": [str(path) for path in written]}
+        print_json(result.to_dict() | pictures_written | verdict_record(verdict))
     else:
         out.print(check_table(result))
         for word, style, findings in (
@@ -64,7 +77,10 @@ def check(
         out.print(result.sentence() if result.passed else f"{len(result.failures)} questions failed.")
         if written:
             out.print(f"Wrote {len(written)} pictures to {pictures}.")
-    if not result.passed:
+    exit_if_rejected(verdict, accept_rejected_fit)
+    # What is wrong with the draws of a fit that was rejected is what the user accepts.
+    accepted = not verdict.trusted and accept_rejected_fit
+    if any(not (accepted and found.check == "sampling") for found in result.failures):
         raise typer.Exit(EXIT_FAILED)
 
 

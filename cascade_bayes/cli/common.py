@@ -7,13 +7,17 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
 from cascade_bayes._output import FileKind, Output
 from cascade_bayes.errors import InputError
+
+if TYPE_CHECKING:
+    from cascade_bayes.inference.convergence import FitVerdict
 
 EXIT_INPUT, EXIT_FAILED, EXIT_INFEASIBLE = 2, 3, 4
 
@@ -78,6 +82,27 @@ def split(models: str | None) -> list[str] | None:
 def print_json(record: dict[str, Any]) -> None:
     """Print all that standard output holds under ``--json``."""
     print(json.dumps(record, indent=1, allow_nan=False))
+
+
+def show_verdict(verdict: FitVerdict | None) -> None:
+    """Say on standard error what is wrong with the fit that a command goes by, if anything is."""
+    if verdict is not None and not verdict.trusted:
+        print_marked("Fit rejected:", "bold red", verdict.sentence)
+
+
+def exit_if_rejected(verdict: FitVerdict | None, accept: bool) -> None:
+    """End a command with the code of a rejected fit, unless the user accepts it; call it last."""
+    if verdict is not None and not verdict.trusted and not accept:
+        say.print(
+            f"Exit code {EXIT_FAILED}, because the fit was rejected: fit again, or go on with it by "
+            "--accept-rejected-fit."
+        )
+        raise typer.Exit(EXIT_FAILED)
+
+
+def verdict_record(verdict: FitVerdict | None) -> dict[str, Any]:
+    """Return the entry that tells of the fit under ``--json``; null where that is not recorded."""
+    return {"fit_verdict": None if verdict is None else verdict._asdict()}
 
 
 def print_marked(word: str, style: str, text: object) -> None:

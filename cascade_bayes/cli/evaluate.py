@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from cascade_bayes._files import encode, read_json
-from cascade_bayes.cli.common import out, print_json
-from cascade_bayes.cli.options import Json, Prices
+from cascade_bayes.cli.common import exit_if_rejected, out, print_json, show_verdict, verdict_record
+from cascade_bayes.cli.options import AcceptRejectedFit, Json, Prices
 from cascade_bayes.cli.tables import evaluation_table, evaluations_table
 
 
@@ -19,6 +19,7 @@ def evaluate(
     ],
     table: Annotated[Path, typer.Argument(help="Labelled results, as for `fit`.")],
     prices: Prices = None,
+    accept_rejected_fit: AcceptRejectedFit = False,
     as_json: Json = False,
 ) -> None:
     """Run a policy, or every point of a frontier, over labelled results: realised error and cost."""
@@ -29,6 +30,8 @@ def evaluate(
     record = read_json(policy_file, "policy or frontier", [single.SCHEMA, points.SCHEMA])
     is_single = record["schema"] == single.SCHEMA
     policies = [single.Policy.load(policy_file)] if is_single else points.load_policies(policy_file)
+    verdict = policies[0].fit_verdict
+    show_verdict(verdict)
     # Points of an envelope are of models of their own.
     models = list(dict.fromkeys(name for policy in policies for name in policy.models))
     data = read_for_policy(table, models, policies[0].kind, prices)
@@ -46,10 +49,10 @@ def evaluate(
             }
         )
     if as_json:
-        print_json(rows[0] if is_single else {"points": rows})
-        return
-    if not is_single:
+        print_json((rows[0] if is_single else {"points": rows}) | verdict_record(verdict))
+    elif is_single:
+        out.print(evaluation_table(rows[0]))
+        out.print(rows[0]["verdict"], soft_wrap=True)
+    else:
         out.print(evaluations_table(rows))
-        return
-    out.print(evaluation_table(rows[0]))
-    out.print(rows[0]["verdict"], soft_wrap=True)
+    exit_if_rejected(verdict, accept_rejected_fit)

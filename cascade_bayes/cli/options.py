@@ -8,6 +8,13 @@ from typing import Annotated
 import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+AcceptRejectedFit = Annotated[
+    bool,
+    typer.Option(
+        "--accept-rejected-fit",
+        help="Exit with code 0 though `fit` rejected the fit; its verdict is still shown.",
+    ),
+]
 PriorQueries = Annotated[
     float | None,
     typer.Option(

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cascade_bayes._output import FRONTIER, POLICY
-from cascade_bayes.cli.common import open_output, print_json, say, split, start_jax, talk
-from cascade_bayes.cli.options import Json, PriorQueries
+from cascade_bayes.cli.common import (
+    exit_if_rejected,
+    open_output,
+    print_json,
+    say,
+    show_verdict,
+    split,
+    start_jax,
+    talk,
+    verdict_record,
+)
+from cascade_bayes.cli.options import AcceptRejectedFit, Json, PriorQueries
 from cascade_bayes.cli.tables import frontier_table, policy_table, rival_sentence
-from cascade_bayes.errors import InputError
+from cascade_bayes.errors import ConvergenceWarning, InputError
 
 if TYPE_CHECKING:
     from cascade_bayes.decision.frontier import Frontier
@@ -77,6 +88,7 @@ def tune(
     certify: Annotated[
         bool, typer.Option("--certify", help="Say what a policy of any shape could save at most.")
     ] = False,
+    accept_rejected_fit: AcceptRejectedFit = False,
     as_json: Json = False,
 ) -> None:
     """Find models and thresholds: for a price of an error, a budget, an error target, or a whole frontier."""
@@ -98,6 +110,8 @@ def tune(
     if frontier is None:
         check_question(error_price, budget, target_error, probability)
     posterior = Posterior.load(posterior_file)
+    verdict = posterior.fit_verdict
+    show_verdict(verdict)
     weight = PRIOR_QUERIES if prior_queries is None else prior_queries
     chosen: Any = models if models in ("all", "any") else split(models)
     if chosen == "any":
@@ -109,14 +123,16 @@ def tune(
         "abstain": abstain,
         "constant_costs": constant_costs,
     }
-    swept = error_cost_frontier(
-        posterior, models=chosen, error_prices=prices, num_draws=draws, prior_queries=weight, **terms
-    )
+    with warnings.catch_warnings():  # the verdict above says it
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        swept = error_cost_frontier(
+            posterior, models=chosen, error_prices=prices, num_draws=draws, prior_queries=weight, **terms
+        )
     asked_of: Policy | Frontier | Envelope = swept
     rivals: list[dict[str, Any]] = []
     if frontier is not None:
         swept.save(saved)
-        shown: dict[str, Any] = {"output": str(output), "points": swept.points()}
+        shown: dict[str, Any] = {"output": str(output), "points": swept.points(), **verdict_record(verdict)}
         table = frontier_table(swept.records())
     else:
         question: dict[str, Any] = {
@@ -143,6 +159,7 @@ def tune(
         shown["certificate"] = {"sentence": certificate.sentence(), "points": certificate.records()}
     if as_json:
         print_json(shown)
+        exit_if_rejected(verdict, accept_rejected_fit)
         return
     console = talk(saved)
     console.print(table)
@@ -152,6 +169,7 @@ def tune(
         console.print(certificate.sentence(), soft_wrap=True)
     if not saved.is_standard:
         console.print(f"Wrote {output}. Next: cascade-bayes evaluate {output} TABLE", soft_wrap=True)
+    exit_if_rejected(verdict, accept_rejected_fit)
 
 
 def _rival_record(kind: str, rival: Policy | None, policy: Policy, priced: bool) -> dict[str, Any]:

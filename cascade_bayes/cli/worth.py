@@ -7,8 +7,16 @@ from typing import Annotated
 
 import typer
 
-from cascade_bayes.cli.common import out, print_json, say, start_jax
-from cascade_bayes.cli.options import Json, PriorQueries
+from cascade_bayes.cli.common import (
+    exit_if_rejected,
+    out,
+    print_json,
+    say,
+    show_verdict,
+    start_jax,
+    verdict_record,
+)
+from cascade_bayes.cli.options import AcceptRejectedFit, Json, PriorQueries
 from cascade_bayes.cli.tables import information_table
 from cascade_bayes.errors import InputError
 
@@ -25,6 +33,7 @@ def worth(
     draws: Annotated[int, typer.Option(help="Posterior draws, each with new queries.", min=50)] = 500,
     prior_queries: PriorQueries = None,
     seed: Annotated[int, typer.Option(help="Seed of the new queries.", min=0)] = 0,
+    accept_rejected_fit: AcceptRejectedFit = False,
     as_json: Json = False,
 ) -> None:
     """Say what more labelled queries would save, and of which model to buy labels next."""
@@ -38,15 +47,18 @@ def worth(
     policy, posterior = Policy.load(policy_file), Posterior.load(posterior_file)
     if policy.fit_digest != posterior.digest():
         say.print(f"{policy_file} was not tuned on {posterior_file}: asking the latter all the same.")
+    verdict = posterior.fit_verdict
+    show_verdict(verdict)
     weight = PRIOR_QUERIES if prior_queries is None else prior_queries
     found = value_of_information(posterior, policy, sizes, num_draws=draws, prior_queries=weight, seed=seed)
     if as_json:
         record = {"error_price": found.error_price, "models": list(found.models)}
         perfect = {"evpi_per_1000": 1000 * found.evpi, "sentence": found.sentence()}
-        print_json(record | perfect | {"points": found.records()})
-        return
-    out.print(information_table(found))
-    out.print(found.sentence(), soft_wrap=True)
+        print_json(record | perfect | {"points": found.records()} | verdict_record(verdict))
+    else:
+        out.print(information_table(found))
+        out.print(found.sentence(), soft_wrap=True)
+    exit_if_rejected(verdict, accept_rejected_fit)
 
 
 def _whole_numbers(flag: str, text: str) -> list[int]:

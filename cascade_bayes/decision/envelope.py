@@ -363,7 +363,7 @@ def find_envelope(
             "call_cost": posterior.data.call_cost,
             "fit_digest": digest,
             "terms": terms,
-            "fit_verdict": None,
+            "fit_verdict": posterior.fit_verdict,
         },
         posterior=posterior,
         prior_queries=prior_queries,

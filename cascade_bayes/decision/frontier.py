@@ -234,7 +234,7 @@ def sweep_prices(
             "call_cost": posterior.data.call_cost[list(chain.members)],
             "fit_digest": digest,
             "terms": chain.terms,
-            "fit_verdict": None,
+            "fit_verdict": posterior.fit_verdict,
         },
         posterior=posterior,
         prior_queries=prior_queries,

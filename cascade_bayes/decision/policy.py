@@ -22,6 +22,7 @@ from cascade_bayes.decision.expected import Evaluation, Prediction
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import decide, left_unanswered, realise
+from cascade_bayes.inference.convergence import FitVerdict
 from cascade_bayes.reading import read_for_policy
 from cascade_bayes.transforms import check_kind
 
@@ -67,21 +68,6 @@ class Cuts(NamedTuple):
         if self.abstain is None:
             return [Cuts(own) for own in self.thresholds]
         return [Cuts(*own) for own in zip(self.thresholds, self.abstain, strict=True)]
-
-
-class FitVerdict(NamedTuple):
-    """What `fit` said of the posterior that a policy was tuned on.
-
-    Attributes
-    ----------
-    trusted
-        Whether the fit may be relied on.
-    sentence
-        The verdict in words.
-    """
-
-    trusted: bool
-    sentence: str
 
 
 @dataclass(frozen=True, eq=False)

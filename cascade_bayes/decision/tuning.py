@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, overload
 
@@ -11,7 +12,7 @@ from cascade_bayes.decision.envelope import Envelope, find_envelope
 from cascade_bayes.decision.frontier import DEFAULT_DRAWS, DEFAULT_PRICES, Frontier, tune_cascade
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.terms import Terms
-from cascade_bayes.errors import InputError
+from cascade_bayes.errors import ConvergenceWarning, InputError
 from cascade_bayes.inference.posterior import Posterior
 
 
@@ -101,6 +102,11 @@ def error_cost_frontier(
     InputError
         For models that are not in the posterior, prices that are not positive, a negative ``prior_queries``,
         or a price of latency that the table does not know.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the fit was rejected (`Posterior.convergence`): what is predicted from it may be wrong.
     """
     how: Any = {"num_draws": num_draws, "num_cells": num_cells, "prior_queries": prior_queries}
     how["terms"] = Terms(
@@ -109,6 +115,13 @@ def error_cost_frontier(
         abstain=abstain,
         constant_costs=constant_costs,
     )
+    if not posterior.fit_verdict.trusted:
+        warnings.warn(
+            f"The fit was rejected, and thresholds are tuned on it all the same. "
+            f"{posterior.fit_verdict.sentence}",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
     if models == "any":
         return find_envelope(posterior, error_prices, **how)
     if models is None or (isinstance(models, str) and models != "all"):

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import Copula, get_copula
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.convergence import Point, Verdict, assess, judge_approximation
+from cascade_bayes.inference.convergence import FitVerdict, Point, Verdict, assess, judge_approximation
 from cascade_bayes.inference.tree import (
     NUM_REPLICATES,
     OWN_STATISTICS,
@@ -75,6 +76,8 @@ class Posterior:
         The generative model: where its atoms lie, its copulas, its priors.
     provenance
         Method, seed, seconds, versions.
+    recorded_verdict
+        The verdict that the file holds; None of a fit that was not read from a file.
     """
 
     samples: Mapping[str, np.ndarray]
@@ -82,6 +85,7 @@ class Posterior:
     data: CascadeData
     spec: ModelSpec
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    recorded_verdict: FitVerdict | None = None
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -199,6 +203,14 @@ class Posterior:
             return judge_approximation(report["k_hat"], report["ess"], report.get("settled", {}))
         return assess(self.samples, self.sample_stats, site_labels(self.spec, self.models, self.samples))
 
+    @cached_property
+    def fit_verdict(self) -> FitVerdict:
+        """The verdict of `convergence` as it travels: into the file, and into policies and frontiers."""
+        if self.recorded_verdict is not None:
+            return self.recorded_verdict
+        verdict = self.convergence()
+        return FitVerdict(bool(verdict.converged), verdict.sentence())
+
     def summary(self) -> Any:
         """Return ArviZ's summary of every parameter, a pandas frame."""
         from cascade_bayes.inference import _arviz
@@ -259,6 +271,7 @@ class Posterior:
             "structure": self.spec.structure,
             "margin": self.spec.margin,
             "provenance": dict(self.provenance),
+            "fit_verdict": self.fit_verdict._asdict(),
             "data_summary": self.data.summary(),
             "cost_unit": "US dollars per call",
         }
@@ -385,4 +398,5 @@ class Posterior:
                 ),
             ),
             provenance=record["provenance"],
+            recorded_verdict=FitVerdict(**record["fit_verdict"]) if "fit_verdict" in record else None,
         )
