@@ -700,14 +700,13 @@ class TestRejectedFit:
     def test_the_files_are_written_and_carry_the_verdict(
         self, run: Run, files: Path, table: Path, tmp_path: Path
     ) -> None:
-        commands = self.commands(files / "rejected", table, tmp_path / "p.json")
         for name in ("tune", "sweep"):
-            printed = run(*commands[name])
+            saved = tmp_path / f"{name}.json"
+            printed = run(*self.commands(files / "rejected", table, saved)[name])
             assert printed.code == 3
             assert "Wrote" in printed.out
-            record = json.loads((tmp_path / "p.json").read_text())
-            assert record["fit_verdict"]["trusted"] is False
-            assert run("evaluate", tmp_path / "p.json", table).code == 3
+            assert json.loads(saved.read_text())["fit_verdict"]["trusted"] is False
+            assert run("evaluate", saved, table).code == 3
 
     @pytest.mark.slow
     def test_check_counts_what_else_failed(self, run: Run, files: Path) -> None:
