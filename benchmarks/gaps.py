@@ -27,12 +27,12 @@ from cascade_bayes.decision.chain import tables_for_draws
 from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, optimise
-from cascade_bayes.evaluation import decide
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.params import CascadeParams, find_atoms
 from cascade_bayes.model.simulate import simulate_scores
 from cascade_bayes.model.spec import Structure
+from cascade_bayes.rule import follow
 
 OPTIONS: dict[str, Any] = {
     "num_chains": 2,
@@ -61,7 +61,7 @@ def three_models() -> Cascade:
 def logged(data: CascadeData, shares: tuple[float, ...]) -> CascadeData:
     """Return the log that a running cascade would have written, deferring these shares at each model."""
     thresholds = np.array([np.quantile(data.confidence[:, i], share) for i, share in enumerate(shares)])
-    stop = decide(data.confidence, thresholds)
+    stop = follow(data.confidence, thresholds).stop
     asked = np.arange(data.num_models) <= stop[:, None]
     return replace(
         data,

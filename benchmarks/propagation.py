@@ -32,8 +32,8 @@ from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.forward import Split, run_chain
 from cascade_bayes.decision.terms import Terms
-from cascade_bayes.evaluation import decide
 from cascade_bayes.model.simulate import simulate_scores
+from cascade_bayes.rule import follow
 
 Pass = Callable[[ChainTables, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 STARTS = (0.25, 0.5, 0.75)
@@ -110,7 +110,7 @@ def by_simulation(chain: Discretised, thresholds: np.ndarray, num_queries: int) 
     z, right = simulate_scores(jax.random.key(0), one, chain.chain.copulas, num_queries)
     members = list(chain.chain.members)
     confidence = np.stack([chain.raw(np.asarray(z)[m], i) for i, m in enumerate(members)], axis=1)
-    wrong = ~np.asarray(right)[members].T[np.arange(num_queries), decide(confidence, thresholds)]
+    wrong = ~np.asarray(right)[members].T[np.arange(num_queries), follow(confidence, thresholds).stop]
     return float(wrong.mean()), float(wrong.std() / np.sqrt(num_queries))
 
 

@@ -219,6 +219,10 @@ class CascadeData:
         }
 
 
+READ_FIRST = 'Read a file or a frame first: data = cb.read_table("results.parquet", confidence="logprob").'
+"""What to do where a table is wanted and something else was given."""
+
+
 def check_fittable(data: CascadeData) -> None:
     """Check that every model can be fitted: it has labels and confidences.
 

@@ -21,8 +21,9 @@ from cascade_bayes.decision.points import load_policies
 from cascade_bayes.decision.rows import Queries
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import InfeasibleError, InputError
-from cascade_bayes.evaluation import decide, left_unanswered, realise
+from cascade_bayes.evaluation import realise
 from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.rule import follow
 
 PRICE = 2e-3
 """US dollars per abstention, of the bundled example: calls cost up to some 5e-4, errors below 0.02."""
@@ -307,8 +308,8 @@ class TestPolicy:
         z, right = (np.asarray(field) for field in simulate_new(chain, 20_000, 0))
         for d in range(3):
             raw = np.stack([chain.raw(z[d, i], i) for i in range(3)], axis=1)
-            stop = decide(raw, *policy.cuts)
-            left = left_unanswered(raw, stop, policy.abstain_thresholds)
+            stop = follow(raw, *policy.cuts).stop
+            left = follow(raw, *policy.cuts).abstained
             wrong = ~left & ~right[d].T[np.arange(20_000), stop].astype(bool)
             called = np.stack([stop >= i for i in range(3)] + [left])
             for found, share in [
@@ -420,9 +421,9 @@ def test_decide_by_hand() -> None:
 def test_equal_and_infinite_thresholds(low: float, high: float, seen: float, ends: bool) -> None:
     confidence = np.array([[seen, 0.9]])
     abstain = np.array([low, -np.inf])
-    stop = decide(confidence, np.array([high]), abstain)
+    stop = follow(confidence, np.array([high]), abstain).stop
     assert (stop[0] == 0) == ends
-    assert left_unanswered(confidence, stop, abstain)[0] == (ends and not seen >= low)
+    assert follow(confidence, np.array([high]), abstain).abstained[0] == (ends and not seen >= low)
 
 
 @pytest.fixture(scope="module")

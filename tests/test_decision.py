@@ -17,7 +17,7 @@ from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.chain import ChainTables, chain_tables, tables_for_draws
 from cascade_bayes.decision.costs import call_cost_draws
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.expected import Prediction
+from cascade_bayes.decision.expected import Evaluation, Prediction
 from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.grid import make_grid
@@ -27,11 +27,12 @@ from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.distributions import BetaMixture, MarginParams
 from cascade_bayes.errors import InfeasibleError, InputError
-from cascade_bayes.evaluation import decide, realise, realised
+from cascade_bayes.evaluation import realise, realised
 from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.simulate import simulate_scores
 from cascade_bayes.reading import read_table
+from cascade_bayes.rule import follow
 from cascade_bayes.transforms import ConfidenceMap
 
 NUM_SIMULATED = 100_000
@@ -58,7 +59,7 @@ class TestForward:
         for fraction in POSITIONS[k]:
             positions = np.asarray(fraction) * grid.num_cells
             thresholds = grid.thresholds(positions, score_map(k))
-            stop = decide(raw, thresholds)
+            stop = follow(raw, thresholds).stop
             wrong = ~np.asarray(correct).T[np.arange(NUM_SIMULATED), stop]
             paid = np.cumsum(cost)[stop]
             reach = (np.arange(k) <= stop[:, None]).mean(axis=0)
@@ -213,8 +214,8 @@ class TestGrid:
         raw = grid.atom_raw[1, cell]
         assert at == raw
         assert above == np.nextafter(raw, np.inf)
-        assert decide(np.array([[raw]]), np.array([at]))[0] == 0  # not below: answered
-        assert decide(np.array([[raw]]), np.array([above]))[0] == 1  # below: deferred
+        assert follow(np.array([[raw]]), np.array([at])).stop[0] == 0  # not below: answered
+        assert follow(np.array([[raw]]), np.array([above])).stop[0] == 1  # below: deferred
 
     def test_ends_never_and_always_defer(self) -> None:
         _, grid, _ = lay(3)
@@ -397,20 +398,54 @@ class TestPolicy:
         labelled = data.labelled.copy()
         labelled[2] = False
         broken = replace(data, labelled=labelled, correct=data.correct & labelled)
-        with pytest.raises(InputError, match="label of query '2' is missing"):
+        with pytest.raises(InputError, match=r"label of model .* missing for query '2'"):
             realise(broken, np.array([0.0, 0.0]))
 
-    def test_missing_confidence_of_a_call_that_is_made(self) -> None:
-        data = _table()
-        confidence = data.confidence.copy()
-        confidence[2, 0] = np.nan
-        message = f"confidence of query '2' is missing .* gets to model '{data.models[0]}'"
-        with pytest.raises(InputError, match=message):
-            realise(replace(data, confidence=confidence), np.array([0.0, 0.0]))
+    def test_a_missing_confidence_passes_the_query_on(self) -> None:
+        data, thresholds = _table(), np.array([0.2, -0.3])
+        doubted, confidence = data.confidence.copy(), data.confidence.copy()
+        confidence[[2, 5], 0] = np.nan
+        confidence[5, 1] = np.nan
+        doubted[[2, 5], 0] = -5.0  # below any threshold: the same as missing
+        doubted[5, 1] = -5.0
+        found = realise(replace(data, confidence=confidence), thresholds)
+        wanted = realise(replace(data, confidence=doubted), thresholds)
+        assert found.num_missing == 2
+        assert found._replace(num_missing=0) == wanted
+        evaluation = _policy(list(thresholds)).evaluate(replace(data, confidence=confidence))
+        assert evaluation.to_dict()["num_missing"] == 2
+        assert "2 of 40 queries were passed on because a confidence is missing" in evaluation.sentence()
+        assert "missing" not in _policy(list(thresholds)).evaluate(data).sentence()
 
-    def test_missing_confidence_that_is_needed(self) -> None:
-        with pytest.raises(InputError, match="missing for query 1"):
-            decide(np.array([[np.nan, 1.0]]), np.array([0.0]))
+    def test_missing_call_whose_cost_nobody_knows(self) -> None:
+        data = _table()
+        cost = data.cost.copy()
+        cost[3, 1] = np.nan
+        message = f"cost of model '{data.models[1]}' must be known .* missing for query '3', and 1 of 40"
+        with pytest.raises(InputError, match=message):
+            realise(replace(data, cost=cost), np.array([np.inf, 0.0]))
+
+    @pytest.mark.parametrize("away", [-1e-12, 1e-12])
+    def test_a_cost_that_is_the_same_for_every_query_is_no_test(self, away: float) -> None:
+        data = _table(40)
+        alone = np.array([-np.inf, -np.inf])  # every query ends at the first model
+        cost = np.full((40, 3), 3.3e-05)
+        data = replace(data, cost=cost, call_cost=cost[0])
+        wrong = 1 - data.correct[:, 0].mean()
+        near = 3.3e-05 * (1 + away)
+        prediction = Prediction(
+            **dict(zip(("error", "error_q05", "error_q95"), (wrong, wrong - 0.1, wrong + 0.1), strict=True)),
+            **dict.fromkeys(("cost", "cost_q05", "cost_q95", "expense", "expense_q05", "expense_q95"), near),
+            reach_prob=(1.0, 0.0, 0.0),
+        )
+        found = Evaluation(prediction, realise(data, alone), 0.01)
+        assert found.sentence().startswith("Realised error lies within its 90 % predictive band:")
+        dear = replace(data, cost=2 * cost)
+        said = Evaluation(prediction, realise(dear, alone), 0.01).sentence()
+        assert (
+            "cost is the same for every query, but another than in the fit (6.6e-05 against 3.3e-05)" in said
+        )
+        assert "higher" not in said
 
     def test_sentence_names_what_is_off(self) -> None:
         evaluation = _policy([-np.inf, 0.0]).evaluate(_table(2000))

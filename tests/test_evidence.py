@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from cascade_bayes.errors import InputError
-from cascade_bayes.evaluation import decide
 from cascade_bayes.evaluation.baselines import Empirical, quantile_thresholds
 from cascade_bayes.evaluation.curves import (
     Points,
@@ -17,6 +16,7 @@ from cascade_bayes.evaluation.curves import (
     trivial_points,
     undominated,
 )
+from cascade_bayes.rule import follow
 
 
 def queries(seed: int, num: int = 40, k: int = 3, ties: bool = True) -> Empirical:
@@ -30,7 +30,7 @@ def queries(seed: int, num: int = 40, k: int = 3, ties: bool = True) -> Empirica
 
 
 def by_hand(table: Empirical, thresholds: np.ndarray) -> tuple[float, float]:
-    stop = decide(table.confidence, np.asarray(thresholds))
+    stop = follow(table.confidence, np.asarray(thresholds)).stop
     called = np.arange(table.wrong.shape[1]) <= stop[:, None]
     return float(table.wrong[np.arange(len(stop)), stop].mean()), float((called @ table.call_cost).mean())
 

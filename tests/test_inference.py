@@ -212,16 +212,30 @@ class TestBadRequests:
         with pytest.raises(InputError, match="medium-8b"):
             fit(read_table(frame), seed=0)
 
-    def test_thirty_two_bits_are_pointed_out(
+    def test_what_is_no_table_is_told_so(self) -> None:
+        with pytest.raises(TypeError, match=r"got the str 'train\.parquet'\. Read a file"):
+            fit("train.parquet", seed=0)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="data must be a CascadeData; got a DataFrame"):
+            fit(pd.DataFrame({"query": range(30), "model": "a"}), seed=0)  # type: ignore[arg-type]
+
+    def test_arithmetic_is_in_64_bits_whatever_is_set(
         self, small_data: CascadeData, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(fit_module, "draw", stop)
+        seen = []
+
+        def look(*_: object, **__: object) -> None:
+            seen.append(jax.numpy.ones(1).dtype.name)
+            raise Stopped
+
+        monkeypatch.setattr(fit_module, "draw", look)
         jax.config.update("jax_enable_x64", False)
         try:
-            with pytest.warns(UserWarning, match="32-bit arithmetic"), pytest.raises(Stopped):
+            with pytest.raises(Stopped):
                 fit(small_data, seed=0)
+            seen.append(jax.numpy.ones(1).dtype.name)  # what the user has set is as it was
         finally:
             jax.config.update("jax_enable_x64", True)
+        assert seen == ["float64", "float32"]
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ from cascade_bayes.decision.costs import Payments
 from cascade_bayes.decision.predict import Predicted
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import InputError
-from cascade_bayes.evaluation import decide, realise
+from cascade_bayes.evaluation import realise
 from cascade_bayes.inference.predictive import replicate
+from cascade_bayes.rule import follow
 
 PRICE = 0.002
 
@@ -104,7 +105,7 @@ class TestPayments:
 
     def by_hand(self) -> tuple[float, float]:
         """Mean and its standard error, with the shares of stops known."""
-        stop = decide(self.confidence, self.thresholds)
+        stop = follow(self.confidence, self.thresholds).stop
         paid = np.cumsum(self.cost, axis=1)[np.arange(400), stop]
         parts = [paid[stop == s] for s in range(3)]
         share = np.array([0.5, 0.25, 0.25])
@@ -128,7 +129,7 @@ class TestPayments:
         assert abs(np.mean(drawn - expected)) <= 4 * noise / np.sqrt(400)
         # Given the weights, what is left is the spread among queries that stop at the same model.
         paid = np.cumsum(self.cost, axis=1)
-        stop = decide(self.confidence, self.thresholds)
+        stop = follow(self.confidence, self.thresholds).stop
         within = [paid[stop == s, s].var() * n for s, n in enumerate(stops)]
         np.testing.assert_allclose(noise, np.sqrt(np.sum(within)) / 2000, rtol=0.2)
 

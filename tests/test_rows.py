@@ -29,10 +29,10 @@ from cascade_bayes.decision.rows import (
 )
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import InputError
-from cascade_bayes.evaluation import decide
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.model.simulate import simulate_scores
+from cascade_bayes.rule import follow
 from cascade_bayes.transforms import ConfidenceMap
 
 OPTIMISE = jax.jit(optimise)
@@ -100,7 +100,7 @@ class TestForward:
         for cells in itertools.product((0, 9, 31, 40, 64), repeat=len(own) - 1):
             kept = data.confidence_map.select(own)
             part = Grid(*(field[own] for field in grid))
-            stop = decide(data.confidence[:, own], part.thresholds(np.asarray(cells, dtype=float), kept))
+            stop = follow(data.confidence[:, own], part.thresholds(np.asarray(cells, dtype=float), kept)).stop
             outcome = forward(one, jnp.asarray(cost), is_atom, jnp.asarray(cells, dtype=float))
             called = np.arange(len(own)) <= stop[:, None]
             picked = right[np.arange(60), stop]

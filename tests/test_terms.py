@@ -14,9 +14,10 @@ from cascade_bayes.decision.new_queries import simulate_new
 from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.terms import COSTS_ALONE
 from cascade_bayes.errors import InputError
-from cascade_bayes.evaluation import decide, realise
+from cascade_bayes.evaluation import realise
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.correctness import MAX_REGRESSOR
+from cascade_bayes.rule import follow
 
 PER_SECOND = 3e-4
 """US dollars."""
@@ -65,7 +66,7 @@ class TestLatency:
             slow.data,
             error_cost_frontier(slow, models="all", error_prices=[0.01], num_draws=20).policy(0),
         )
-        stop = decide(data.confidence, policy.thresholds)
+        stop = follow(data.confidence, policy.thresholds).stop
         known = data.take(np.arange(data.num_queries) != 3)
         found = realise(known, policy.thresholds)
         paid = [known.latency_ms[q, : s + 1].sum() / 1000 for q, s in enumerate(np.delete(stop, 3))]

@@ -41,16 +41,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.optimise import optimise
 from cascade_bayes.decision.points import PricedPolicies
-from cascade_bayes.decision.policy import Cuts, Policy
+from cascade_bayes.decision.policy import FROM_FRONTIER, Cuts, Policy
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
 from cascade_bayes.decision.sweep import sweep_chain
-from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.posterior import FROM_FIT, Posterior
 
 
 class BestPolicy(NamedTuple):
@@ -235,6 +236,7 @@ NEGLIGIBLE = 0.005
 """Share of the loss below which the shape of a policy does not matter."""
 
 
+@in_64_bits
 def certify(
     posterior: Posterior,
     policies: Policy | PricedPolicies,
@@ -264,6 +266,8 @@ def certify(
     --------
     What could any policy save? ``certify(posterior, error_cost_frontier(posterior)).sentence()``
     """
+    need(posterior, Posterior, "posterior", FROM_FIT)
+    need(policies, (Policy, PricedPolicies), "policies", FROM_FRONTIER)
     each = [policies] if isinstance(policies, Policy) else [policies.policy(i) for i in range(len(policies))]
     found: dict[int, tuple[np.ndarray, ...]] = {}
     for models in dict.fromkeys(policy.models for policy in each):

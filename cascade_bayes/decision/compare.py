@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cascade_bayes.decision.policy import Policy
+from cascade_bayes._entry import in_64_bits, need
+from cascade_bayes.decision.policy import FROM_FRONTIER, Policy
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.posterior import FROM_FIT, Posterior
 
 
 class Comparison(NamedTuple):
@@ -68,6 +69,7 @@ class Comparison(NamedTuple):
         )
 
 
+@in_64_bits
 def compare(
     posterior: Posterior,
     first: Policy,
@@ -107,6 +109,9 @@ def compare(
     --------
     Is the dearer cascade worth it? ``compare(posterior, three_models, two_models).sentence()``
     """
+    need(posterior, Posterior, "posterior", FROM_FIT)
+    need(first, Policy, "first", FROM_FRONTIER)
+    need(second, Policy, "second", FROM_FRONTIER)
     if error_price is None:
         if first.error_price != second.error_price:
             raise InputError(

@@ -42,8 +42,8 @@ from scipy.special import gammaincinv
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
-from cascade_bayes.evaluation import follow
 from cascade_bayes.model.correctness import MAX_REGRESSOR
+from cascade_bayes.rule import follow
 
 COST_PRIOR_QUERIES = 2.0
 """Queries that the prior counts for, :math:`\\kappa`: enough for a model at which no observed query stops."""
@@ -262,7 +262,9 @@ class Payments:
         self._cost = cost
         self._weights = query_weights(len(cost), num_draws)
         # Where the table does not say where a query stops, it belongs to no model's.
-        stops_here = follow(confidence, thresholds, abstain)[:, None] == np.arange(cost.shape[1])
+        followed = follow(confidence, thresholds, abstain)
+        known = ~followed.missing.any(axis=1, keepdims=True)
+        stops_here = known & (followed.stop[:, None] == np.arange(cost.shape[1]))
         self._relevance = stops_here + COST_PRIOR_QUERIES / len(cost)
 
     def expected(self, reach_prob: np.ndarray) -> np.ndarray:

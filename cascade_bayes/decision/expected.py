@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.figures import Predicted
 
 
+ROUNDING = 1e-6
+"""Relative difference of two figures below which they are equal: sums in another order differ by less."""
+
+
 class Prediction(NamedTuple):
     """What the posterior predicts of a policy: means over draws, and 5 % and 95 % quantiles.
 
@@ -115,31 +119,47 @@ class Evaluation(NamedTuple):
     def sentence(self) -> str:
         """Say whether realised figures agree with the prediction, sampling error of the table included.
 
-        The 90 % band of the posterior is widened by 1.645 standard errors of the table, in quadrature.
+        The 90 % band of the posterior is widened by 1.645 standard errors of the table, in quadrature. A
+        figure that neither the posterior nor the table leaves open, such as a cost that is the same for every
+        query, has a band of no width and is no test: it is compared up to `ROUNDING`.
         """
         r, p = self.realised, self.predicted
-        off, judged = [], []
+        off, judged, fixed = [], [], []
         for name, word in _JUDGED.items():
             value, se, mean = getattr(r, name), getattr(r, f"{name}_se"), getattr(p, name)
             if value is None or mean is None or (name == "abstain" and self.terms.abstain_price is None):
                 continue
-            judged.append(word)
             low, high = getattr(p, f"{name}_q05"), getattr(p, f"{name}_q95")
             noise = NORMAL_QUANTILE * (se if math.isfinite(se) else math.inf)
-            if value > mean + math.hypot(high - mean, noise):
-                off.append(f"{word} is higher than predicted ({value:.4g} against {mean:.4g})")
-            elif value < mean - math.hypot(mean - low, noise):
-                off.append(f"{word} is lower than predicted ({value:.4g} against {mean:.4g})")
+            width = math.hypot(high - mean if value > mean else mean - low, noise)
+            rounding = ROUNDING * max(abs(value), abs(mean))
+            against = f"({value:.4g} against {mean:.4g})"
+            if width <= rounding:
+                if abs(value - mean) > rounding:
+                    fixed.append(f"{word} is the same for every query, but another than in the fit {against}")
+                continue
+            judged.append(word)
+            if abs(value - mean) > width + rounding:
+                off.append(f"{word} is {'higher' if value > mean else 'lower'} than predicted {against}")
+        said = [f"Realised {' and '.join(fixed)}."] if fixed else []
         if off:
-            return (
+            said.append(
                 f"Realised {' and '.join(off)}, beyond its 90 % band: these queries differ from those that "
                 "were fitted, or the model does not hold."
             )
-        every = " and ".join([", ".join(judged[:-1]), judged[-1]])
-        return (
-            f"Realised {every} lie within their 90 % predictive bands: those of the posterior, widened by "
-            "the sampling error of this table."
-        )
+        elif judged:
+            every = " and ".join([", ".join(judged[:-1]), judged[-1]]) if len(judged) > 1 else judged[0]
+            bands = "lie within their 90 % predictive bands: those"
+            if len(judged) == 1:
+                bands = "lies within its 90 % predictive band: that"
+            said.append(
+                f"Realised {every} {bands} of the posterior, widened by the sampling error of this table."
+            )
+        if r.num_missing:
+            said.append(
+                f"{r.num_missing} of {r.num_queries} queries were passed on because a confidence is missing."
+            )
+        return " ".join(said)
 
 
 _JUDGED = {"error": "error", "cost": "cost", "abstain": "abstention", "latency": "latency"}

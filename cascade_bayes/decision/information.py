@@ -43,18 +43,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes._trees import evenly_spaced, take
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.new_queries import NONE, simulate_statistics
-from cascade_bayes.decision.policy import Policy
+from cascade_bayes.decision.policy import FROM_FRONTIER, Policy
 from cascade_bayes.decision.regression import NUM_FOLDS, fit_folds, predict_from_sample, unexplained
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.sweep import sweep_chain
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.posterior import FROM_FIT, Posterior
 
 DEFAULT_DRAWS = 500
 """Posterior draws, each with a table of new queries: as many points of the regression."""
@@ -158,6 +159,7 @@ class Information:
         )
 
 
+@in_64_bits
 def value_of_information(
     posterior: Posterior,
     policy: Policy,
@@ -198,6 +200,8 @@ def value_of_information(
     --------
     What would 50 more labels buy? ``value_of_information(posterior, policy, [50]).sentence()``
     """
+    need(posterior, Posterior, "posterior", FROM_FIT)
+    need(policy, Policy, "policy", FROM_FRONTIER)
     price = policy.error_price if error_price is None else error_price
     sizes = np.unique(np.asarray(num_queries, dtype=int))
     if not (np.isfinite(price) and price > 0):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cascade_bayes._entry import in_64_bits
 from cascade_bayes._files import REMEDY, read_record, write_json
 from cascade_bayes._output import Output
 from cascade_bayes.data import CascadeData
@@ -65,6 +66,7 @@ class PricedPolicies(ABC):
     def _constrained(self, figure: str, other: str, limit: float, question: dict[str, Any]) -> Policy:
         """Return the policy of least ``other`` whose ``figure`` keeps a limit."""
 
+    @in_64_bits
     def at(
         self,
         *,

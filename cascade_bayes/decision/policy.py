@@ -21,9 +21,10 @@ from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.expected import Evaluation, Prediction
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
-from cascade_bayes.evaluation import decide, left_unanswered, realise
+from cascade_bayes.evaluation import realise
 from cascade_bayes.inference.convergence import FitVerdict
 from cascade_bayes.reading import read_for_policy
+from cascade_bayes.rule import follow
 from cascade_bayes.transforms import check_kind
 
 SCHEMA = "cascade_bayes.policy"
@@ -41,6 +42,12 @@ class Abstain(Enum):
 
 ABSTAIN = Abstain.ABSTAIN
 """A query is left without an answer."""
+
+
+FROM_FRONTIER = (
+    'Take one from a frontier, frontier.at(error_price=0.01), or load one: cb.Policy.load("policy.json").'
+)
+"""What to do where a policy is wanted and something else was given."""
 
 
 class Cuts(NamedTuple):
@@ -156,8 +163,8 @@ class Policy:
                 raise InputError(
                     f"confidences must have {last + 1} columns, one a model; got {array.shape[1]}."
                 )
-            stop = decide(array, self.thresholds, abstain)
-            return np.where(left_unanswered(array, stop, abstain), -1, stop)
+            found = follow(array, self.thresholds, abstain)
+            return np.where(found.abstained, -1, found.stop)
         if array.ndim != 1 or array.size > last + 1:
             raise InputError(
                 f"confidences must hold at most {last + 1} values, one a model; got shape {array.shape}."

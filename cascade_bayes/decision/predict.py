@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.costs import stop_prob
 from cascade_bayes.decision.discretise import Discretised, discretise
@@ -27,12 +28,13 @@ from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.posterior import FROM_FIT, Posterior
 
 DEFAULT_DRAWS = 1000
 """Posterior draws of a prediction: enough for the quantiles of a 90 % band."""
 
 
+@in_64_bits
 def predict(
     posterior: Posterior,
     thresholds: Policy | Sequence[float] | np.ndarray,
@@ -90,6 +92,7 @@ def predict(
     Whether a realised error agrees with the fit: ``low, high = predict(posterior, policy,
     num_queries=test.num_queries).interval("error")``.
     """
+    need(posterior, Posterior, "posterior", FROM_FIT)
     if isinstance(thresholds, Policy):
         policy = thresholds
         models = policy.models if models is None else models

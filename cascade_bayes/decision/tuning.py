@@ -8,12 +8,13 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes.decision.envelope import Envelope, find_envelope
 from cascade_bayes.decision.frontier import DEFAULT_DRAWS, DEFAULT_PRICES, Frontier, tune_cascade
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.terms import Terms
 from cascade_bayes.errors import ConvergenceWarning, InputError
-from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.posterior import FROM_FIT, Posterior
 
 
 @overload
@@ -48,6 +49,7 @@ def error_cost_frontier(
 ) -> Frontier: ...
 
 
+@in_64_bits
 def error_cost_frontier(
     posterior: Posterior,
     *,
@@ -108,6 +110,7 @@ def error_cost_frontier(
     ConvergenceWarning
         If the fit was rejected (`Posterior.convergence`): what is predicted from it may be wrong.
     """
+    need(posterior, Posterior, "posterior", FROM_FIT)
     how: Any = {"num_draws": num_draws, "num_cells": num_cells, "prior_queries": prior_queries}
     how["terms"] = Terms(
         latency_price=latency_price,

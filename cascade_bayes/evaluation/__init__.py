@@ -1,12 +1,5 @@
 """Realised error and cost of policies on labelled tables, their measures, and thresholds without a model."""
 
-from cascade_bayes.evaluation.realised import (
-    NORMAL_QUANTILE,
-    Realised,
-    decide,
-    follow,
-    left_unanswered,
-    realise,
-)
+from cascade_bayes.evaluation.realised import NORMAL_QUANTILE, Realised, realise
 
-__all__ = ["NORMAL_QUANTILE", "Realised", "decide", "follow", "left_unanswered", "realise"]
+__all__ = ["NORMAL_QUANTILE", "Realised", "realise"]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
+from cascade_bayes.rule import follow
 
 NUM_RESAMPLES = 1000
 """Tables of the bootstrap."""
@@ -18,7 +19,7 @@ MANY_QUERIES = 5000
 """Above, a mean's bootstrap distribution is taken for normal."""
 
 NORMAL_QUANTILE = 1.6448536269514722
-"""Of 95 %."""
+"""95 % quantile of the standard normal distribution; half a 90 % interval, in standard errors."""
 
 
 class Realised(NamedTuple):
@@ -41,6 +42,8 @@ class Realised(NamedTuple):
         Share of queries that reach each model.
     stop_prob
         Share of queries that end at each model.
+    num_missing
+        Queries that were passed on because a confidence which the policy asked for is missing.
     """
 
     num_queries: int
@@ -62,100 +65,16 @@ class Realised(NamedTuple):
     latency_q95: float | None
     reach_prob: tuple[float, ...]
     stop_prob: tuple[float, ...]
+    num_missing: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as a plain dictionary."""
         return {
-            name if name == "num_queries" else f"realised_{name}": list(value)
+            name if name.startswith("num_") else f"realised_{name}": list(value)
             if isinstance(value, tuple)
             else value
             for name, value in self._asdict().items()
         }
-
-
-def decide(
-    confidence: NDArray[np.float64],
-    thresholds: NDArray[np.float64],
-    abstain: NDArray[np.float64] | None = None,
-) -> NDArray[np.int64]:
-    """Return the index of the model at which each query ends, with an answer or without.
-
-    Parameters
-    ----------
-    confidence
-        Raw confidences, ``(num_queries, num_models)`` or with fewer columns: the last is not looked at unless
-        it can abstain. Entries behind the model at which a query ends may be NaN.
-    thresholds
-        ``(num_models - 1,)``; a query is deferred iff its confidence is below, and not below ``abstain``.
-    abstain
-        ``(num_models,)``; a query is left without an answer iff its confidence is below. None if none is.
-
-    Returns
-    -------
-    NDArray
-        ``(num_queries,)``.
-
-    Raises
-    ------
-    InputError
-        If a confidence that the decision needs is missing.
-    """
-    stop = follow(confidence, thresholds, abstain)
-    if (stop < 0).any():
-        row = int(np.argmax(stop < 0))
-        raise InputError(
-            f"confidence of model {-stop[row]} of the cascade must be present for every query that reaches "
-            f"it; it is missing for query {row + 1}."
-        )
-    return stop
-
-
-def follow(
-    confidence: NDArray[np.float64],
-    thresholds: NDArray[np.float64],
-    abstain: NDArray[np.float64] | None = None,
-) -> NDArray[np.int64]:
-    """Return what `decide` does, and ``-i`` where the confidence of the i-th model called is missing.
-
-    Parameters
-    ----------
-    confidence, thresholds, abstain
-        As for `decide`.
-    """
-    last = len(thresholds)
-    stop = np.full(len(confidence), last)
-    undecided = np.ones(len(confidence), dtype=bool)
-    for i in range(last + 1):
-        low = -np.inf if abstain is None else abstain[i]
-        high = thresholds[i] if i < last else -np.inf
-        if low == -np.inf and high == np.inf:
-            continue
-        seen = np.full(len(confidence), np.nan) if i >= confidence.shape[1] else confidence[:, i]
-        needed = low < np.inf and (low > -np.inf or low < high)
-        ends = undecided & ((seen < low) | (seen >= high) if needed else True)
-        missing = undecided & np.isnan(seen) & needed
-        stop[ends], stop[missing] = i, -1 - i
-        undecided &= ~(ends | missing)
-    return stop
-
-
-def left_unanswered(
-    confidence: NDArray[np.float64], stop: NDArray[np.int64], abstain: NDArray[np.float64] | None
-) -> NDArray[np.bool_]:
-    """Return which queries are left without an answer, ``(num_queries,)``.
-
-    Parameters
-    ----------
-    confidence, abstain
-        As for `decide`.
-    stop
-        What it returned.
-    """
-    if abstain is None:
-        return np.zeros(len(stop), dtype=bool)
-    padded = np.pad(confidence, ((0, 0), (0, 1)), constant_values=np.nan)
-    seen = padded[np.arange(len(stop)), np.minimum(stop, confidence.shape[1])]
-    return (abstain[stop] == np.inf) | (seen < abstain[stop])
 
 
 def realise(
@@ -163,22 +82,28 @@ def realise(
 ) -> Realised:
     """Run a policy over a labelled table.
 
+    A model that was asked and gave no confidence passes the query on, as it does in `Policy.decide`: leaving
+    such queries out would bias error and cost. Their number is `Realised.num_missing`.
+
     Parameters
     ----------
     data
         The table, its models in the policy's order.
-    thresholds, abstain
-        Raw thresholds, as for `decide`.
+    thresholds
+        Raw scale, ``(num_models - 1,)``: a query is deferred iff its confidence is below.
+    abstain
+        Raw scale, ``(num_models,)``: a query is left without an answer iff its confidence is below, which
+        comes before deferral. None if none is.
 
     Raises
     ------
     InputError
-        If the confidence, label or cost of a call that the policy makes is missing.
+        If the label or the cost of a call that the policy makes is missing, or the confidence by which the
+        last model may abstain.
     """
-    stop = follow(data.confidence, np.asarray(thresholds, dtype=float), abstain)
+    stop, left, missing = follow(data.confidence, np.asarray(thresholds, dtype=float), abstain)
     rows = np.arange(data.num_queries)
-    _need(data, "confidence", stop < 0, np.where(stop < 0, -1 - stop, stop))
-    left = left_unanswered(data.confidence, stop, abstain)
+    _need(data, "confidence", missing[:, -1], stop)
     called = np.arange(data.num_models)[None, :] <= stop[:, None]
     _need(data, "label", ~left & ~data.labelled[rows, stop], stop)
     _need(data, "cost", np.any(called & np.isnan(data.cost), axis=1), stop)
@@ -198,11 +123,20 @@ def realise(
         num_queries=data.num_queries,
         reach_prob=tuple(float(x) for x in called.mean(axis=0)),
         stop_prob=tuple(float(x) for x in share),
+        num_missing=int(missing.any(axis=1).sum()),
         **found,  # type: ignore[arg-type]  # only a latency is None
     )
 
 
-def _need(data: CascadeData, what: str, missing: NDArray[np.bool_], at: NDArray[np.int64]) -> None:
+_REMEDIES = {
+    "confidence": "Fill it in, or tune a policy that always answers: leave out --abstain-price.",
+    "label": "Fill it in, or leave out all rows of that query.",
+    "cost": "Add that model's row of the query, or leave out all rows of the query.",
+}
+"""What to do about a table that lacks what a policy needs."""
+
+
+def _need(data: CascadeData, what: str, missing: NDArray[np.bool_], stop: NDArray[np.int64]) -> None:
     """Raise the `InputError` of the first query for which something is missing that a policy needs.
 
     Parameters
@@ -213,15 +147,18 @@ def _need(data: CascadeData, what: str, missing: NDArray[np.bool_], at: NDArray[
         That is missing.
     missing
         Of which queries, ``(num_queries,)``.
-    at
-        The model at which each query stands then, ``(num_queries,)``.
+    stop
+        The model at which each query stops, ``(num_queries,)``.
     """
     if missing.any():
         row = int(np.argmax(missing))
+        at = stop[row]
+        if what == "cost":
+            at = int(np.argmax(np.isnan(data.cost[row])))
         raise InputError(
-            f"the {what} of query {str(data.query_ids[row])!r} is missing for a call that the policy makes "
-            f"(it gets to model {data.models[at[row]]!r}); {int(missing.sum())} of {data.num_queries} "
-            "queries lack one. Evaluate on a table with complete rows."
+            f"the {what} of model {data.models[at]!r} must be known for every query that gets "
+            f"there; it is missing for query {str(data.query_ids[row])!r}, and {int(missing.sum())} of "
+            f"{data.num_queries} queries lack one. {_REMEDIES[what]}"
         )
 
 

@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes._files import read_record, write_json
-from cascade_bayes.data import CascadeData
+from cascade_bayes.data import READ_FIRST, CascadeData
 from cascade_bayes.errors import DataWarning, InputError
-from cascade_bayes.inference.fit import warn_about_32_bits
 from cascade_bayes.inference.methods import LaneDraws, draw
 from cascade_bayes.inference.modules import Sampled, collect, side_by_side
 from cascade_bayes.inference.posterior import Posterior
@@ -52,6 +52,7 @@ class FailedFit(NamedTuple):
     reason: str
 
 
+@in_64_bits
 def fit_batch(
     tables: Sequence[CascadeData],
     method: str = "nuts",
@@ -99,10 +100,12 @@ def fit_batch(
     DataWarning
         What `fit` warns of, with the place of the table; and for each table that could not be fitted.
     """
+    tables = list(tables)
+    for place, data in enumerate(tables):
+        need(data, CascadeData, f"table {place} of tables", READ_FIRST)
     request = Request(method=method, seed=seed, progress=False, **options)
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1; got {batch_size}.")
-    warn_about_32_bits()
     store = _Checkpoint(checkpoint, tables, request, batch_size)
     results = store.read()
     prepared: dict[int, Prepared] = {}
@@ -265,7 +268,7 @@ class _Checkpoint:
             "request": _as_text({**asdict(request), "priors": (request.priors or Priors()).to_dict()}),
             "batch_size": batch_size,
             "versions": versions(),
-            "bits": 64 if jax.config.read("jax_enable_x64") else 32,
+            "bits": 64,
             "tables": [_digest(data) for data in tables],
         }
         if not self._folder.parent.is_dir():

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 
 import jax
 
-from cascade_bayes.data import CascadeData
+from cascade_bayes._entry import in_64_bits, need
+from cascade_bayes.data import READ_FIRST, CascadeData
 from cascade_bayes.inference.approximate import Guide
 from cascade_bayes.inference.methods import draw
 from cascade_bayes.inference.modules import collect
@@ -19,6 +19,7 @@ from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import Structure
 
 
+@in_64_bits
 def fit(
     data: CascadeData,
     method: str = "nuts",
@@ -41,6 +42,8 @@ def fit(
     progress: bool = True,
 ) -> Posterior:
     """Fit the generative model and return its posterior.
+
+    All arithmetic is in 64 bits, whatever JAX is set to.
 
     Parameters
     ----------
@@ -101,11 +104,11 @@ def fit(
     ------
     InputError
         If the table cannot be fitted (a model without labels, say) or an option is not known.
+    TypeError
+        If ``data`` is no table that `cascade_bayes.read_table` has read.
 
     Warns
     -----
-    UserWarning
-        In 32-bit arithmetic; call ``jax.config.update("jax_enable_x64", True)`` first.
     DataWarning
         If all labels of a model are equal, or a model's slope is negative with a posterior probability
         above one half; for the structure ``"modular"``, if queries lack rows of later models.
@@ -114,6 +117,7 @@ def fit(
         than 40 effective draws, or than half of the draws where fewer than 80 were asked for;
         ``Posterior.convergence()`` says more, and of chains too.
     """
+    need(data, CascadeData, "data", READ_FIRST)
     request = Request(
         method=method,
         seed=seed,
@@ -133,7 +137,6 @@ def fit(
         target_accept_prob=target_accept_prob,
         progress=progress,
     )
-    warn_about_32_bits()
     began = time.perf_counter()
     one = prepare(data, request)
     table = Arrays(one, one.spec.kind, data.num_queries)
@@ -147,14 +150,3 @@ def fit(
         lambda found: is_mixed(collect(modules, found), one.spec.structure),
     )
     return table.posterior(collect(modules, found), key_pairs, request, time.perf_counter() - began)
-
-
-def warn_about_32_bits() -> None:
-    """Warn if arithmetic is in 32 bit."""
-    if not jax.config.read("jax_enable_x64"):
-        warnings.warn(
-            "fitting in 32-bit arithmetic: gradients near certainty lose digits. "
-            'Call jax.config.update("jax_enable_x64", True) before any computation.',
-            UserWarning,
-            stacklevel=3,
-        )

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._entry import in_64_bits
 from cascade_bayes._output import POSTERIOR, Output, write_output
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import Copula, get_copula
@@ -39,6 +40,12 @@ from cascade_bayes.transforms import ConfidenceMap
 
 SCHEMA = "cascade_bayes.posterior"
 SCHEMA_VERSION = 9
+
+
+FROM_FIT = (
+    'Fit a table first, posterior = cb.fit(data, seed=0), or load a fit: cb.Posterior.load("posterior.nc").'
+)
+"""What to do where a posterior is wanted and something else was given."""
 
 
 class SubCascade(NamedTuple):
@@ -103,6 +110,7 @@ class Posterior:
         first = next(iter(self.samples.values()))
         return int(first.shape[0] * first.shape[1])
 
+    @in_64_bits
     def params(self, num_draws: int | None = None) -> CascadeParams:
         """Return draws of all models' parameters, every field with a leading axis of draws.
 
@@ -148,6 +156,7 @@ class Posterior:
             )
         return tuple(index)
 
+    @in_64_bits
     def sub_cascade(self, members: Sequence[int], num_draws: int | None = None) -> SubCascade:
         """Return draws of the chain in which a cascade of some models runs.
 
@@ -169,6 +178,7 @@ class Posterior:
             tuple(range(len(members))),
         )
 
+    @in_64_bits
     def cascade(self, draw: int) -> Cascade:
         """Return the cascade of all models at one draw, counted over all chains."""
         flat = {k: v.reshape((-1, *v.shape[2:]))[draw] for k, v in self.samples.items()}
@@ -219,6 +229,7 @@ class Posterior:
 
     # Persistence
 
+    @in_64_bits
     def to_arviz(self, *, num_replicates: int = NUM_REPLICATES, seed: int = 0) -> Any:
         """Return the fit as ArviZ's container: InferenceData (ArviZ 0.x) or DataTree (1.x).
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpyro import handlers
 from scipy.special import expit
 
+from cascade_bayes._entry import in_64_bits
 from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import Sites, params_from_sites, sample_sites
@@ -55,6 +56,7 @@ class PriorDraws:
         """How many."""
         return int(self.params.intercept.shape[0])
 
+    @in_64_bits
     def cascade(self, draw: int) -> Cascade:
         """Return one cascade, for `simulate`; its confidences are standardised scores in (0, 1)."""
         count = len(self.models)
@@ -66,6 +68,7 @@ class PriorDraws:
             confidence_map=ConfidenceMap("probability", (0.0,) * count, (1.0,) * count),
         )
 
+    @in_64_bits
     def curves(self, scores: np.ndarray) -> np.ndarray:
         """Return the rate of being right at standardised scores, ``(num_draws, num_models, num_scores)``.
 
@@ -75,6 +78,7 @@ class PriorDraws:
         intercept, slope = (np.asarray(x)[..., None] for x in (self.params.intercept, self.params.slope))
         return np.asarray(expit(intercept + slope * z))
 
+    @in_64_bits
     def densities(self, scores: np.ndarray) -> np.ndarray:
         """Return densities of the continuous part at standardised scores, shape as for `curves`."""
         z = jnp.asarray(np.log(scores) - np.log1p(-scores))
@@ -83,11 +87,13 @@ class PriorDraws:
         log_density = part.log_density(jnp.broadcast_to(z, shape))
         return np.asarray(jnp.exp(log_density)) / (scores * (1 - scores))
 
+    @in_64_bits
     def accuracies(self, seed: int = 0) -> np.ndarray:
         """Return how often each model is right, by simulation, ``(num_draws, num_models)``."""
         keys = jax.random.split(jax.random.key(seed), self.num_draws)
         return np.asarray(_accuracies(keys, self.params, self.spec.copulas))
 
+    @in_64_bits
     def to_frame(self) -> Any:
         """Return mean and 5 %, 50 % and 95 % quantiles of what the priors say, a pandas frame.
 
@@ -132,6 +138,7 @@ def _accuracies(keys: jax.Array, params: CascadeParams, copulas: tuple[Copula, .
     return jax.lax.map(one, (keys, params))
 
 
+@in_64_bits
 def sample_prior(
     priors: Priors | None = None,
     *,

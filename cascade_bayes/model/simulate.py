@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._entry import in_64_bits
 from cascade_bayes.copulas import Copula, inverse_h_v_given_u
 from cascade_bayes.data import CascadeData
 from cascade_bayes.distributions import mixed
@@ -113,6 +114,7 @@ class DrawsOfCascades(Protocol):
         """Return one of them."""
 
 
+@in_64_bits
 def simulate(source: Cascade | DrawsOfCascades, num_queries: int, seed: int) -> CascadeData:
     """Draw a complete table of ``num_queries`` queries.
 

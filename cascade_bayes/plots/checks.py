@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cascade_bayes._entry import in_64_bits
 from cascade_bayes.plots._common import BLUE, GREY, ORANGE
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ NUM_GROUPS = 8
 """Of queries by confidence, on a calibration curve."""
 
 
+@in_64_bits
 def plot_checks(
     posterior: Posterior, result: CheckResult, policy: ThresholdPolicy | None = None
 ) -> dict[str, Any]:
@@ -39,6 +41,7 @@ def plot_checks(
     return drawn
 
 
+@in_64_bits
 def plot_calibration(
     posterior: Posterior,
     policy: ThresholdPolicy | None = None,
@@ -93,6 +96,7 @@ def plot_calibration(
     return axes
 
 
+@in_64_bits
 def plot_margins(posterior: Posterior, *, num_draws: int = 50, seed: int = 0) -> Any:
     """Draw how far each model's confidences are from the fitted distribution.
 
@@ -131,6 +135,7 @@ def plot_margins(posterior: Posterior, *, num_draws: int = 50, seed: int = 0) ->
     return axes
 
 
+@in_64_bits
 def plot_replicates(result: CheckResult) -> Any:
     """Draw figures of the table beside those of tables simulated from the posterior.
 
@@ -165,6 +170,7 @@ def plot_replicates(result: CheckResult) -> Any:
     return axes[0]
 
 
+@in_64_bits
 def plot_chains(posterior: Posterior, var_names: Sequence[str] = ("slope", "tau")) -> Any:
     """Draw how the chains share the ranks of their draws: evenly, if all are draws of one distribution.
 

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cascade_bayes._entry import in_64_bits
 from cascade_bayes.plots._common import BLUE, ORANGE
 
 if TYPE_CHECKING:
     from cascade_bayes.inference.prior import PriorDraws
 
 
+@in_64_bits
 def plot_prior(prior: PriorDraws, num_lines: int = 40) -> Any:
     """Draw what the priors say of a cascade: margins, calibration curves and accuracies.
 

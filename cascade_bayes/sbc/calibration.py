@@ -30,9 +30,9 @@ import numpy as np
 from numpyro.diagnostics import effective_sample_size
 from scipy import stats
 
+from cascade_bayes._entry import in_64_bits
 from cascade_bayes.errors import ConvergenceWarning, DataWarning, InputError
 from cascade_bayes.inference.batch import FailedFit, fit_prepared
-from cascade_bayes.inference.fit import warn_about_32_bits
 from cascade_bayes.inference.modules import Sampled
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import Request
@@ -55,6 +55,7 @@ _STREAM = 0x5BC00000
 """Sets the keys of truths and tables apart from those of fits, which are numbered from 0."""
 
 
+@in_64_bits
 def simulation_based_calibration(
     num_replications: int = 200,
     method: str = "nuts",
@@ -115,7 +116,6 @@ def simulation_based_calibration(
         defaults["num_warmup"] = NUM_WARMUP
     request = Request(method=method, seed=seed, structure=structure, progress=False, **(defaults | options))
     _check(request, num_replications, num_queries, num_models, num_draws, error_price, batch_size)
-    warn_about_32_bits()
     key_grid, key_truth = jax.random.split(jax.random.fold_in(jax.random.key(request.seed), _STREAM))
     design = make_design(key_grid, request, num_models, num_queries, error_price)
     truths = draw_truths(jax.random.split(key_truth, num_replications), design.simulated, num_queries)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import jax
 
+from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.checks.calibration import ThresholdPolicy, check_calibration, labels_of_members
 from cascade_bayes.inference.checks.goodness import check_margins, check_pairs
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["ABOUT", "CheckResult", "Finding", "check"]
 
 
+@in_64_bits
 def check(
     posterior: Posterior,
     policy: ThresholdPolicy | None = None,
@@ -57,6 +59,9 @@ def check(
         If the level does not lie between 0 and 1, there are fewer than two draws, or the policy has a model
         that the fit has not.
     """
+    from cascade_bayes.inference.posterior import FROM_FIT, Posterior
+
+    need(posterior, Posterior, "posterior", FROM_FIT)
     if not 0 < level < 1:
         raise InputError(f"level must lie between 0 and 1; got {level!r}.")
     if num_draws < 2:
