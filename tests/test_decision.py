@@ -414,14 +414,14 @@ class TestPolicy:
         assert found._replace(num_missing=0) == wanted
         evaluation = _policy(list(thresholds)).evaluate(replace(data, confidence=confidence))
         assert evaluation.to_dict()["num_missing"] == 2
-        assert "2 of 40 queries were passed on because a confidence is missing" in evaluation.sentence()
+        assert "2 of 6 queries were passed on because a confidence is missing" in evaluation.sentence()
         assert "missing" not in _policy(list(thresholds)).evaluate(data).sentence()
 
     def test_missing_call_whose_cost_nobody_knows(self) -> None:
         data = _table()
         cost = data.cost.copy()
         cost[3, 1] = np.nan
-        message = f"cost of model '{data.models[1]}' must be known .* missing for query '3', and 1 of 40"
+        message = f"cost of model '{data.models[1]}' must be known .* missing for query '3', and 1 of 6"
         with pytest.raises(InputError, match=message):
             realise(replace(data, cost=cost), np.array([np.inf, 0.0]))
 
