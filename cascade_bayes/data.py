@@ -240,7 +240,8 @@ def check_fittable(data: CascadeData) -> None:
     Warns
     -----
     DataWarning
-        If all labels of a model are equal, or all its confidences.
+        If all labels of a model are equal, or all its confidences; if some of its confidences are values that
+        no model means, such as -9999.
     """
     for column, model in enumerate(data.models):
         labelled = data.labelled[:, column]
@@ -256,6 +257,7 @@ def check_fittable(data: CascadeData) -> None:
                 f"model {model!r} must have confidences to be fitted; column 'confidence' has none for it. "
                 f"Record some, {leave_out}"
             )
+        _warn_of_markers(observed, data.confidence_map.floor[column], model)
         if np.unique(observed).size == 1:
             warnings.warn(
                 f"all {observed.size} confidences of model {model!r} are {float(observed[0])!r}: no "
@@ -271,6 +273,21 @@ def check_fittable(data: CascadeData) -> None:
                 DataWarning,
                 stacklevel=2,
             )
+
+
+def _warn_of_markers(observed: NDArray[np.float64], floor: float, model: str) -> None:
+    """Say how many confidences are values that no model means."""
+    markers = observed[(observed <= floor) & np.isfinite(observed)]
+    if markers.size:
+        values = np.unique(markers)
+        what = repr(float(values[0])) if values.size == 1 else f"{float(values[-1])!r} or lower"
+        warnings.warn(
+            f"{markers.size} of {observed.size} confidences of model {model!r} are {what}, far from all "
+            "others: no model means such a value. They are read as the lowest confidence there is. If they "
+            "stand for a confidence that is not known, leave them empty.",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _check_map(confidence_map: ConfidenceMap, kind: str, num_models: int) -> None:

@@ -40,6 +40,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cascade_bayes.errors import InputError
+from cascade_bayes.markers import find_floor, robust_line
 
 __all__ = ["KINDS", "ConfidenceMap", "check_kind", "in_domain", "inverse_link", "link"]
 
@@ -49,12 +50,6 @@ KINDS: dict[str, str] = {"logprob": "<= 0", "probability": "in [0, 1]", "score":
 # Below -log 2, exp(l) < 1/2 and log1p(-exp(l)) is the accurate form of log(1 - exp(l)); above it,
 # expm1 is (Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7).
 _LOG_2 = float(np.log(2.0))
-
-# The 5 % and 95 % quantiles of the standard logistic distribution are -log 19 and +log 19.
-_LOGISTIC_Q95 = float(np.log(19.0))
-
-# A spread of a few roundings of the location is a constant column, not a scale.
-_ROUNDINGS = 16.0 * float(np.finfo(np.float64).eps)
 
 
 def check_kind(kind: str) -> None:
@@ -178,6 +173,9 @@ class ConfidenceMap:
         Kind of confidence, the same for all models.
     location, scale : tuple of float, length num_models
         One entry per model, in cascade order. Scales are positive.
+    floor : tuple of float, length num_models, optional
+        Raw confidences from which on down a model is as unsure as can be: z is -inf. See
+        `cascade_bayes.markers`. -inf for a model without; by default for all.
 
     Raises
     ------
@@ -194,6 +192,7 @@ class ConfidenceMap:
     kind: str
     location: tuple[float, ...]
     scale: tuple[float, ...]
+    floor: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         check_kind(self.kind)
@@ -208,6 +207,18 @@ class ConfidenceMap:
             raise InputError(f"locations of a confidence map must be finite; got {location}.")
         if not all(np.isfinite(value) and value > 0.0 for value in scale):
             raise InputError(f"scales of a confidence map must be positive and finite; got {scale}.")
+        floor = tuple(float(value) for value in self.floor) or (-np.inf,) * len(scale)
+        if len(floor) != len(scale):
+            raise InputError(
+                "a confidence map needs one floor per model, or none; "
+                f"got {len(floor)} for {len(scale)} models."
+            )
+        known = np.array(floor)[~np.isneginf(floor)]
+        if not (np.isfinite(known) & np.isfinite(link(known, self.kind))).all():
+            raise InputError(
+                f"floors of a confidence map must be -inf, or of kind {self.kind!r} and finite; got {floor}."
+            )
+        object.__setattr__(self, "floor", floor)
         object.__setattr__(self, "location", location)
         object.__setattr__(self, "scale", scale)
 
@@ -217,7 +228,8 @@ class ConfidenceMap:
 
         The location is the median, and the scale (q95 - q05) / (2 log 19), of the finite link
         values of each model: a standard logistic sample gets location 0 and scale 1, so its scores
-        sigma(z) spread evenly over (0, 1). Exact certainty and impossibility (+-inf) take no part.
+        sigma(z) spread evenly over (0, 1). Exact certainty and impossibility (+-inf) take no part, nor do
+        values that no model means, such as -9999 (`cascade_bayes.markers`), which become its floor.
 
         Parameters
         ----------
@@ -239,19 +251,14 @@ class ConfidenceMap:
         values = link(confidence, kind)
         if values.ndim != 2:
             raise InputError(f"confidence must have shape (num_queries, num_models); got {values.shape}.")
-        location, scale = [], []
-        for column in values.T:
-            finite = column[np.isfinite(column)]
-            if finite.size == 0:
-                location.append(0.0)
-                scale.append(1.0)
-                continue
-            q05, median, q95 = (float(q) for q in np.quantile(finite, [0.05, 0.5, 0.95]))
-            spread = (q95 - q05) / (2.0 * _LOGISTIC_Q95)
-            usable = np.isfinite(spread) and spread > _ROUNDINGS * abs(median)
-            location.append(median)
-            scale.append(spread if usable else 1.0)
-        return cls(kind, tuple(location), tuple(scale))
+        location, scale, floor = [], [], []
+        for raw, column in zip(np.asarray(confidence, dtype=np.float64).T, values.T, strict=True):
+            lowest = find_floor(raw, column, kind)
+            line = robust_line(column[np.isfinite(column) & (raw > lowest)])
+            location.append(line[0])
+            scale.append(line[1])
+            floor.append(lowest)
+        return cls(kind, tuple(location), tuple(scale), tuple(floor))
 
     @property
     def num_models(self) -> int:
@@ -271,7 +278,8 @@ class ConfidenceMap:
         Returns
         -------
         ndarray of float64, same shape
-            nan stays nan; full certainty is +inf and impossibility -inf. The score is sigma(z).
+            nan stays nan; full certainty is +inf; impossibility, and what lies at or below the floor,
+            -inf. The score is sigma(z).
 
         Raises
         ------
@@ -279,8 +287,9 @@ class ConfidenceMap:
             If the last axis does not have one entry per model.
         """
         values = link(confidence, self.kind)
-        location, scale = self._parameters(values, model)
-        return np.asarray((values - location) / scale)
+        location, scale, floor = self._parameters(values, model)
+        lowest = np.asarray(confidence, dtype=np.float64) <= floor
+        return np.asarray(np.where(lowest, -np.inf, (values - location) / scale))
 
     def from_logit(self, logit: ArrayLike, model: int | None = None) -> NDArray[np.float64]:
         """Raw confidences of standardised logit scores, the inverse of `to_logit`.
@@ -295,8 +304,9 @@ class ConfidenceMap:
         Returns
         -------
         ndarray of float64, same shape
-            Raw confidences. There and back returns a value up to rounding, not to the bit: a
-            threshold that must sit exactly at an atom should be taken from the raw confidences.
+            Raw confidences; the floor, where there is one, for -inf. There and back returns a value up to
+            rounding, not to the bit: a threshold that must sit exactly at an atom should be taken from the
+            raw confidences.
 
         Raises
         ------
@@ -304,8 +314,9 @@ class ConfidenceMap:
             If the last axis does not have one entry per model.
         """
         z = np.asarray(logit, dtype=np.float64)
-        location, scale = self._parameters(z, model)
-        return inverse_link(location + scale * z, self.kind)
+        location, scale, floor = self._parameters(z, model)
+        raw = inverse_link(location + scale * z, self.kind)
+        return np.asarray(np.where(np.isneginf(z) & np.isfinite(floor), floor, raw))
 
     def select(self, indices: Sequence[int]) -> ConfidenceMap:
         """Return the map of an ordered subset of models, given by position.
@@ -319,11 +330,15 @@ class ConfidenceMap:
             self.kind,
             tuple(self.location[i] for i in indices),
             tuple(self.scale[i] for i in indices),
+            tuple(self.floor[i] for i in indices),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a plain dictionary for JSON; `from_dict` reads it back to the bit."""
-        return {"kind": self.kind, "location": list(self.location), "scale": list(self.scale)}
+        record = {"kind": self.kind, "location": list(self.location), "scale": list(self.scale)}
+        if np.isfinite(self.floor).any():
+            record["floor"] = [value if np.isfinite(value) else None for value in self.floor]
+        return record
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> ConfidenceMap:
@@ -336,7 +351,8 @@ class ConfidenceMap:
         """
         try:
             kind, location, scale = record["kind"], record["location"], record["scale"]
-            return cls(kind, tuple(map(float, location)), tuple(map(float, scale)))
+            floor = tuple(-np.inf if value is None else float(value) for value in record.get("floor", ()))
+            return cls(kind, tuple(map(float, location)), tuple(map(float, scale)), floor)
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"a confidence map needs the entries 'kind', 'location' and 'scale'; got {record!r}."
@@ -344,13 +360,13 @@ class ConfidenceMap:
 
     def _parameters(
         self, values: NDArray[np.float64], model: int | None
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        location, scale = np.asarray(self.location), np.asarray(self.scale)
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        location, scale, floor = np.asarray(self.location), np.asarray(self.scale), np.asarray(self.floor)
         if model is not None:
-            return location[model], scale[model]
+            return location[model], scale[model], floor[model]
         if values.ndim == 0 or values.shape[-1] != self.num_models:
             raise InputError(
                 f"the last axis must have one entry for each of the {self.num_models} models; "
                 f"got shape {values.shape}."
             )
-        return location, scale
+        return location, scale, floor

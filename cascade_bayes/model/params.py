@@ -91,7 +91,8 @@ class AtomLayout(NamedTuple):
     locs
         Standardised logits, ``(num_models, num_atoms)``, ascending, NaN in empty slots.
     raw
-        The same values on the raw scale, exactly as they stand in the table.
+        The same values on the raw scale, exactly as they stand in the table; of values at or below the floor
+        of the confidence map, the floor.
     continuous
         Whether each model's margin has a continuous part besides, ``(num_models,)``.
     """
@@ -149,7 +150,8 @@ def find_atoms(
 
     A value is an atom if it is
 
-    * exact certainty (a probability of exactly 0 or 1), which no density can hold;
+    * exact certainty (a probability of exactly 0 or 1), which no density can hold; a value at or below the
+      floor of the confidence map, such as -9999, is one with a probability of 0;
     * a finite value that at least ``interior_share`` of the model's confidences, and at least five of
       them, share;
     * any value of a model whose finite confidences take each value `MIN_REPEATS` times on average:
@@ -179,7 +181,9 @@ def find_atoms(
     continuous = np.ones(data.num_models, dtype=bool)
     for i, model in enumerate(data.models):
         seen = data.observed[:, i]
-        raw, first, counts = np.unique(data.confidence[seen, i], return_index=True, return_counts=True)
+        # All that lies at or below the floor is one value: as unsure as can be.
+        confidence = np.maximum(data.confidence[seen, i], data.confidence_map.floor[i])
+        raw, first, counts = np.unique(confidence, return_index=True, return_counts=True)
         logit = z[seen, i][first]
         finite = np.isfinite(logit)
         if model in overrides:
