@@ -6,6 +6,7 @@ row or a label is absent. `cascade_bayes.reading` makes them from long tables.
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cascade_bayes._names import check_models
+from cascade_bayes._names import check_models, names_of
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.transforms import KINDS, ConfidenceMap, check_kind, in_domain
 
@@ -235,13 +236,13 @@ def check_fittable(data: CascadeData) -> None:
     Raises
     ------
     InputError
-        If a model has no label, or no confidence.
+        If a model has no label or no confidence, or no two models have a query in common.
 
     Warns
     -----
     DataWarning
         If all labels of a model are equal, or all its confidences; if some of its confidences are values that
-        no model means, such as -9999.
+        no model means, such as -9999; if two models have no query in common.
     """
     for column, model in enumerate(data.models):
         labelled = data.labelled[:, column]
@@ -273,6 +274,32 @@ def check_fittable(data: CascadeData) -> None:
                 DataWarning,
                 stacklevel=2,
             )
+    _check_pairs(data)
+
+
+def _check_pairs(data: CascadeData) -> None:
+    """Refuse models of which no two have a query in common; warn of pairs that have none."""
+    seen = data.observed.astype(np.int64)
+    shared = seen.T @ seen
+    pairs = list(itertools.combinations(range(data.num_models), 2))
+    apart = [(data.models[i], data.models[j]) for i, j in pairs if not shared[i, j]]
+    if not apart:
+        return
+    if len(apart) == len(pairs):
+        first, second = (str(data.query_ids[np.argmax(data.observed[:, i])]) for i in (0, 1))
+        raise InputError(
+            "some queries must have confidences of two models or more, to tell how models go together; of "
+            f"this table none has. Column 'query' must name a query alike for every model; it has {first!r} "
+            f"for model {data.models[0]!r} and {second!r} for model {data.models[1]!r}. Correct the names, "
+            "or ask the models about the same queries."
+        )
+    told = names_of(f"{first} and {second}" for first, second in apart)
+    warnings.warn(
+        f"no query has confidences of both models of these pairs: {told}. How they go together comes from "
+        "the prior alone; ask both about the same queries.",
+        DataWarning,
+        stacklevel=3,
+    )
 
 
 def _warn_of_markers(observed: NDArray[np.float64], floor: float, model: str) -> None:

@@ -657,6 +657,43 @@ def test_check_fittable_warns_of_equal_confidences() -> None:
         check_fittable(table)
 
 
+def apart(*pairs: str) -> CascadeData:
+    """Eight queries for each group of models, which are asked about these only."""
+    rows = [
+        (f"{models}{i}", model, -0.1 * (i + 1), i % 2, "abc".index(model) + 1.0)
+        for models in pairs
+        for i in range(8)
+        for model in models
+    ]
+    return read_table(pd.DataFrame(rows, columns=["query", "model", "confidence", "correct", "cost"]))
+
+
+def test_models_that_share_no_query() -> None:
+    check_fittable(apart("abc"))
+    check_fittable(apart("ab", "bc", "ac"))
+    with pytest.warns(DataWarning, match="confidences of both models of these pairs: 'a and c'. How they go"):
+        check_fittable(apart("ab", "bc"))
+    with pytest.raises(
+        InputError, match=r"it has 'a0' for model 'a' and 'b0' for model 'b'\. Correct the names"
+    ):
+        check_fittable(apart("a", "b", "c"))
+    check_fittable(apart("ab", "c").select(["b"]))  # one model needs no other
+
+
+def test_check_fittable_counts_markers() -> None:
+    values = [*np.linspace(-2.0, -0.01, 50), -100.0, -100.0, -9999.0]
+    frame = pd.DataFrame(
+        {"query": [f"q{i}" for i in range(53)], "confidence": values, "correct": [0, 1, 1] * 17 + [0, 1]}
+    )
+    table = read_table(pd.concat([frame.assign(model="a"), frame.assign(model="b")]).assign(cost=1.0))
+    assert table.confidence_map.floor == (-100.0, -100.0)
+    with pytest.warns(
+        DataWarning, match=r"3 of 53 confidences of model '[ab]' are -100.0 or lower, far"
+    ) as told:
+        check_fittable(table)
+    assert len(told) == 2
+
+
 def test_import_needs_no_table_library() -> None:
     code = (
         "import sys, cascade_bayes.data, cascade_bayes.reading; "

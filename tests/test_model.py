@@ -350,6 +350,21 @@ def test_find_atoms() -> None:
     assert not bool((obs.correct & ~obs.labelled).any())
 
 
+def test_values_that_no_model_means_are_read_as_impossibility() -> None:
+    """A fit sees the arrays of the same table with -inf in place of the markers; only raw values differ."""
+    spread = [-0.01 * (k + 1) for k in range(60)]
+    marked = read({"a": [*spread, -100.0, *[-9999.0] * 6, 0.0], "b": [*spread, *spread[:8]]})
+    meant = read({"a": [*spread, *[-INF] * 7, 0.0], "b": [*spread, *spread[:8]]})
+    layout, expected = find_atoms(marked), find_atoms(meant)
+    np.testing.assert_array_equal(layout.locs, expected.locs)
+    np.testing.assert_array_equal(layout.locs[0], [-INF, INF])
+    np.testing.assert_array_equal(layout.raw[0], [-100.0, 0.0])
+    np.testing.assert_array_equal(layout.continuous, expected.continuous)
+    jax.tree.map(np.testing.assert_array_equal, observations(marked, layout), observations(meant, expected))
+    named = find_atoms(marked, atoms={"a": [-9999.0, -0.3]})
+    np.testing.assert_array_equal(named.raw[0], [-100.0, -0.3, 0.0])
+
+
 def test_find_atoms_without_any() -> None:
     data = read({"a": [0.1, 0.2, 0.4], "b": [0.3, 0.5, 0.9]}, confidence="probability")
     assert find_atoms(data).locs.shape == (2, 0)

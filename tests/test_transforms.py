@@ -193,3 +193,90 @@ def test_in_domain() -> None:
 def test_bad_input_is_named(make: Callable[[], object], match: str) -> None:
     with pytest.raises(InputError, match=match):
         make()
+
+
+# ---------------------------------------------------------------------------------------------
+# Values that no model means.
+
+
+def logistic(num_values: int, location: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    """Log-probabilities whose logits are the quantiles of a logistic distribution."""
+    level = (np.arange(num_values) + 0.5) / num_values
+    return inverse_link(location + scale * np.log(level / (1 - level)), "logprob")
+
+
+@pytest.mark.parametrize("value", [-9999.0, -100.0, -999.0, -1000.0, -1e9, float(np.finfo(np.float32).min)])
+@pytest.mark.parametrize("count", [1, 6, 60, 400])
+def test_a_marker_leaves_the_scale_alone(value: float, count: int) -> None:
+    raw = logistic(100, 0.5, 2.0)
+    marked = ConfidenceMap.fit(np.append(raw, [value] * count)[:, None], "logprob")
+    clean = ConfidenceMap.fit(raw[:, None], "logprob")
+    assert (marked.location, marked.scale) == (clean.location, clean.scale)
+    assert marked.scale[0] == pytest.approx(2.0, rel=0.05)
+    assert (marked.floor, clean.floor) == ((value,), (-np.inf,))
+    z = marked.to_logit([[value], [2 * value], [-np.inf], [-1.0]])
+    np.testing.assert_array_equal(z[:3, 0], -np.inf)
+    assert z[3] == clean.to_logit([[-1.0]])[0]
+    np.testing.assert_array_equal(marked.from_logit([[-np.inf]]), value)
+
+
+@pytest.mark.parametrize("value", [-23.025850929940457, -57.3])
+def test_a_clipped_value_is_a_marker_if_it_occurs_twice(value: float) -> None:
+    raw = logistic(100)
+    for count, floor in ((1, -np.inf), (2, value), (10, value)):
+        assert ConfidenceMap.fit(np.append(raw, [value] * count)[:, None], "logprob").floor == (floor,)
+        probability = np.exp(np.append(raw, [value] * count))[:, None]
+        expected = float(np.exp(value)) if count > 1 else -np.inf
+        assert ConfidenceMap.fit(probability, "probability").floor == (expected,)
+
+
+def test_several_markers_and_what_lies_below_them() -> None:
+    raw = np.concatenate([logistic(100), [-100.0] * 5, [-9999.0] * 7, [-250.0]])
+    found = ConfidenceMap.fit(raw[:, None], "logprob")
+    assert found.floor == (-100.0,)
+    assert np.isneginf(found.to_logit(raw[:, None])).sum() == 13
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (np.append(logistic(100), -37.4), "logprob"),  # a far value that occurs once
+        (np.append(logistic(100, -8.0, 3.0), [-15.5] * 4), "logprob"),  # coarse steps of a wide scale
+        (-np.geomspace(1.0, 20_000.0, 300).round(), "logprob"),  # sums of many tokens, rounded
+        (np.repeat([-4.6, -0.05, -0.1], [2, 50, 50]), "logprob"),  # stated probabilities
+        (np.repeat([0.01, 0.2, 0.9, 0.95], [1, 2, 100, 200]), "probability"),
+        (np.repeat([0.0, 2.0, 8.0, 9.0], [1, 2, 100, 200]), "score"),  # grades
+        (np.repeat([-1.0, 90.0, 95.0], [3, 50, 50]), "score"),
+        (np.linspace(-2000.0, 0.0, 300), "score"),
+        (np.full(20, -9999.0), "logprob"),  # all alike: there is no other scale
+        (np.array([-9999.0, -9999.0, -0.1]), "logprob"),  # too few others
+        (np.array([np.nan, -np.inf, 0.0]), "logprob"),
+    ],
+)
+def test_what_is_no_marker(raw: np.ndarray, kind: str) -> None:
+    assert ConfidenceMap.fit(raw[:, None], kind).floor == (-np.inf,)
+
+
+def test_a_marker_among_scores() -> None:
+    raw = np.append(np.linspace(0.0, 10.0, 50), [-999.0] * 5)
+    found = ConfidenceMap.fit(raw[:, None], "score")
+    assert found.floor == (-999.0,)
+    assert found.scale[0] == ConfidenceMap.fit(raw[:50, None], "score").scale[0]
+    assert found.from_logit([[-np.inf]]) == -999.0
+
+
+def test_a_floor_is_kept() -> None:
+    found = ConfidenceMap("logprob", (0.0, 1.0), (1.0, 2.0), (-np.inf, -100.0))
+    assert found.select([1]).floor == (-100.0,)
+    record = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert record["floor"] == [None, -100.0]
+    assert ConfidenceMap.from_dict(record) == found
+    assert "floor" not in ConfidenceMap("logprob", (0.0,), (1.0,)).to_dict()
+    np.testing.assert_array_equal(found.to_logit([[-9999.0, -9999.0]]), [[-9999.0, -np.inf]])
+    np.testing.assert_array_equal(found.to_logit([-100.0, -99.0], model=1), [-np.inf, -50.0])
+
+
+@pytest.mark.parametrize("floor", [(-1.0,), (0.0, -1.0), (np.nan, -1.0), (-1.0, np.inf), (0.5, -1.0)])
+def test_bad_floors_are_named(floor: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="floor"):
+        ConfidenceMap("logprob", (0.0, 0.0), (1.0, 1.0), floor)

@@ -187,7 +187,7 @@ def find_atoms(
         logit = z[seen, i][first]
         finite = np.isfinite(logit)
         if model in overrides:
-            wanted = np.asarray(overrides[model], dtype=float)
+            wanted = np.maximum(np.asarray(overrides[model], dtype=float), data.confidence_map.floor[i])
             keep = ~finite | np.isin(raw, wanted)
             extra = np.setdiff1d(wanted, raw)
             continuous[i] = bool((finite & ~keep).any())
