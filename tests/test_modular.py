@@ -22,7 +22,6 @@ from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.modular import MAX_DRAWS, sample_pairs, thin
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.prepare import default_structure
 from cascade_bayes.model.cascade import cascade_model, params_from_sites
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.correctness import correctness_logit, own_logit, regressor
@@ -240,14 +239,8 @@ def test_absent_rows_are_pointed_out(small_frame: pd.DataFrame, monkeypatch: pyt
     monkeypatch.setattr(fit_module, "draw", stop)
     first = small_frame["query"].iloc[0]
     absent = (small_frame["query"] == first) & (small_frame["model"] == "large-70b")
-    message = "1 queries have a confidence of model 'medium-8b' and none of model 'large-70b'"
+    message = r"of 120 queries confidences are missing \(1 of model 'large-70b'\)"
     with pytest.warns(DataWarning, match=message), pytest.raises(Stopped):
-        fit(read_table(small_frame[~absent]), seed=0, structure="modular")
+        fit(read_table(small_frame[~absent]), seed=0)
     with pytest.raises(InputError, match="structure must be one of modular, chain; got 'vine'"):
         fit(read_table(small_frame), seed=0, structure="vine")  # type: ignore[arg-type]
-
-
-def test_default_structure_is_a_chain_where_rows_are_absent(small_frame: pd.DataFrame) -> None:
-    assert default_structure(read_table(small_frame)) == "modular"
-    last = small_frame["model"] == "large-70b"
-    assert default_structure(read_table(small_frame[~(last & (small_frame.index % 7 == 0))])) == "chain"

@@ -49,9 +49,9 @@ def fit(
     structure: Annotated[
         str | None,
         typer.Option(
-            help="modular: margins first, then every pair of models given them; chain: one Markov chain of "
-            "all models, sampled together. [default: modular, or chain if queries lack confidences of some "
-            "models]",
+            help="modular: margins first, then every pair of models given them, each from the queries that "
+            "have it; chain: one Markov chain of all models, sampled together. [default: modular, or chain "
+            "for the log of a running cascade, whose later models saw what the confidences before sent on]",
             metavar="modular|chain",
         ),
     ] = None,
@@ -95,7 +95,8 @@ def fit(
     from cascade_bayes.decision.policy import Policy
     from cascade_bayes.errors import DataWarning
     from cascade_bayes.inference.fit import fit as fit_posterior
-    from cascade_bayes.inference.prepare import check_method, default_structure
+    from cascade_bayes.inference.prepare import check_method
+    from cascade_bayes.inference.structure import find_selection
     from cascade_bayes.model.margins import get_margin
     from cascade_bayes.reading import read_table
 
@@ -109,7 +110,9 @@ def fit(
     get_margin(margin)
     check_method(method, guide)
     families = (split(copula) or []) if "," in copula else copula
-    chosen, structure = structure, structure or default_structure(data)
+    selection = find_selection(data)
+    is_log = selection is not None or (logged_policy is not None and not data.observed.all())
+    chosen, structure = structure, structure or ("chain" if is_log else "modular")
     num_pairs = data.num_models - 1 if structure == "chain" else math.comb(data.num_models, 2)
     if families != "auto":
         get_copulas(families, num_pairs)
@@ -121,8 +124,9 @@ def fit(
             f"Fitting {data.num_models} models on {data.num_queries} queries: {' > '.join(data.models)}"
         )
         if chosen is None and structure == "chain":
+            found = "" if selection is None else f"{selection.sentence()} "
             say.print(
-                "Some queries lack confidences of some models: fitting one Markov chain (--structure chain)."
+                f"{found}Read as the log of a running cascade: fitting one Markov chain (--structure chain)."
             )
     with warnings.catch_warnings():  # the verdict below says it
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -297,12 +297,11 @@ def _known(data: CascadeData, chain_models: tuple[int, ...], members: tuple[int,
 
     As far as the confidences of all models of the chain are known. A model that is skipped may have decided
     whether a later one was called, as in the log of a cascade that ran: queries that show the later model are
-    then others than those that do not. So where models are skipped, queries are followed only as far as all
-    are.
+    then others than those that do not. So where models of the chain are skipped, queries are followed only as
+    far as all are. A modular fit skips none, and takes what is missing to be so at random.
     """
     observed = data.observed[:, list(chain_models)]
     known = np.logical_and.accumulate(observed, axis=1)[:, list(members)]
-    own = [chain_models[m] for m in members]
-    if own != list(range(len(own))) and not data.observed.all():
+    if list(members) != list(range(len(members))) and not data.observed.all():
         known = np.logical_and.accumulate(known.all(axis=0))[None] & known
     return known

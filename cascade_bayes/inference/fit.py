@@ -71,9 +71,11 @@ def fit(
     structure
         ``"modular"`` samples first margins and calibration, then each pair of models given them, with nothing
         fed back; ``"chain"`` all parameters together, given the Markov chain of all models.
-        `cascade_bayes.model.spec.ModelSpec` says what each conditions on. If None, modular, which
-        predicts better; but a chain if some queries lack confidences of some models, because only a chain
-        allows for the reason why (`default_structure`).
+        `cascade_bayes.model.spec.ModelSpec` says what each conditions on. If None, modular, which predicts
+        better and takes less time. Confidences may be missing: each model, and each pair, is then fitted to
+        the queries that have it, as if which are missing did not depend on the confidences. Where the table
+        shows that it does, as in the log of a running cascade, the default is a chain, because only a chain
+        allows for that; `cascade_bayes.inference.structure` has the rule.
     copula
         Family of the pairs (neighbours of a chain; every pair of a modular fit, (0, 1), (0, 2), ...): one
         name for all of them, or one a pair, from `cascade_bayes.copulas.FAMILIES`; ``"auto"`` picks for each
@@ -111,7 +113,7 @@ def fit(
     -----
     DataWarning
         If all labels of a model are equal, or a model's slope is negative with a posterior probability
-        above one half; for the structure ``"modular"``, if queries lack rows of later models.
+        above one half; for the structure ``"modular"``, if confidences are missing: what that assumes.
     ConvergenceWarning
         If an approximation (``"svi"``, ``"laplace"``) is so far off that its importance weights leave fewer
         than 40 effective draws, or than half of the draws where fewer than 80 were asked for;

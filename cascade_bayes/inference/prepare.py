@@ -27,6 +27,7 @@ from cascade_bayes.inference.modules import Module, Sampled, make_modules
 from cascade_bayes.inference.nuts import NutsOptions
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.select import CopulaSelection, choose_copulas
+from cascade_bayes.inference.structure import check_modular, find_selection
 from cascade_bayes.model.anchors import find_anchors
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.margins import DEFAULT_MARGIN, get_margin
@@ -113,7 +114,7 @@ class Prepared:
     data
         The table.
     obs
-        Its arrays; their gaps are a chain's affair.
+        Its arrays. Only a chain has a record of their gaps, and labels of answers without a confidence.
     spec
         The model, without centres.
     selection
@@ -143,9 +144,12 @@ def prepare(data: CascadeData, request: Request) -> Prepared:
     priors = request.priors or Priors()  # the default's many components shrink where there are few data
     if request.priors is not None:
         _check_components(data, priors)
-    structure = request.structure or default_structure(data)
+    selection = find_selection(data)
+    structure = request.structure or ("modular" if selection is None else "chain")
     layout = find_atoms(data, atoms=request.atoms)
-    obs = observations(data, layout)
+    if structure == "modular":
+        check_modular(data, selection)
+    obs = observations(data, layout, modular=structure == "modular")
     spec = ModelSpec(
         layout,
         (),
@@ -154,17 +158,14 @@ def prepare(data: CascadeData, request: Request) -> Prepared:
         monotone=request.monotone,
         margin=request.margin,
         structure=structure,
-        anchors=find_anchors(data, layout),
+        anchors=find_anchors(data, layout, at_random=selection is None),
     )
-    copula, selection = request.copula, None
+    copula, chosen = request.copula, None
     if copula == "auto":
-        selection = choose_copulas(obs, layout, priors, pairs=spec.pairs, margin=request.margin)
-        copula = selection.names
+        chosen = choose_copulas(obs, layout, priors, pairs=spec.pairs, margin=request.margin)
+        copula = chosen.names
     spec = replace(spec, copulas=get_copulas(copula, len(spec.pairs)))
-    if structure == "modular":
-        _warn_about_absent_rows(data)
-        obs = obs._replace(gaps=None)
-    return Prepared(data, obs, spec, selection)
+    return Prepared(data, obs, spec, chosen)
 
 
 class Arrays:
@@ -305,17 +306,6 @@ def check_method(method: str, guide: str) -> None:
         raise InputError(f"guide must be one of {', '.join(GUIDES)}; got {guide!r}.")
 
 
-def default_structure(data: CascadeData) -> Structure:
-    """Return ``"modular"``, or ``"chain"`` if some queries have confidences of some models only.
-
-    A running cascade asks its later models about the queries that were hard for the earlier ones. Given what
-    came before in the chain that is ignorable (`cascade_bayes.model.gaps`); a margin on its own would be
-    that of the hard queries.
-    """
-    seen = data.observed
-    return "chain" if np.any(seen.any(axis=1) & ~seen.all(axis=1)) else "modular"
-
-
 def _check_components(data: CascadeData, priors: Priors) -> None:
     for model, count in zip(data.models, data.observed.sum(axis=0), strict=True):
         if priors.num_components > count:
@@ -323,21 +313,6 @@ def _check_components(data: CascadeData, priors: Priors) -> None:
                 f"num_components of the priors must not exceed the number of confidences of a model; it is "
                 f"{priors.num_components}, and model {model!r} has {count}. Pass for example "
                 f"priors=Priors(num_components={count}), or read more queries."
-            )
-
-
-def _warn_about_absent_rows(data: CascadeData) -> None:
-    """Warn where a model was seen on some queries only: if not at random, its margin is biased."""
-    seen = data.observed
-    for i in range(1, data.num_models):
-        lacking = int(np.sum(seen[:, i - 1] & ~seen[:, i]))
-        if lacking:
-            warnings.warn(
-                f"{lacking} queries have a confidence of model {data.models[i - 1]!r} and none of model "
-                f"{data.models[i]!r}; structure='modular' reads those it has as a random sample. If a "
-                "running cascade left the others out, fit with structure='chain'.",
-                DataWarning,
-                stacklevel=4,
             )
 
 

@@ -80,7 +80,7 @@ class Anchors(NamedTuple):
         return self._replace(at_atoms=np.pad(self.at_atoms, ((0, 0), (0, more))))
 
 
-def find_anchors(data: CascadeData, layout: AtomLayout) -> Anchors:
+def find_anchors(data: CascadeData, layout: AtomLayout, *, at_random: bool = False) -> Anchors:
     """Return the anchors of a table; no label is read.
 
     Parameters
@@ -89,8 +89,10 @@ def find_anchors(data: CascadeData, layout: AtomLayout) -> Anchors:
         The table.
     layout
         Where its atoms lie.
+    at_random
+        As for `find_claims`.
     """
-    claims = find_claims(data)
+    claims = find_claims(data, at_random=at_random)
     unknown = Anchors.none(*layout.locs.shape)
     ranks = [
         rank_line(z[~np.isnan(z)], locs, bool(continuous))
@@ -100,29 +102,32 @@ def find_anchors(data: CascadeData, layout: AtomLayout) -> Anchors:
     return Anchors(unknown.claims if claims is None else claims, middle, stretch, at_atoms)
 
 
-def find_claims(data: CascadeData) -> np.ndarray | None:
+def find_claims(data: CascadeData, *, at_random: bool = False) -> np.ndarray | None:
     """Return the log odds of the mean probability that each model claims, ``(num_models,)``.
-
-    Of queries that every model has seen, so that all are compared on the same ones.
 
     Parameters
     ----------
     data
-        The table; no label is read.
+        The table; no label is read. Every model must have a confidence.
+    at_random
+        Whether confidences that are missing are so at random. Then each model's mean is of all its own; else
+        of the queries that every model has seen, so that all are compared on the same ones.
 
     Returns
     -------
     np.ndarray or None
-        None of a table whose confidences are no probabilities (kind ``"score"``); and if fewer than half of
-        its queries have all confidences, as in the log of a running cascade, which shows the later models on
-        hard queries only.
+        None of a table whose confidences are no probabilities (kind ``"score"``); and, unless they are
+        missing at random, if fewer than half of its queries have all confidences, as in the log of a
+        running cascade, which shows the later models on hard queries only.
     """
     complete = data.observed.all(axis=1)
-    if data.kind == "score" or 2 * complete.sum() < max(data.num_queries, 1):
+    if data.kind == "score" or (not at_random and 2 * complete.sum() < max(data.num_queries, 1)):
         return None
-    confidence = data.confidence[complete]
+    confidence = data.confidence.copy("C")  # so that the sums are rounded alike, wherever it comes from
+    if not at_random:
+        confidence[~complete] = np.nan
     probability = np.exp(confidence) if data.kind == "logprob" else confidence
-    mean = np.clip(probability.mean(axis=0), 1 - LARGEST_CLAIM, LARGEST_CLAIM)
+    mean = np.clip(np.nanmean(probability, axis=0), 1 - LARGEST_CLAIM, LARGEST_CLAIM)
     return np.asarray(logit(mean))
 
 

@@ -55,7 +55,7 @@ class Way(NamedTuple):
     before, after
         What is known of the two confidences.
     rows
-        The queries, as indices among those with gaps.
+        The queries, as indices among those with gaps; 32-bit integers.
     """
 
     before: State
@@ -73,10 +73,13 @@ class Way(NamedTuple):
 class Gaps:
     """The queries with gaps of one table. Static: a compiled likelihood is one of this very pattern.
 
+    Indices are 32-bit integers, because the same record serves programs in 64-bit and in 32-bit arithmetic:
+    JAX remembers the type that it gave to a NumPy array of 64-bit integers, and then refuses it in the other.
+
     Attributes
     ----------
     rows
-        Indices of the queries with gaps.
+        Indices of the queries with gaps, ``(num_gaps,)``.
     cells
         Cells of all models, ``(num_models, ...)``.
     atom
@@ -119,19 +122,24 @@ def find_gaps(z: np.ndarray, observed: np.ndarray, labelled: np.ndarray, layout:
     )
     seen = observed[:, has_gap]
     here = cells.is_atom[:, None, :] & (z[:, has_gap, None] == cells.middle[:, None, :])
-    atom = np.where(here.any(axis=2), here.argmax(axis=2), -1)
+    atom = np.where(here.any(axis=2), here.argmax(axis=2), -1).astype(np.int32)
     state = {"point": seen & (atom < 0), "atom": seen & (atom >= 0), "missing": ~seen}
     ways = list(itertools.product(get_args(State), repeat=2))
     steps = [
         tuple(
             Way(before, after, rows)
             for before, after in ways
-            if (rows := np.flatnonzero(state[before][i] & state[after][i + 1])).size
+            if (rows := places_where(state[before][i] & state[after][i + 1])).size
         )
         for i in range(len(z) - 1)
     ]
     several = bool(np.any(labelled[:, has_gap].sum(axis=0) > 1))
-    return Gaps(np.flatnonzero(has_gap), cells, atom, tuple(steps), several)
+    return Gaps(places_where(has_gap), cells, atom, tuple(steps), several)
+
+
+def places_where(mask: np.ndarray) -> np.ndarray:
+    """Return the places at which a mask ``(n,)`` is true, as 32-bit integers; see `Gaps`."""
+    return np.flatnonzero(mask).astype(np.int32)
 
 
 def make_cells(atoms: np.ndarray, continuous: bool, num_cells: int = NUM_CELLS) -> Cells:
@@ -211,7 +219,7 @@ class Observations(NamedTuple):
         )
 
 
-def observations(data: CascadeData, layout: AtomLayout) -> Observations:
+def observations(data: CascadeData, layout: AtomLayout, *, modular: bool = False) -> Observations:
     """Return the arrays of ``data`` for the likelihood.
 
     Parameters
@@ -220,13 +228,19 @@ def observations(data: CascadeData, layout: AtomLayout) -> Observations:
         The table.
     layout
         Where the atoms lie.
+    modular
+        Whether each model and each pair of models is fitted by itself, to the queries that have it. Then
+        there is no record of gaps, and only labels whose confidence is known are labels: the calibration
+        reads a label at its confidence.
     """
     observed, labelled = data.observed.T, data.labelled.T
+    if modular:
+        labelled = labelled & observed
     z = np.where(observed, data.logit_score().T, 0.0)
     return Observations(
         z=jnp.asarray(z),
         observed=jnp.asarray(observed),
-        correct=jnp.asarray(data.correct.T),
+        correct=jnp.asarray(data.correct.T & labelled),
         labelled=jnp.asarray(labelled),
-        gaps=find_gaps(z, observed, labelled, layout),
+        gaps=None if modular else find_gaps(z, observed, labelled, layout),
     )
