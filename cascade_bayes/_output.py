@@ -19,7 +19,7 @@ import re
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -307,6 +307,40 @@ def write_output(path: str | os.PathLike[str] | Output, kind: FileKind, data: by
     """Write bytes to a path, or to an output that is open already."""
     with path if isinstance(path, Output) else Output(path, kind) as output:
         output.write(data)
+
+
+def check_folder(folder: Path, files: Mapping[str, FileKind]) -> None:
+    """Refuse a folder into which files cannot be written, before they are made; it is left as it was.
+
+    Parameters
+    ----------
+    folder
+        It need not exist, nor the folders above it.
+    files
+        Names of the files, and what they will be.
+
+    Raises
+    ------
+    InputError
+        As `Output` does of each file, or if the folder cannot be made.
+    """
+    made: list[Path] = []
+    try:
+        for path in (*reversed(folder.parents), folder):
+            if not path.is_dir():
+                path.mkdir()
+                made.append(path)
+        for name, kind in files.items():
+            Output(folder / name, kind).close()
+    except FileExistsError as error:
+        raise InputError(f"cannot write to {folder}: {error.filename} is a file; name a folder.") from error
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"cannot write to {folder}: {_reason(error)}. Name another folder.") from error
+    finally:
+        for path in reversed(made):
+            path.rmdir()
 
 
 def _reason(error: OSError) -> str:

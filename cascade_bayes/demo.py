@@ -17,6 +17,7 @@ from rich.text import Text
 
 from cascade_bayes import example
 from cascade_bayes._files import encode
+from cascade_bayes._output import PICTURE, POLICY, POSTERIOR, check_folder
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.chain import tables_for_draws
 from cascade_bayes.decision.expected import Evaluation
@@ -25,7 +26,6 @@ from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.decision.optimise import default_starts, optimise
 from cascade_bayes.decision.policy import Policy
 from cascade_bayes.decision.tuning import error_cost_frontier
-from cascade_bayes.errors import InputError
 from cascade_bayes.inference.convergence import Verdict
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.model.params import find_atoms
@@ -34,6 +34,14 @@ from cascade_bayes.reading import read_table
 
 ERROR_PRICE = 0.003
 """US dollars per wrong answer in the demonstration: several models have a part in the best policy."""
+
+_FILES = {
+    "frontier": ("frontier.png", PICTURE),
+    "thresholds": ("thresholds.png", PICTURE),
+    "policy": ("policy.json", POLICY),
+    "posterior": ("posterior.nc", POSTERIOR),
+}
+"""Files that the demonstration writes, and their kinds."""
 
 NUM_PRICES = 21
 NUM_DRAWS = 200
@@ -174,10 +182,8 @@ def run_demo(
     num_warmup, num_samples
         Draws of each of four chains.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--output {folder} exists and is not a folder.")
-    if not folder.parent.is_dir():
-        raise InputError(f"--output {folder}: the folder {folder.parent} does not exist.")
+    files = {name: folder / file for name, (file, _) in _FILES.items()}
+    check_folder(folder, dict(_FILES.values()))
     began = time.perf_counter()
     train = read_table(example.train_path(), confidence="logprob")
     talk(f"Fitting {train.num_models} models on {train.num_queries} simulated queries (about a minute) ...")
@@ -193,13 +199,7 @@ def run_demo(
     evaluation = policy.evaluate(test)
     true_thresholds, optimal, tuned = _against_truth(train, policy)
 
-    folder.mkdir(exist_ok=True)
-    files = {
-        "frontier": folder / "frontier.png",
-        "thresholds": folder / "thresholds.png",
-        "policy": folder / "policy.json",
-        "posterior": folder / "posterior.nc",
-    }
+    folder.mkdir(parents=True, exist_ok=True)
     axes = plot_frontier(frontier, frontier.evaluate(test))
     save_figure(axes.figure, files["frontier"])
     save_figure(plot_thresholds(policy)[0].figure, files["thresholds"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cascade_bayes._output import PICTURE, check_folder
 from cascade_bayes.cli.common import (
     EXIT_FAILED,
     exit_if_rejected,
@@ -19,12 +20,15 @@ from cascade_bayes.cli.common import (
 )
 from cascade_bayes.cli.options import AcceptRejectedFit, Json
 from cascade_bayes.cli.tables import check_table
-from cascade_bayes.errors import InputError
 
 if TYPE_CHECKING:
     from cascade_bayes.decision.policy import Policy
     from cascade_bayes.inference.checks import CheckResult
     from cascade_bayes.inference.posterior import Posterior
+
+
+_PICTURES = tuple(f"{name}.png" for name in ("margins", "calibration", "deferred", "replicates", "chains"))
+"""Files that `cascade_bayes.plots.plot_checks` fills, whose module is slow to import."""
 
 
 def check(
@@ -50,8 +54,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Ask whether a fit's draws, its model and its predictions can be trusted."""
-    if pictures is not None and pictures.exists() and not pictures.is_dir():
-        raise InputError(f"--pictures {pictures} is a file; name a folder.")
+    if pictures is not None:
+        check_folder(pictures, dict.fromkeys(_PICTURES, PICTURE))
     start_jax()
     from cascade_bayes.decision.policy import Policy
     from cascade_bayes.inference.checks import check as check_posterior
