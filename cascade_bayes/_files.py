@@ -12,21 +12,35 @@ from typing import Any
 
 from cascade_bayes._output import MAX_JSON_BYTES, Output, json_kind, write_output
 from cascade_bayes.errors import InputError
+from cascade_bayes.rule import LOWEST
 
 
 def encode(value: float) -> float | str:
-    """Return a number as JSON can hold it: infinities as the strings ``"inf"`` and ``"-inf"``."""
+    """Return a number as JSON can hold it, and as people can read it.
+
+    Infinities are the strings ``"inf"`` and ``"-inf"``, the most negative finite number is ``"lowest"``.
+    """
     value = float(value)
-    if math.isinf(value):
-        return "inf" if value > 0 else "-inf"
-    return value
+    return _WORDS.get(value, value)
 
 
 def decode(value: float | str) -> float:
-    """Inverse of `encode`."""
-    if isinstance(value, str) and value not in ("inf", "-inf"):
-        raise ValueError(f"expected a number, 'inf' or '-inf'; got {value!r}")
-    return float(value)
+    """Inverse of `encode`.
+
+    Raises
+    ------
+    ValueError
+        For another string.
+    """
+    if not isinstance(value, str):
+        return float(value)
+    for number, word in _WORDS.items():
+        if value == word:
+            return number
+    raise ValueError(f"expected a number, 'inf', '-inf' or 'lowest'; got {value!r}")
+
+
+_WORDS = {math.inf: "inf", -math.inf: "-inf", LOWEST: "lowest"}
 
 
 def write_json(path: str | os.PathLike[str] | Output, record: dict[str, Any]) -> None:

@@ -32,6 +32,8 @@ as p -> 0 and p -> 1. The logit serves both, and is smooth at 1/2.
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,10 +44,17 @@ from numpy.typing import ArrayLike, NDArray
 from cascade_bayes.errors import InputError
 from cascade_bayes.markers import find_floor, robust_line
 
-__all__ = ["KINDS", "ConfidenceMap", "check_kind", "in_domain", "inverse_link", "link"]
+__all__ = ["DOMAIN", "KINDS", "ConfidenceMap", "check_kind", "in_domain", "inverse_link", "link"]
 
 #: Kinds of confidence, and the rule that raw values of each must obey.
 KINDS: dict[str, str] = {"logprob": "<= 0", "probability": "in [0, 1]", "score": "finite"}
+
+#: The least and the greatest confidence of each kind.
+DOMAIN: dict[str, tuple[float, float]] = {
+    "logprob": (-math.inf, 0.0),
+    "probability": (0.0, 1.0),
+    "score": (-sys.float_info.max, sys.float_info.max),
+}
 
 # Below -log 2, exp(l) < 1/2 and log1p(-exp(l)) is the accurate form of log(1 - exp(l)); above it,
 # expm1 is (Maechler 2012, "Accurately computing log(1 - exp(-|a|))", eq. 7).
@@ -87,11 +96,8 @@ def in_domain(confidence: ArrayLike, kind: str) -> NDArray[np.bool_]:
     """
     check_kind(kind)
     r = np.asarray(confidence, dtype=np.float64)
-    if kind == "logprob":
-        return ~(r > 0.0)
-    if kind == "probability":
-        return ~((r < 0.0) | (r > 1.0))
-    return ~np.isinf(r)
+    low, high = DOMAIN[kind]
+    return ~((r < low) | (r > high))
 
 
 def link(confidence: ArrayLike, kind: str) -> NDArray[np.float64]:

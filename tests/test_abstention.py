@@ -13,6 +13,7 @@ from cascade_bayes.decision.certificate import best_policy
 from cascade_bayes.decision.chain import ChainTables, with_abstention
 from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.expected import Prediction
 from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.new_queries import simulate_new
@@ -384,13 +385,14 @@ def test_decide_by_hand() -> None:
         thresholds=np.array([0.5, np.inf]),
         draw_thresholds=np.zeros((0, 2)),
         error_price=1.0,
-        question={},
-        prediction=None,  # type: ignore[arg-type]
+        question={"error_price": 1.0},
+        prediction=Prediction(0.3, 0.2, 0.4, 2.0, 1.5, 2.5, (1.0, 0.6, 0.3), 2.0, 1.5, 2.5),
         kind="probability",
         call_cost=np.ones(3),
-        fit_digest="",
+        fit_digest="0" * 64,
         terms=Terms(abstain_price=0.1),
         abstain_thresholds=np.array([0.2, -np.inf, 0.3]),
+        draw_abstain_thresholds=np.zeros((0, 3)),
     )
     assert policy.decide([0.1]) is ABSTAIN
     assert policy.decide([0.2]) is None  # at the threshold it is deferred, past b, to c
@@ -405,7 +407,7 @@ def test_decide_by_hand() -> None:
     np.testing.assert_array_equal(every, [-1, 0, -1, 2])
     with pytest.raises(InputError, match="must have 3 columns"):
         policy.decide(np.zeros((2, 2)))
-    with pytest.raises(InputError, match=r"model 3 of the cascade must be present .* for query 1"):
+    with pytest.raises(InputError, match=r"confidence of c must be a number: .* missing in row 0"):
         policy.decide(np.array([[0.3, 0.1, np.nan]]))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cascade_bayes._files import encode, read_json
+from cascade_bayes._files import encode
 from cascade_bayes.cli.common import exit_if_rejected, out, print_json, show_verdict, verdict_record
 from cascade_bayes.cli.options import AcceptRejectedFit, Json, Prices
 from cascade_bayes.cli.tables import evaluation_table, evaluations_table
@@ -23,13 +23,15 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Run a policy, or every point of a frontier, over labelled results: realised error and cost."""
-    from cascade_bayes.decision import points
-    from cascade_bayes.decision import policy as single
+    from cascade_bayes.decision.points import policies_of
+    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.decision.policy_file import read
+    from cascade_bayes.decision.schema import FrontierRecord, PolicyRecord
     from cascade_bayes.reading import read_for_policy
 
-    record = read_json(policy_file, "policy or frontier", [single.SCHEMA, points.SCHEMA])
-    is_single = record["schema"] == single.SCHEMA
-    policies = [single.Policy.load(policy_file)] if is_single else points.load_policies(policy_file)
+    record = read(policy_file, PolicyRecord, FrontierRecord)
+    is_single = isinstance(record, PolicyRecord)
+    policies = [Policy.from_record(record)] if isinstance(record, PolicyRecord) else policies_of(record)
     verdict = policies[0].fit_verdict
     show_verdict(verdict)
     # Points of an envelope are of models of their own.

@@ -144,7 +144,8 @@ def tune(
         policy = swept.at(**question)
         policy.save(saved)
         shown = {"output": str(output), **policy.to_dict()}
-        del shown["draw_thresholds"], shown["draw_abstain_thresholds"]
+        for name in ("draw_thresholds", "draw_abstain_thresholds", "content_digest"):
+            del shown[name]
         table, asked_of = policy_table(policy), policy
         if isinstance(swept, Envelope):
             priced = error_price is not None

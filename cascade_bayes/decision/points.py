@@ -11,19 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits
-from cascade_bayes._files import REMEDY, read_record, write_json
 from cascade_bayes._output import Output
 from cascade_bayes.data import CascadeData
+from cascade_bayes.decision import policy_file
 from cascade_bayes.decision.expected import Prediction
-from cascade_bayes.decision.policy import Policy
+from cascade_bayes.decision.policy import Policy, context_entries, context_of, decoded
+from cascade_bayes.decision.schema import FIGURES, FrontierRecord, PointRecord
 from cascade_bayes.decision.terms import Terms
 from cascade_bayes.errors import InfeasibleError, InputError
-
-SCHEMA = "cascade_bayes.frontier"
-SCHEMA_VERSION = 2
 
 ENDS = ("", "_q05", "_q95")
 """Of the names of a figure's mean and quantiles."""
@@ -172,14 +171,18 @@ class PricedPolicies(ABC):
 
     def save(self, path: str | os.PathLike[str] | Output) -> None:
         """Write all points to a JSON file, whole or not at all; `load_policies` reads it."""
-        record = {
-            "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
-            "cost_unit": "US dollars per query",
-            **Policy.context_to_json(self.context),
+        entries = {
+            "schema": policy_file.SCHEMAS[FrontierRecord],
+            "schema_version": policy_file.SCHEMA_VERSION,
+            "cost_unit": policy_file.COST_UNIT,
+            **context_entries(self.context),
             "points": self.points(),
         }
-        write_json(path, record)
+        try:
+            record = policy_file.checked(entries, FrontierRecord)
+        except ValueError as error:
+            raise InputError(f"frontier: {error}.") from error
+        policy_file.write(path, record)
 
 
 def infeasible(
@@ -243,30 +246,33 @@ def load_policies(path: str | os.PathLike[str]) -> list[Policy]:
     Raises
     ------
     InputError
-        If the file is missing, cut short, of another version or not a frontier.
+        If the file is missing, cut short, of another version or not a frontier, if one of its values is none
+        that a frontier can have, or if it was changed after it was written.
     """
-    record = read_record(Path(path), SCHEMA, SCHEMA_VERSION)
-    try:
-        return [_policy_of(point, record) for point in record["points"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} lacks a part that a frontier file must have ({error}). {REMEDY}") from error
+    return policies_of(policy_file.read_one(Path(path), FrontierRecord))
 
 
-def _policy_of(point: dict[str, Any], record: dict[str, Any]) -> Policy:
-    thresholds, abstain = Policy.thresholds_from_json(point)
-    figures = {name.removeprefix("expected_"): value for name, value in point.items() if name in _EXPECTED}
+def policies_of(record: FrontierRecord) -> list[Policy]:
+    """Return the points of a frontier file as policies."""
+    context = context_of(record)
+    return [_policy_of(point, context) for point in record.points]
+
+
+def _policy_of(point: PointRecord, context: dict[str, Any]) -> Policy:
+    thresholds, low = decoded(point.thresholds), point.abstain_thresholds
+    figures = {name + end: getattr(point, f"expected_{name}{end}") for name in FIGURES for end in ENDS}
     return Policy(
-        models=tuple(point["models"]),
+        models=tuple(point.models),
         thresholds=thresholds,
         draw_thresholds=np.zeros((0, len(thresholds))),
-        error_price=point["error_price"],
-        question={"error_price": point["error_price"]},
-        prediction=Prediction(reach_prob=tuple(point["reach_prob"]), **figures),
-        abstain_thresholds=abstain,
-        draw_abstain_thresholds=None if abstain is None else np.zeros((0, len(abstain))),
+        error_price=point.error_price,
+        question={"error_price": point.error_price},
+        prediction=Prediction(
+            reach_prob=tuple(point.reach_prob),
+            **{name: value for name, value in figures.items() if value is not msgspec.UNSET},
+        ),
+        abstain_thresholds=None if low is None else decoded(low),
+        draw_abstain_thresholds=None if low is None else np.zeros((0, len(low))),
         # Points of an envelope have models, and so costs, of their own.
-        **Policy.context_from_json(record | {"call_cost": point["call_cost"]}),
+        **context | {"call_cost": np.asarray(point.call_cost)},
     )
-
-
-_EXPECTED = {f"expected_{name}" for name in Prediction._fields if name != "reach_prob"}

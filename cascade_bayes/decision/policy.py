@@ -5,44 +5,29 @@ A policy is one JSON file and needs neither JAX nor the posterior to decide.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
-from cascade_bayes._files import REMEDY, decode, encode, read_record, write_json
+from cascade_bayes._files import decode, encode, show
 from cascade_bayes._output import Output
 from cascade_bayes.data import CascadeData
+from cascade_bayes.decision import policy_file
+from cascade_bayes.decision.deciding import ABSTAIN as ABSTAIN
+from cascade_bayes.decision.deciding import Abstain as Abstain
+from cascade_bayes.decision.deciding import Decider
 from cascade_bayes.decision.expected import Evaluation, Prediction
+from cascade_bayes.decision.schema import FrontierRecord, PolicyRecord
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import realise
 from cascade_bayes.inference.convergence import FitVerdict
 from cascade_bayes.reading import read_for_policy
-from cascade_bayes.rule import follow
-from cascade_bayes.transforms import check_kind
-
-SCHEMA = "cascade_bayes.policy"
-SCHEMA_VERSION = 2
-
-
-class Abstain(Enum):
-    """What `Policy.decide` returns for a query that is left without an answer."""
-
-    ABSTAIN = "abstain"
-
-    def __repr__(self) -> str:
-        return "ABSTAIN"
-
-
-ABSTAIN = Abstain.ABSTAIN
-"""A query is left without an answer."""
-
 
 FROM_FRONTIER = (
     'Take one from a frontier, frontier.at(error_price=0.01), or load one: cb.Policy.load("policy.json").'
@@ -111,6 +96,18 @@ class Policy:
         Those that are optimal on each posterior draw, ``(num_draws, num_models)``, or None.
     fit_verdict
         What was said of the fit; None if that is not recorded.
+
+    Raises
+    ------
+    InputError
+        For a value that a policy cannot have, or that does not go with another one
+        (`cascade_bayes.decision.schema`).
+    TypeError
+        For a value of another type.
+
+    Notes
+    -----
+    Arrays are copied, and cannot be written to: what was checked stays so.
     """
 
     models: tuple[str, ...]
@@ -126,6 +123,34 @@ class Policy:
     abstain_thresholds: np.ndarray | None = None
     draw_abstain_thresholds: np.ndarray | None = None
     fit_verdict: FitVerdict | None = None
+    _decider: Decider = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        kinds: dict[str, Any] = {
+            "models": (tuple, list),
+            "question": dict,
+            "prediction": Prediction,
+            "terms": Terms,
+        }
+        for name, kind in (kinds | {"fit_verdict": (FitVerdict, type(None))}).items():
+            if not isinstance(value := getattr(self, name), kind):
+                wanted = (kind if isinstance(kind, type) else kind[0]).__name__
+                raise TypeError(f"{name} of a policy must be a {wanted}; got {show(value)}.")
+        plain: dict[str, Any] = {
+            "models": tuple(self.models),
+            "error_price": _plain(self.error_price),
+            "question": {name: _plain(value) for name, value in self.question.items()},
+            "prediction": Prediction._make(map(_plain, self.prediction)),
+        }
+        for name in ("thresholds", "call_cost", "abstain_thresholds"):
+            plain[name] = _numbers(name, getattr(self, name), 1)
+        for name in ("draw_thresholds", "draw_abstain_thresholds"):
+            plain[name] = _numbers(name, getattr(self, name), 2)
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+        self.record()
+        decider = Decider(self.models, self.kind, self.thresholds, self.abstain_thresholds)
+        object.__setattr__(self, "_decider", decider)
 
     @property
     def cuts(self) -> Cuts:
@@ -135,19 +160,32 @@ class Policy:
     def decide(self, confidences: Any) -> Any:
         """Say which model answers, if any does.
 
+        A query is deferred iff its confidence is below the threshold. A model that was called and gave no
+        confidence, NaN, defers too; the last model answers whatever its confidence.
+
         Parameters
         ----------
         confidences
-            Raw confidences of the models called so far, cheapest first: a sequence for one query (as
-            many as are known, at most ``num_models``), or an array ``(num_queries, num_models)`` with
-            NaN where unknown.
+            Raw confidences of the models called so far, cheapest first: a list for one query, at most one a
+            model, NaN of a model that was called and gave none, None of one that was not called; or a table
+            ``(num_queries, num_models)`` of the confidences of all calls, NaN where a model gave none. The
+            last column may be left out if the last model may not abstain. Numbers of 32 bits are compared
+            with thresholds of 32 bits.
 
         Returns
         -------
         str, None, ABSTAIN or numpy.ndarray
             For one query the name of the answering model, None if the next model must be called first, or
-            `ABSTAIN` if the query is left without an answer. For an array the index of the answering model of
+            `ABSTAIN` if the query is left without an answer. For a table the index of the answering model of
             every query, -1 where there is none.
+
+        Raises
+        ------
+        InputError
+            For a confidence that its kind cannot have, more confidences than models, rows of different
+            lengths, or a confidence that is missing of a last model that may abstain by it.
+        TypeError
+            For what is no number: text, a boolean, a list in a list where others are numbers.
 
         Examples
         --------
@@ -155,40 +193,7 @@ class Policy:
         ``decide([-0.5])`` is None (call b), ``decide([-0.5, -0.3])`` is ``"c"``. With abstention thresholds
         ``[-3, -inf, -inf]`` besides, ``decide([-4])`` is ``ABSTAIN``.
         """
-        array = np.asarray(confidences, dtype=float)
-        last, abstain = len(self.models) - 1, self.abstain_thresholds
-        fewest = last if abstain is None or abstain[last] == -math.inf else last + 1
-        if array.ndim == 2:
-            if array.shape[1] not in (fewest, last + 1):
-                raise InputError(
-                    f"confidences must have {last + 1} columns, one a model; got {array.shape[1]}."
-                )
-            found = follow(array, self.thresholds, abstain)
-            return np.where(found.abstained, -1, found.stop)
-        if array.ndim != 1 or array.size > last + 1:
-            raise InputError(
-                f"confidences must hold at most {last + 1} values, one a model; got shape {array.shape}."
-            )
-        for i, model in enumerate(self.models):
-            low = -math.inf if abstain is None else abstain[i]
-            high = self.thresholds[i] if i < last else -math.inf
-            if low == math.inf:
-                return ABSTAIN
-            if low == -math.inf and high == math.inf:
-                continue
-            if low == -math.inf and high == -math.inf:
-                return model
-            if i >= array.size or math.isnan(array[i]):
-                if i == last and array.size > last:
-                    raise InputError(
-                        f"the confidence of {model} must be a number: by it the last model may abstain."
-                    )
-                return None
-            if array[i] < low:
-                return ABSTAIN
-            if array[i] >= high:
-                return model
-        raise AssertionError("the last model answers or abstains")
+        return self._decider.decide(confidences)
 
     def threshold_interval(self, probability: float = 0.9) -> list[tuple[float, float]]:
         """Return the central posterior interval of each optimal threshold, raw scale.
@@ -240,23 +245,32 @@ class Policy:
 
     # Persistence
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the policy as JSON-able values, infinities as strings."""
-        return {
-            "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
-            "cost_unit": "US dollars per query",
+    def record(self) -> PolicyRecord:
+        """Return what the policy's file holds, checked.
+
+        Raises
+        ------
+        InputError
+            If a value is none that a policy can have.
+        """
+        entries = {
+            "schema": policy_file.SCHEMAS[PolicyRecord],
+            "schema_version": policy_file.SCHEMA_VERSION,
+            "cost_unit": policy_file.COST_UNIT,
             "models": list(self.models),
             "thresholds": _encoded(self.thresholds),
             "abstain_thresholds": _encoded(self.abstain_thresholds),
             "error_price": self.error_price,
             "question": self.question,
-            "prediction": {**self.prediction._asdict(), "reach_prob": list(self.prediction.reach_prob)},
-            "threshold_intervals_90": self._interval_record(self.draw_thresholds),
-            "abstain_intervals_90": self._interval_record(self.draw_abstain_thresholds),
+            "prediction": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in self.prediction._asdict().items()
+            },
+            "threshold_intervals_90": _interval_record(self.draw_thresholds),
+            "abstain_intervals_90": _interval_record(self.draw_abstain_thresholds),
             "draw_thresholds": _encoded(self.draw_thresholds),
             "draw_abstain_thresholds": _encoded(self.draw_abstain_thresholds),
-            **self.context_to_json(
+            **context_entries(
                 {
                     "kind": self.kind,
                     "call_cost": self.call_cost,
@@ -266,63 +280,19 @@ class Policy:
                 }
             ),
         }
+        try:
+            return policy_file.checked(entries, PolicyRecord)
+        except ValueError as error:
+            said = str(error).replace("`confidence`", "`kind`")  # as the attribute is called
+            raise InputError(f"policy: {said}.") from error
 
-    @staticmethod
-    def _interval_record(draws: np.ndarray | None) -> list[Any] | None:
-        return (
-            None
-            if draws is None or not len(draws)
-            else [list(map(encode, ends)) for ends in _intervals(draws)]
-        )
-
-    @staticmethod
-    def context_to_json(context: dict[str, Any]) -> dict[str, Any]:
-        """Return what policies of one fit share, JSON-able."""
-        verdict: FitVerdict | None = context["fit_verdict"]
-        return {
-            "confidence": context["kind"],
-            "call_cost": [float(c) for c in context["call_cost"]],
-            "fit_digest": context["fit_digest"],
-            "terms": context["terms"].to_dict(),
-            "fit_verdict": None if verdict is None else verdict._asdict(),
-        }
-
-    @staticmethod
-    def context_from_json(record: dict[str, Any]) -> dict[str, Any]:
-        """Inverse of `context_to_json`."""
-        check_kind(record["confidence"])
-        verdict = record.get("fit_verdict")
-        return {
-            "kind": record["confidence"],
-            "call_cost": np.asarray(record["call_cost"], dtype=float),
-            "fit_digest": record["fit_digest"],
-            "terms": Terms.from_dict(record["terms"]),
-            "fit_verdict": None if verdict is None else FitVerdict(**verdict),
-        }
-
-    @staticmethod
-    def thresholds_from_json(record: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the thresholds of a policy or point, and those of abstaining.
-
-        Raises
-        ------
-        ValueError
-            Unless they are numbers, one fewer than the models, and one a model, which are no higher.
-        """
-        count = len(record["models"])
-        thresholds, abstain = (_decoded(record[name]) for name in ("thresholds", "abstain_thresholds"))
-        if thresholds is None or thresholds.shape != (count - 1,) or np.isnan(thresholds).any():
-            raise ValueError("thresholds must be numbers, one fewer than models")
-        if abstain is not None:
-            if abstain.shape != (count,) or np.isnan(abstain).any():
-                raise ValueError("abstain_thresholds must be numbers, one a model")
-            if (abstain[:-1] > thresholds).any():
-                raise ValueError("abstain_thresholds must not be above thresholds")
-        return thresholds, abstain
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the policy's file holds, as JSON-able values: infinities as strings."""
+        return policy_file.to_file(self.record())
 
     def save(self, path: str | os.PathLike[str] | Output) -> None:
         """Write the policy to a JSON file, whole or not at all."""
-        write_json(path, self.to_dict())
+        policy_file.write(path, self.record())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Policy:
@@ -331,31 +301,28 @@ class Policy:
         Raises
         ------
         InputError
-            If the file is missing, cut short, of another version or not a policy.
+            If the file is missing, cut short, of another version or not a policy, if one of its values is
+            none that a policy can have, or if it was changed after it was written.
         """
-        record = read_record(Path(path), SCHEMA, SCHEMA_VERSION)
-        try:
-            prediction = dict(record["prediction"])
-            prediction["reach_prob"] = tuple(prediction["reach_prob"])
-            thresholds, abstain = cls.thresholds_from_json(record)
-            draws, abstaining = (
-                _decoded(record[name]) for name in ("draw_thresholds", "draw_abstain_thresholds")
-            )
-            return cls(
-                models=tuple(record["models"]),
-                thresholds=thresholds,
-                draw_thresholds=np.asarray(draws).reshape(len(record["draw_thresholds"]), len(thresholds)),
-                abstain_thresholds=abstain,
-                draw_abstain_thresholds=abstaining,
-                error_price=float(record["error_price"]),
-                question=record["question"],
-                prediction=Prediction(**prediction),
-                **cls.context_from_json(record),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{path} lacks a part that a policy file must have ({error}). {REMEDY}"
-            ) from error
+        return cls.from_record(policy_file.read_one(Path(path), PolicyRecord))
+
+    @classmethod
+    def from_record(cls, record: PolicyRecord) -> Policy:
+        """Return the policy that a file holds."""
+        prediction = msgspec.structs.asdict(record.prediction)
+        count = len(record.thresholds)
+        low, low_draws = record.abstain_thresholds, record.draw_abstain_thresholds
+        return cls(
+            models=tuple(record.models),
+            thresholds=decoded(record.thresholds),
+            draw_thresholds=_draws(record.draw_thresholds, count),
+            error_price=record.error_price,
+            question=msgspec.to_builtins(record.question),
+            prediction=Prediction(**{**prediction, "reach_prob": tuple(record.prediction.reach_prob)}),
+            abstain_thresholds=None if low is None else decoded(low),
+            draw_abstain_thresholds=None if low_draws is None else _draws(low_draws, count + 1),
+            **context_of(record),
+        )
 
 
 def _intervals(draws: np.ndarray, probability: float = 0.9) -> list[tuple[float, float]]:
@@ -370,17 +337,72 @@ def _intervals(draws: np.ndarray, probability: float = 0.9) -> list[tuple[float,
     return [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
 
 
+def context_entries(context: dict[str, Any]) -> dict[str, Any]:
+    """Return what policies of one fit share, as entries of their files."""
+    verdict: FitVerdict | None = context["fit_verdict"]
+    return {
+        "confidence": context["kind"],
+        "call_cost": _encoded(context["call_cost"]),
+        "fit_digest": context["fit_digest"],
+        "terms": {name: _plain(value) for name, value in context["terms"].to_dict().items()},
+        "fit_verdict": None if verdict is None else verdict._asdict(),
+    }
+
+
+def context_of(record: PolicyRecord | FrontierRecord) -> dict[str, Any]:
+    """Return what policies of one fit share, from their file: the inverse of `context_entries`."""
+    verdict = record.fit_verdict
+    return {
+        "kind": record.confidence,
+        "call_cost": np.asarray(record.call_cost),
+        "fit_digest": record.fit_digest,
+        "terms": Terms(**msgspec.structs.asdict(record.terms)),
+        "fit_verdict": None if verdict is None else FitVerdict(**msgspec.structs.asdict(verdict)),
+    }
+
+
+def _interval_record(draws: np.ndarray | None) -> list[Any] | None:
+    if draws is None or not len(draws):
+        return None
+    return [[encode(low), encode(high)] for low, high in _intervals(draws)]
+
+
 def _encoded(values: np.ndarray | None) -> Any:
-    """Return an array as nested lists, infinities as strings; None of None."""
+    """Return an array as nested lists of what JSON can hold; None of None."""
     if values is None:
         return None
     return [_encoded(row) if isinstance(row, np.ndarray) else encode(row) for row in values]
 
 
-def _decoded(values: Any) -> np.ndarray | None:
-    """Inverse of `_encoded`."""
+def decoded(values: Sequence[float | str]) -> np.ndarray:
+    """Return thresholds as numbers, from those of a file."""
+    return np.asarray([decode(value) for value in values], dtype=float)
+
+
+def _draws(rows: Sequence[Sequence[float | str]], count: int) -> np.ndarray:
+    """Return thresholds of draws, ``(num_draws, count)``, from those of a file."""
+    return np.asarray([decoded(row) for row in rows], dtype=float).reshape(len(rows), count)
+
+
+def _plain(value: Any) -> Any:
+    """Return a number of NumPy or JAX as one of Python; others, and those of a tuple, likewise."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value.item() if hasattr(value, "item") and np.ndim(value) == 0 else value
+
+
+def _numbers(name: str, values: Any, num_axes: int) -> np.ndarray | None:
+    """Return an array of numbers as one that cannot be written to; None of None."""
     if values is None:
         return None
-    return np.asarray(
-        [[decode(t) for t in row] if isinstance(row, list) else decode(row) for row in values], float
-    )
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{name} of a policy must be numbers in rows of one length.") from error
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name} of a policy must be numbers; got an array of {array.dtype}.")
+    if array.ndim != num_axes:
+        raise InputError(f"{name} of a policy must have {num_axes} axes; got shape {array.shape}.")
+    array = array.astype(float)
+    array.setflags(write=False)
+    return array
