@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cascade_bayes._files import REMEDY, read_json, show, write_json
+from cascade_bayes._files import LONGEST, REMEDY, read_json, show, write_json
 from cascade_bayes._output import Output
 from cascade_bayes.decision.schema import FrontierRecord, PolicyRecord
 from cascade_bayes.errors import InputError
@@ -166,7 +166,7 @@ def _leaves(raw: Any) -> Iterator[tuple[str, Any]]:
     while stack:
         path, value = stack.pop()
         if isinstance(value, dict):
-            stack += [(f"{path}.{key}" if path else str(key), each) for key, each in value.items()]
+            stack += [(f"{path}.{_spelled(key)}".lstrip("."), each) for key, each in value.items()]
         elif isinstance(value, list):
             stack += [(f"{path}[{i}]", each) for i, each in enumerate(value)]
         else:
@@ -174,6 +174,12 @@ def _leaves(raw: Any) -> Iterator[tuple[str, Any]]:
 
 
 # Messages
+
+
+def _spelled(key: str) -> str:
+    """Return a key as a message can hold it."""
+    return key if key.isidentifier() and len(key) <= LONGEST else show(key)
+
 
 _WORDS = {
     "float": "a number",

@@ -121,6 +121,11 @@ class PolicyRecord(Record, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         _check_cascade(self, self.confidence, self.terms)
         _check_reach(self.prediction.reach_prob, len(self.models), "prediction.reach_prob")
+        if self.abstain_thresholds is None and self.prediction.abstain_q95 > SHARE_ROUNDING:
+            raise ValueError(
+                "`prediction.abstain_q95` must be 0 of a policy that answers every query; "
+                f"got {self.prediction.abstain_q95!r}"
+            )
         asked = self.question.error_price
         if asked is not UNSET and not math.isclose(asked, self.error_price, rel_tol=1e-9):
             raise ValueError(
@@ -180,6 +185,10 @@ class PointRecord(Record, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         _check_figures(self, "expected_")
+        if (self.abstain_thresholds is None) != (self.expected_abstain is UNSET):
+            raise ValueError(
+                "`expected_abstain` must be there where there are `abstain_thresholds`, and only there"
+            )
         _check_reach(self.reach_prob, len(self.models), "reach_prob")
         _check_intervals(self.threshold_intervals, len(self.models) - 1, "threshold_intervals")
         _check_intervals(self.abstain_intervals, len(self.models), "abstain_intervals")
