@@ -5,8 +5,7 @@
 ['ABSTAIN', 'CalibrationRanks', 'Cascade', 'CascadeData']
 
 Names are imported when first used, so that importing the package is quick and asks for no more than the
-part of it that is needed. Switch on 64-bit arithmetic, ``jax.config.update("jax_enable_x64", True)``,
-before fitting.
+part of it that is needed. All that users call computes in 64-bit arithmetic, whatever JAX is set to.
 """
 
 from __future__ import annotations
