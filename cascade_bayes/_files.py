@@ -43,6 +43,17 @@ def decode(value: float | str) -> float:
 _WORDS = {math.inf: "inf", -math.inf: "-inf", LOWEST: "lowest"}
 
 
+def without_nan(value: Any) -> Any:
+    """Return values for JSON to show: null for NaN, which is not known; infinities as `encode` has them."""
+    if isinstance(value, dict):
+        return {name: without_nan(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else encode(value)
+    return value
+
+
 def write_json(path: str | os.PathLike[str] | Output, record: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all; only a file of the record's schema is replaced."""
     text = json.dumps(record, indent=1, allow_nan=False) + "\n"

@@ -29,8 +29,9 @@ from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.inference.convergence import Verdict
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.model.params import find_atoms
-from cascade_bayes.plots import describe_threshold, plot_frontier, plot_thresholds, save_figure
+from cascade_bayes.plots import plot_frontier, plot_thresholds, save_figure
 from cascade_bayes.reading import read_table
+from cascade_bayes.rule import describe_threshold, show_interval
 
 ERROR_PRICE = 0.003
 """US dollars per wrong answer in the demonstration: several models have a part in the best policy."""
@@ -117,7 +118,7 @@ class DemoResult:
             thresholds.add_row(
                 policy.models[i],
                 describe_threshold(policy.thresholds[i]),
-                f"[{low:.4g}, {high:.4g}]",
+                show_interval(low, high),
                 describe_threshold(self.true_thresholds[i]),
                 f"{policy.prediction.reach_prob[i]:.0%}",
             )

@@ -197,3 +197,15 @@ def describe_threshold(value: float, verb: str = "defer") -> str:
     """
     does = {LOWEST: f"{verb}s only exact -inf", -inf: f"never {verb}s", inf: f"always {verb}s"}.get(value)
     return show_threshold(value) if does is None else f"{show_threshold(value)} ({does})"
+
+
+def show_interval(low: float, high: float) -> str:
+    """Return an interval of a threshold, its ends to four digits: nothing is decided by them.
+
+    Examples
+    --------
+    >>> show_interval(LOWEST, -1 / 3)
+    '[lowest, -0.3333]'
+    """
+    low_end, high_end = ("lowest" if end == LOWEST else f"{end:.4g}" for end in (low, high))
+    return f"[{low_end}, {high_end}]"

@@ -80,7 +80,7 @@ def test_figures_and_words() -> None:
 
 
 def test_prices_must_be_the_same_or_given(small_posterior, policies) -> None:
-    dearer = replace(policies[0], error_price=2 * PRICE)
+    dearer = replace(policies[0], error_price=2 * PRICE, question={"error_price": 2 * PRICE})
     with pytest.raises(InputError, match=r"different error prices, 0\.002 and 0\.004; give the error_price"):
         compare(small_posterior, policies[0], dearer)
     with pytest.raises(InputError, match="error_price must be a positive number; got -1"):

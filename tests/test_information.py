@@ -164,6 +164,13 @@ def test_bad_requests(small_posterior, policy) -> None:
     ):
         with pytest.raises(InputError, match=clue):
             value_of_information(small_posterior, policy, **({"num_queries": [10]} | more))
-    alone = dataclasses.replace(policy, models=policy.models[:1], thresholds=np.zeros(0))
+    alone = dataclasses.replace(
+        policy,
+        models=policy.models[:1],
+        thresholds=np.zeros(0),
+        draw_thresholds=policy.draw_thresholds[:, :0],
+        call_cost=policy.call_cost[:1],
+        prediction=policy.prediction._replace(reach_prob=(1.0,)),
+    )
     with pytest.raises(InputError, match="it is small-3b alone, which has no thresholds"):
         value_of_information(small_posterior, alone, [10])

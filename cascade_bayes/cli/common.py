@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from cascade_bayes._files import without_nan
 from cascade_bayes._output import FileKind, Output
 from cascade_bayes.errors import InputError
 
@@ -81,7 +82,7 @@ def split(models: str | None) -> list[str] | None:
 
 def print_json(record: dict[str, Any]) -> None:
     """Print all that standard output holds under ``--json``."""
-    print(json.dumps(record, indent=1, allow_nan=False))
+    print(json.dumps(without_nan(record), indent=1, allow_nan=False))
 
 
 def show_verdict(verdict: FitVerdict | None) -> None:

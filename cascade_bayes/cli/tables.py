@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from cascade_bayes.rule import LOWEST, describe_threshold, show_interval, show_threshold
+
 if TYPE_CHECKING:
     from cascade_bayes.decision.information import Information
     from cascade_bayes.decision.policy import Policy
@@ -22,8 +24,6 @@ def _band(mean: float, low: float, high: float) -> str:
 
 def policy_table(policy: Policy) -> Table:
     """Return a policy's thresholds with their intervals, one model a row."""
-    from cascade_bayes.plots import describe_threshold
-
     p = policy.prediction
     question = ", ".join(f"{k} {_number(v)}" for k, v in policy.question.items())
     predicted = [f"predicted error {_band(p.error, p.error_q05, p.error_q95)}"]
@@ -44,49 +44,58 @@ def policy_table(policy: Policy) -> Table:
     )
     table.add_column("model", overflow="fold")
     if abstain is not None:
-        table.add_column("abstain below\n90 % interval")
-    for name in ("defer below\n90 % interval", "reached by"):
-        table.add_column(name)
+        table.add_column("abstain below\n90 % interval", overflow="fold")
+    table.add_column("defer below\n90 % interval", overflow="fold")  # no digit may be left out
+    table.add_column("reached by")
     intervals = policy.threshold_interval(0.9)
     abstain_intervals = policy.abstain_interval(0.9) if abstain is not None else []
     for i, model in enumerate(policy.models):
         cells = []
         if abstain is not None:
-            cells = [f"{describe_threshold(abstain[i], 'abstain')}\n{_ends(*abstain_intervals[i])}"]
+            cells = [f"{describe_threshold(abstain[i], 'abstain')}\n{show_interval(*abstain_intervals[i])}"]
         if i == len(policy.thresholds):
             cells += ["(last: always answers)" if abstain is None else "(last: answers the rest)"]
         else:
-            cells += [f"{describe_threshold(policy.thresholds[i])}\n{_ends(*intervals[i])}"]
+            cells += [f"{describe_threshold(policy.thresholds[i])}\n{show_interval(*intervals[i])}"]
         table.add_row(model, *cells, f"{p.reach_prob[i]:.1%}")
     return table
 
 
-def _ends(low: float, high: float) -> str:
-    return f"[{_number(low)}, {_number(high)}]"
+def _shown(thresholds: list[float]) -> str:
+    """Return thresholds in figures that decide as they do, one after the other."""
+    return " ".join(map(show_threshold, thresholds))
 
 
 def frontier_table(rows: list[dict[str, Any]]) -> Table:
     """Return the points of a frontier, from `Frontier.records`, or of an envelope, each with its models."""
     any_models, abstains = "prob_best" in rows[0], "expected_abstain" in rows[0]
-    table = Table(title="Error-cost frontier, 90 % posterior bands", title_justify="left")
-    for name in ("error price, $", "expected error", "expected cost, $/query", "thresholds"):
+    every = {t for row in rows for t in [*row["thresholds"], *row.get("abstain_thresholds", ())]}
+    table = Table(
+        title="Error-cost frontier, 90 % posterior bands",
+        caption="lowest: below it is exact -inf alone" if LOWEST in every else None,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in ("error price, $", "expected error", "expected cost, $/query"):
         table.add_column(name)
-    for name in ("no answer", "abstain below") if abstains else ():
-        table.add_column(name)
+    table.add_column("thresholds", overflow="fold")  # no digit may be left out
+    if abstains:
+        table.add_column("no answer")
+        table.add_column("abstain below", overflow="fold")
     for name in ("models", "P(best)") if any_models else ():
         table.add_column(name)
     for row in rows:
         more = []
         if abstains:
             band = (row[f"expected_abstain{end}"] for end in ("", "_q05", "_q95"))
-            more = [_band(*band), " ".join(f"{t:.3g}" for t in row["abstain_thresholds"])]
+            more = [_band(*band), _shown(row["abstain_thresholds"])]
         if any_models:
             more += [" > ".join(row["models"]), f"{row['prob_best']:.2f}"]
         table.add_row(
             _number(row["error_price"]),
             _band(row["expected_error"], row["expected_error_q05"], row["expected_error_q95"]),
             _band(row["expected_cost"], row["expected_cost_q05"], row["expected_cost_q95"]),
-            " ".join(f"{t:.3g}" for t in row["thresholds"]),
+            _shown(row["thresholds"]),
             *more,
         )
     return table

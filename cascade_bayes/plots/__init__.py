@@ -8,12 +8,11 @@ from cascade_bayes.plots.checks import (
     plot_margins,
     plot_replicates,
 )
-from cascade_bayes.plots.decision import describe_threshold, plot_frontier, plot_thresholds
+from cascade_bayes.plots.decision import plot_frontier, plot_thresholds
 from cascade_bayes.plots.prior import plot_prior
 from cascade_bayes.plots.ranks import plot_ranks
 
 __all__ = [
-    "describe_threshold",
     "plot_calibration",
     "plot_chains",
     "plot_checks",

@@ -11,6 +11,7 @@ import numpy as np
 from cascade_bayes._entry import need
 from cascade_bayes.evaluation import NORMAL_QUANTILE
 from cascade_bayes.plots._common import BLUE, GREY, ORANGE, axes_of
+from cascade_bayes.rule import LOWEST, describe_threshold
 
 if TYPE_CHECKING:
     from cascade_bayes.decision.points import PricedPolicies
@@ -136,9 +137,9 @@ def _mark_cascades(
 def plot_thresholds(policy: Policy, axes: Any = None) -> Any:
     """Draw the posterior of each optimal threshold, with the Bayes threshold and 90 % interval.
 
-    The horizontal axis is the raw confidence; draws on which the model should never, or always, defer
-    are counted in the title of each panel. Where models may leave queries without an answer, the thresholds
-    of that follow, those of models that may not left out.
+    The horizontal axis is the raw confidence; draws on which the model should never, or always, defer, or
+    defer exact minus infinity alone, are counted in the title of each panel. Where models may leave queries
+    without an answer, the thresholds of that follow, those of models that may not left out.
 
     Returns
     -------
@@ -169,18 +170,20 @@ def plot_thresholds(policy: Policy, axes: Any = None) -> Any:
         _, axes = plt.subplots(count, 1, figsize=(6.4, 1.7 * count), squeeze=False, layout="constrained")
     axes = np.asarray(axes).ravel()
     for ax, (model, verb, chosen, own, interval) in zip(axes, panels, strict=True):
-        inside = own[np.isfinite(own)]
+        inside = own[np.abs(own) < -LOWEST]
         if inside.size:
             ax.hist(inside, bins=_bins(inside), color=BLUE, alpha=0.45)
         for value in interval:
-            if np.isfinite(value):
+            if abs(value) < -LOWEST:
                 ax.axvline(value, color=GREY, ls="--", lw=1)
-        if np.isfinite(chosen):
+        if abs(chosen) < -LOWEST:
             ax.axvline(chosen, color=ORANGE, lw=1.8)
-        never, always = np.mean(own == -np.inf), np.mean(own == np.inf)
+        never, only, always = (np.mean(own == end) for end in (-np.inf, LOWEST, np.inf))
+        counted = [f"never {verb} on {never:.0%}", f"always on {always:.0%} of draws"]
+        if only:
+            counted.insert(1, f"only -inf on {only:.0%}")
         ax.set_title(
-            f"{model}: {verb} below {describe_threshold(float(chosen), verb)}   "
-            f"(never {verb} on {never:.0%}, always on {always:.0%} of draws)",
+            f"{model}: {verb} below {describe_threshold(float(chosen), verb)}   ({', '.join(counted)})",
             fontsize=9,
             loc="left",
         )
@@ -189,15 +192,6 @@ def plot_thresholds(policy: Policy, axes: Any = None) -> Any:
             ax.spines[side].set_visible(False)
     axes[-1].set_xlabel(f"threshold on raw confidence ({policy.kind}); line: Bayes, dashed: 90 % interval")
     return axes
-
-
-def describe_threshold(value: float, verb: str = "defer") -> str:
-    """Return a threshold as people read it; infinite ones by what they do."""
-    if value == -np.inf:
-        return f"-inf (never {verb})"
-    if value == np.inf:
-        return f"inf (always {verb})"
-    return f"{value:.4g}"
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
