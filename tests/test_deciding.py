@@ -231,7 +231,7 @@ class TestRefused:
         with pytest.raises(InputError, match=r"got 93\.0\. It looks like a percentage: give 93\.0 / 100"):
             policy.decide([93])
         with pytest.raises(
-            InputError, match="must be finite .* got inf. Give NaN where a model gave no confidence"
+            InputError, match=r"must be finite .* got inf\. Give NaN where a model gave no confidence"
         ):
             made(1.0, kind="score").decide([inf])
 
