@@ -130,6 +130,7 @@ def tune(
         )
     asked_of: Policy | Frontier | Envelope = swept
     rivals: list[dict[str, Any]] = []
+    mixture = None
     if frontier is not None:
         swept.save(saved)
         shown: dict[str, Any] = {"output": str(output), "points": swept.points(), **verdict_record(verdict)}
@@ -152,6 +153,8 @@ def tune(
             for kind, rival in swept.beside(**question).items():
                 rivals.append(_rival_record(kind, rival, policy, priced))
             shown["beside"] = rivals
+        mixture = swept.mixture(policy)
+        shown["mixture"] = None if mixture is None else mixture.to_dict()
     certificate = None
     if certify:
         from cascade_bayes.decision.certificate import certify as certify_policies
@@ -166,6 +169,8 @@ def tune(
     console.print(table)
     for record in rivals:
         console.print(rival_sentence(record), soft_wrap=True)
+    if mixture is not None:
+        console.print(mixture.sentence(), soft_wrap=True)
     if certificate is not None:
         console.print(certificate.sentence(), soft_wrap=True)
     if not saved.is_standard:

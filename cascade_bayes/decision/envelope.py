@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from cascade_bayes.decision.constrained import answer_of
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.expected import Prediction
 from cascade_bayes.decision.figures import Predicted
@@ -34,8 +35,9 @@ from cascade_bayes.decision.frontier import (
 )
 from cascade_bayes.decision.grid import cells_for, make_grid
 from cascade_bayes.decision.points import PricedPolicies, infeasible
-from cascade_bayes.decision.policy import Policy
+from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.predict import predict
+from cascade_bayes.decision.request import Request
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InfeasibleError, InputError
@@ -47,9 +49,6 @@ MAX_MODELS = 8
 LEVEL = 1e-6
 """Relative difference of losses below which two candidates are level: a pair that never defers is its first
 model, but for rounding."""
-
-WITHIN_REACH = 0.02
-"""Relative difference of error or cost that refining the prices of a sweep may make good."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -216,29 +215,37 @@ class Envelope(PricedPolicies):
         )
         return finer.policy(0)
 
-    def _constrained(self, figure: str, other: str, limit: float, question: dict[str, Any]) -> Policy:
-        values, probability = getattr(self, figure), question["probability"]
-        holds = np.mean(values <= limit, axis=2) >= probability
-        if not holds.any():
-            reachable = np.quantile(values, probability, axis=2).min()
-            raise infeasible("any cascade of these models", figure, question, reachable, self.terms)
-        at = np.where(holds, getattr(self, other).mean(axis=2), np.inf)
-        least = at.min(axis=1)
-        # Between the prices of the sweep a candidate may be better than at them: try all that are close.
-        close = np.flatnonzero(least <= least.min() * (1 + WITHIN_REACH))
-        tried = [self._answer(int(c), int(np.argmin(at[c])), question) for c in close]
-        found = np.asarray([getattr(policy.prediction, other) for policy in tried])
-        return tried[int(_first_of_least(found))]
+    def _draws(self, figure: str) -> np.ndarray:
+        return np.asarray(getattr(self, figure)[self.best(), np.arange(len(self))])
 
-    def _answer(self, candidate: int, index: int, question: dict[str, Any]) -> Policy:
-        """Return the policy of one candidate that answers a question, which it does at price ``index``."""
-        names = self.candidates[candidate]
+    def _constrained(self, request: Request, question: dict[str, Any]) -> Policy:
+        answers = {
+            names: answer_of(request, Cuts(np.zeros(0)), predicted)
+            for names, predicted in self.alone.items()
+            if names in self.candidates
+        }
+        best = min(answers.values(), key=lambda answer: answer.rank, default=None)
+        bounds = {
+            names: request.least_value(self.error_prices, one.error, one.expense)
+            for names, one in self.frontiers.items()
+        }
+        # The most promising first: of the others many need no search.
+        for names in sorted(bounds, key=lambda names: bounds[names]):
+            if best is not None and best.holds and bounds[names] > best.value:
+                break
+            answers[names] = self.frontiers[names].answer(request, best)
+            best = min((one for one in (best, answers[names]) if one is not None), key=lambda one: one.rank)
+        assert best is not None
+        if not best.holds:
+            raise infeasible("any cascade of these models", request.figure, question, best.needed, self.terms)
+        holding = [names for names in self.candidates if names in answers and answers[names].holds]
+        first = _first_of_least(np.asarray([answers[names].value for names in holding]))
+        names = holding[int(first)]
         if names in self.frontiers:
-            return self.frontiers[names].at(**question)
+            return self.frontiers[names].answered(answers[names], question)
         # A model alone is the same at every price: take one at which it comes nearest to being best.
-        mean = self.loss.mean(axis=2)
-        nearest = int(np.argmin(mean[candidate] / mean.min(axis=0)))
-        return self._policy(candidate, nearest, question)
+        candidate, mean = self.candidates.index(names), self.loss.mean(axis=2)
+        return self._policy(candidate, int(np.argmin(mean[candidate] / mean.min(axis=0))), question)
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows of `to_frame` as dictionaries."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cascade_bayes._trees import take
 from cascade_bayes.decision.chain import ChainTables
+from cascade_bayes.decision.constrained import Answer, search
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.expected import Prediction
 from cascade_bayes.decision.figures import Predicted, predict_outcome
 from cascade_bayes.decision.optimise import NUM_STEPS
 from cascade_bayes.decision.points import PricedPolicies, infeasible
 from cascade_bayes.decision.policy import Cuts, Policy
+from cascade_bayes.decision.request import Request
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.sweep import price_range, sweep_chain
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
@@ -27,9 +29,6 @@ DEFAULT_DRAWS = 200
 standard deviation, small against the uncertainty that the bands report."""
 
 DEFAULT_PRICES = 41
-
-REFINED_PRICES = 8
-"""Prices between two that enclose the answer to a budget or target."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -49,7 +48,9 @@ class Frontier(PricedPolicies):
     predicted
         What the Bayes thresholds do on each draw, ``(num_prices, num_draws, ...)``.
     posterior
-        The fit, for finding points between those of the sweep.
+        The fit, for prices between those of the sweep.
+    chain
+        The cascade on its grid, for budgets and targets.
     prior_queries
         How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`).
     num_cells
@@ -61,6 +62,7 @@ class Frontier(PricedPolicies):
     draw_cuts: Cuts
     predicted: Predicted
     posterior: Posterior
+    chain: Discretised
     prior_queries: float
     num_cells: int
 
@@ -123,29 +125,30 @@ class Frontier(PricedPolicies):
     def _policy_at(self, error_price: float) -> Policy:
         return self._refined(np.asarray([error_price])).policy(0)
 
-    def _constrained(self, figure: str, other: str, limit: float, question: dict[str, Any]) -> Policy:
-        probability = question["probability"]
+    def _draws(self, figure: str) -> np.ndarray:
+        return np.asarray(getattr(self.predicted, figure))
 
-        def choose(frontier: Frontier) -> tuple[int | None, np.ndarray]:
-            values = getattr(frontier, figure)
-            holds = np.mean(values <= limit, axis=1) >= probability
-            mean = getattr(frontier, other).mean(axis=1)
-            return (int(np.argmin(np.where(holds, mean, np.inf))) if holds.any() else None), holds
+    def answer(self, request: Request, rival: Answer | None = None) -> Answer:
+        """Return the best thresholds that keep a limit (see `cascade_bayes.decision.constrained.search`)."""
+        return search(self.posterior.data, self.chain, request, self.cuts, rival)
 
-        best, holds = choose(self)
-        if best is None:
-            reachable = np.quantile(getattr(self, figure), probability, axis=1).min()
-            raise infeasible("this cascade", figure, question, reachable, self.terms)
-        # The binding price lies between a point that holds and a neighbour that does not.
-        if not holds.all():
-            beside = [i for i in (best - 1, best + 1) if 0 <= i < len(self) and not holds[i]]
-            if beside:
-                ends = np.sort(self.error_prices[[best, beside[0]]])
-                finer = self._refined(np.geomspace(ends[0], ends[1], REFINED_PRICES + 2)[1:-1])
-                found, _ = choose(finer)
-                if found is not None:
-                    return finer.policy(found, question)
-        return self.policy(best, question)
+    def answered(self, answer: Answer, question: dict[str, Any]) -> Policy:
+        """Return the policy of an answer, with the price at which it comes nearest to being optimal."""
+        least = self.expense.mean(axis=1) + self.error_prices * self.error.mean(axis=1)
+        loss = answer.predicted.expense.mean() + self.error_prices * answer.predicted.error.mean()
+        nearest = int(np.argmin((loss - least) / np.where(least > 0, least, 1.0)))
+        return replace(
+            self.policy(nearest, question),
+            thresholds=answer.cuts.thresholds,
+            abstain_thresholds=answer.cuts.abstain,
+            prediction=Prediction.of_draws(answer.predicted),
+        )
+
+    def _constrained(self, request: Request, question: dict[str, Any]) -> Policy:
+        answer = self.answer(request)
+        if not answer.holds:
+            raise infeasible("this cascade", request.figure, question, answer.needed, self.terms)
+        return self.answered(answer, question)
 
 
 def tune_cascade(
@@ -237,6 +240,7 @@ def sweep_prices(
             "fit_verdict": posterior.fit_verdict,
         },
         posterior=posterior,
+        chain=chain,
         prior_queries=prior_queries,
         num_cells=chain.grid.num_cells,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from cascade_bayes._output import Output
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision import policy_file
 from cascade_bayes.decision.expected import Prediction
+from cascade_bayes.decision.mixture import WORTH_SAYING, Mixture, best_share
 from cascade_bayes.decision.policy import Policy, context_entries, context_of, decoded
+from cascade_bayes.decision.request import Request
 from cascade_bayes.decision.schema import FIGURES, FrontierRecord, PointRecord
 from cascade_bayes.decision.terms import Terms
 from cascade_bayes.errors import InfeasibleError, InputError
@@ -62,8 +65,12 @@ class PricedPolicies(ABC):
         """Return the policy at a price that is not one of the sweep's."""
 
     @abstractmethod
-    def _constrained(self, figure: str, other: str, limit: float, question: dict[str, Any]) -> Policy:
-        """Return the policy of least ``other`` whose ``figure`` keeps a limit."""
+    def _constrained(self, request: Request, question: dict[str, Any]) -> Policy:
+        """Return the best policy that keeps a limit."""
+
+    @abstractmethod
+    def _draws(self, figure: str) -> np.ndarray:
+        """Return draws of a figure of every point, ``(num_prices, num_draws)``."""
 
     @in_64_bits
     def at(
@@ -91,22 +98,64 @@ class PricedPolicies(ABC):
         Returns
         -------
         Policy
-            For a price, optimised at that very price. For a budget or target, the best point of the
-            sweep, which is made finer between the two prices that enclose the answer.
+            For a price, optimised at that very price. For a budget or target, the best that a search over
+            all thresholds finds (`cascade_bayes.decision.constrained`). No price of an error need have it as
+            its optimum: its ``error_price`` is that of the sweep at which it loses least over the optimum,
+            relative to what that loses, and ``draw_thresholds`` are what is optimal on each draw at this
+            price. See `mixture` for what two policies could do together.
 
         Raises
         ------
         InputError
             If not exactly one question is asked, or its number is out of range.
         InfeasibleError
-            If no policy of the sweep meets the request; names the best reachable value.
+            If no policy meets the request; names the best reachable value.
         """
         name, value = check_question(error_price, budget, target_error, probability)
         if name == "error_price":
             close = np.isclose(self.error_prices, value, rtol=1e-12)
             return self.policy(int(np.argmax(close))) if close.any() else self._policy_at(value)
-        figure, other = ("expense", "error") if name == "budget" else ("error", "expense")
-        return self._constrained(figure, other, value, {name: value, "probability": probability})
+        figure = "expense" if name == "budget" else "error"
+        return self._constrained(
+            Request(figure, value, probability), {name: value, "probability": probability}
+        )
+
+    def mixture(self, policy: Policy) -> Mixture | None:
+        """Return two policies between which queries are better divided at random, if that gains anything.
+
+        Parameters
+        ----------
+        policy
+            Its answer to a budget or target, from `at`.
+
+        Returns
+        -------
+        Mixture or None
+            The best mixture of two points of the sweep that keeps the same limit with the same probability;
+            None where it gains less than a thousandth over the policy (`WORTH_SAYING`), or for a policy that
+            answers a price, which no mixture makes better.
+        """
+        limits = {"budget": "expense", "target_error": "error"}
+        figure = next((figure for name, figure in limits.items() if name in policy.question), None)
+        if figure is None:
+            return None
+        limit = next(policy.question[name] for name in limits if name in policy.question)
+        request = Request(figure, limit, policy.question["probability"])
+        drawn = {name: self._draws(name) for name in ("error", "expense")}
+        found = best_share(request, drawn[figure], drawn[request.other])
+        reached = getattr(policy.prediction, request.other)
+        if found is None or found.value > reached * (1 - WORTH_SAYING):
+            return None
+        both = [found.first, found.second]
+        weights = np.array([1 - found.share, found.share])
+        return Mixture(
+            policies=(self.policy(found.first), self.policy(found.second)),
+            share=found.share,
+            error=float(weights @ drawn["error"][both].mean(axis=1)),
+            expense=float(weights @ drawn["expense"][both].mean(axis=1)),
+            figure=request.other,
+            gain=float(reached - found.value),
+        )
 
     def records(self) -> list[dict[str, Any]]:
         """Return the rows of `to_frame` as dictionaries."""
@@ -210,8 +259,16 @@ def infeasible(
     probability = question["probability"]
     return InfeasibleError(
         f"no policy of {whose} has P({name} <= {limit:g}) >= {probability:g}; the lowest "
-        f"{name} it reaches with that probability is {reachable:.4g} ({unit})."
+        f"{name} it reaches with that probability is {_rounded_up(reachable)} ({unit})."
     )
+
+
+def _rounded_up(value: float) -> str:
+    """Return a number at four digits that is not below: who asks for it, gets it."""
+    if not value > 0:
+        return f"{value:g}"
+    unit = Decimal(1).scaleb(Decimal(value).adjusted() - 3)
+    return f"{float(Decimal(value).quantize(unit, rounding=ROUND_CEILING)):.4g}"
 
 
 def check_question(

@@ -83,7 +83,7 @@ def sweep(
     axes = tables.draw_axes()
     # A search that is not polished is as good in half as many bits, and takes half as long.
     searched, searched_cost, prices = (
-        (tables, call_cost, error_prices) if num_steps else _in_32_bits((tables, call_cost, error_prices))
+        (tables, call_cost, error_prices) if num_steps else in_32_bits((tables, call_cost, error_prices))
     )
     mean_cost = jnp.mean(searched_cost, axis=0)
     wider = jnp.concatenate([prices[:1] / PRICE_RATIO, prices, prices[-1:] * PRICE_RATIO])
@@ -157,7 +157,9 @@ def sweep_chain(
     return jax.tree.map(lambda field: np.asarray(field)[: error_prices.size], found)
 
 
-def _in_32_bits(tree: Any) -> Any:
+def in_32_bits(tree: Any) -> Any:
+    """Return a pytree with its floating-point arrays in 32 bits."""
+
     def short(field: jax.Array) -> jax.Array:
         return field.astype(jnp.float32) if jnp.issubdtype(field.dtype, jnp.floating) else field
 

@@ -1,0 +1,166 @@
+r"""Every combination of given thresholds at once, wherever on the grid they stand, on every draw.
+
+`cascade_bayes.decision.lattice` does the same for grid points alone, on which every threshold takes the same
+positions. Here each model has *options* of its own: a position within a cell, or a pair of positions where
+it may abstain early. What the queries do that got to model i past the options :math:`o_1, \dots, o_{i-1}` is
+computed once for all that comes after,
+
+.. math::
+
+    \mu_{i+1}(o_1, \dots, o_i) = \{\mu_i(o_1, \dots, o_{i-1}) \varphi_{o_i}\} R_i
+        - \{\mu_i(o_1, \dots, o_{i-1}) \tau_{o_i}\} D_i ,
+
+with the deferred fractions :math:`\varphi` and the tilts :math:`\tau` of `cascade_bayes.decision.forward`,
+of which this is the pass of every combination.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from cascade_bayes.decision.chain import ChainTables
+from cascade_bayes.decision.coordinate import Thresholds
+from cascade_bayes.decision.forward import Split, split_cells
+from cascade_bayes.decision.rows import Rows
+
+DRAW_BATCH = 8
+"""Draws that are run side by side: enough to make products of matrices, few enough to stay in the cache."""
+
+
+class Combined(NamedTuple):
+    """What every combination of options does on every draw.
+
+    Attributes
+    ----------
+    error
+        Probability that the returned answer is wrong, ``(num_draws, num_combinations)``; the options of the
+        last model run fastest.
+    cost
+        US dollars per query, of the same shape.
+    """
+
+    error: jax.Array
+    cost: jax.Array
+
+
+class _Paths(NamedTuple):
+    """How much of each observed query goes which way; the same on all draws.
+
+    Attributes
+    ----------
+    deferred
+        By the options before each model, and before the end, ``(num_combinations of these, num_queries)``.
+    left
+        By each model without an answer, given the options up to its own; None where it never is.
+    """
+
+    deferred: list[jax.Array]
+    left: list[jax.Array | None]
+
+
+@jax.jit
+def run_combinations(
+    tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, options: tuple[Thresholds, ...]
+) -> Combined:
+    """Run every combination of options on every draw.
+
+    Parameters
+    ----------
+    tables
+        Draws, fields with a leading axis.
+    call_cost
+        Draws of US dollars per call, ``(num_draws, num_models)``.
+    is_atom
+        ``(num_models, num_cells)``.
+    options
+        One record a model that has a threshold, of fields ``(num_options,)``: positions on the grid below
+        which it defers and, at most that, below which it abstains early (None if it does not).
+    """
+    num_cells = is_atom.shape[1]
+    splits = [
+        split_cells(own.defer, jnp.broadcast_to(is_atom[i], (len(own.defer), num_cells)), own.early)
+        for i, own in enumerate(options)
+    ]
+    rows = tables.rows
+    paths = None if rows is None else _follow(rows, splits)
+    by_draw = None if rows is None else (rows.weight, rows.right)
+
+    def run(draw: Any) -> Combined:
+        chain, cost, own = draw
+        if rows is not None:
+            chain = chain._replace(rows=rows._replace(weight=own[0], right=own[1]))
+        return _run_draw(chain, cost, splits, paths)
+
+    return jax.lax.map(run, (tables._replace(rows=None), call_cost, by_draw), batch_size=DRAW_BATCH)
+
+
+def _follow(rows: Rows, splits: list[Split]) -> _Paths:
+    here = jnp.ones((1, rows.cell.shape[1]), splits[0].deferred.dtype)
+    paths = _Paths([here], [])
+    for i, split in enumerate(splits):
+        left = None if split.early is None else split.early[:, rows.cell[i]]
+        paths.left.append(None if left is None else _each(here, left))
+        here = _each(here, split.deferred[:, rows.cell[i]])
+        paths.deferred.append(here)
+    return paths
+
+
+def _each(values: jax.Array, options: jax.Array) -> jax.Array:
+    """Return the products of every row of the one with every row of the other."""
+    return (values[:, None] * options).reshape(-1, values.shape[1])
+
+
+def _run_draw(
+    tables: ChainTables, call_cost: jax.Array, splits: list[Split], paths: _Paths | None
+) -> Combined:
+    rows, last = tables.rows, len(splits) - 1
+    num_cells = tables.mass.shape[0]
+    start = 1.0 if rows is None else 1.0 - jnp.sum(rows.weight)
+    mass = start * tables.mass[None]
+    right = mass * tables.correct
+    error = jnp.zeros((1, 1), mass.dtype)
+    cost = jnp.full((1, 1), call_cost[0] * jnp.sum(mass))
+    present = jnp.zeros(0) if rows is None else rows.weight
+    for i, split in enumerate(splits):
+        if rows is not None and paths is not None:
+            if rows.ends is not None:
+                handed, present = present * rows.ends[i], present * (1.0 - rows.ends[i])
+                cells = jax.nn.one_hot(rows.cell[i], num_cells, dtype=mass.dtype)
+                came = paths.deferred[i] @ (handed[:, None] * cells)
+                mass = mass + came
+                right = right + paths.deferred[i] @ ((handed * rows.right[i])[:, None] * cells)
+                cost = cost + call_cost[i] * jnp.sum(came, axis=1, keepdims=True)
+            cost = cost + (paths.deferred[i] @ (present * rows.cost[i]))[:, None]
+            error = error + (paths.deferred[i] @ (present * (1.0 - rows.right[i])))[:, None]
+        below, tilt = split.deferred, split.upper_tilt
+        if split.early is not None and split.lower_tilt is not None:
+            below, tilt = below + split.early, tilt - split.lower_tilt
+            cost = cost + call_cost[-1] * (mass @ split.early.T)
+        answered_right = right @ (1.0 - below).T + (mass * tables.correct_slope[i]) @ split.upper_tilt.T
+        error = error + mass @ (1.0 - below).T - answered_right
+        cost = cost + call_cost[i + 1] * ((mass * tables.relative_cost[i]) @ split.deferred.T)
+        if i == last:  # of the last model only the sums over its cells are wanted
+            wrong = jnp.sum(tables.transition[i] - tables.right[i], axis=1)
+            bent = jnp.sum(tables.transition_slope[i] - tables.right_slope[i], axis=1)
+            error = error + (mass * wrong) @ split.deferred.T - (mass * bent) @ tilt.T
+        else:
+            both = jnp.concatenate([tables.transition[i], tables.right[i]], axis=1)
+            slopes = jnp.concatenate([tables.transition_slope[i], tables.right_slope[i]], axis=1)
+            after = _each(mass, split.deferred) @ both - _each(mass, tilt) @ slopes
+            mass, right = after[:, :num_cells], after[:, num_cells:]
+        error, cost = error.reshape(-1, 1), cost.reshape(-1, 1)
+        if rows is not None and paths is not None:
+            # A query that goes on, or is left without an answer, is not wrong where it was.
+            wrong_here = present * (1.0 - rows.right[i])
+            error = error - (paths.deferred[i + 1] @ wrong_here)[:, None]
+            left = paths.left[i]
+            if left is not None:
+                error = error - (left @ wrong_here)[:, None]
+                cost = cost + call_cost[-1] * (left @ present)[:, None]
+    if rows is not None and paths is not None:
+        error = error + (paths.deferred[-1] @ (present * (1.0 - rows.right[-1])))[:, None]
+        cost = cost + (paths.deferred[-1] @ (present * rows.cost[-1]))[:, None]
+    return Combined(error[:, 0], cost[:, 0])
