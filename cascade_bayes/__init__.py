@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.frontier import Frontier
     from cascade_bayes.decision.information import Information, value_of_information
     from cascade_bayes.decision.points import load_policies
+    from cascade_bayes.decision.mixture import Mixture
     from cascade_bayes.decision.policy import ABSTAIN, Policy
     from cascade_bayes.decision.predict import predict
     from cascade_bayes.decision.terms import Terms
@@ -72,6 +73,7 @@ _HOME = {
     "InputError": "errors",
     "Policy": "decision.policy",
     "OutputError": "errors",
+    "Mixture": "decision.mixture",
     "Posterior": "inference.posterior",
     "Predicted": "decision.figures",
     "PriorDraws": "inference.prior",
@@ -120,6 +122,7 @@ __all__ = [
     "InfeasibleError",
     "Information",
     "InputError",
+    "Mixture",
     "OutputError",
     "Policy",
     "Posterior",
