@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.figures import Predicted
     from cascade_bayes.decision.frontier import Frontier
     from cascade_bayes.decision.information import Information, value_of_information
-    from cascade_bayes.decision.points import load_policies
     from cascade_bayes.decision.mixture import Mixture
+    from cascade_bayes.decision.points import load_policies
     from cascade_bayes.decision.policy import ABSTAIN, Policy
     from cascade_bayes.decision.predict import predict
     from cascade_bayes.decision.terms import Terms
