@@ -10,56 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gap_tables import NUM_QUERIES, log_of, make_table, without
 
 from cascade_bayes import cli
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.structure import MIN_STOPPED, check_modular, default_structure, find_selection
-from cascade_bayes.transforms import ConfidenceMap
-
-Array = Any
-NUM_QUERIES = 200
-
-
-def make_table(num_models: int = 2, num_queries: int = NUM_QUERIES, seed: int = 0) -> CascadeData:
-    """Return a complete table of related probabilities, and of labels that follow them."""
-    rng = np.random.default_rng(seed)
-    common = rng.normal(size=(num_queries, 1))
-    own = rng.normal(size=(num_queries, num_models))
-    confidence = 1 / (1 + np.exp(-(0.6 + common + own)))
-    shape = confidence.shape
-    return CascadeData(
-        models=tuple("abcde"[:num_models]),
-        query_ids=np.array([f"q{i}" for i in range(num_queries)]),
-        confidence=confidence,
-        correct=rng.random(shape) < confidence,
-        labelled=np.ones(shape, dtype=bool),
-        cost=np.broadcast_to(10.0 ** np.arange(num_models), shape),
-        latency_ms=None,
-        call_cost=10.0 ** np.arange(num_models),
-        kind="probability",
-        confidence_map=ConfidenceMap.fit(confidence, "probability"),
-    )
-
-
-def without(table: CascadeData, missing: Array, *, rows: bool = False) -> CascadeData:
-    """Return the table with confidences left out, or with their whole rows."""
-    blank = replace(table, confidence=np.where(missing, np.nan, table.confidence))
-    if not rows:
-        return blank
-    return replace(
-        blank,
-        labelled=table.labelled & ~missing,
-        correct=table.correct & ~missing,
-        cost=np.where(missing, np.nan, table.cost),
-    )
-
-
-def log_of(table: CascadeData, *goes_on: Array) -> CascadeData:
-    """Return the log of a cascade whose every model but the last says which queries go on."""
-    first = np.ones((table.num_queries, 1), dtype=bool)
-    asked = np.logical_and.accumulate(np.column_stack([first, *goes_on]), axis=1)
-    return without(table, ~asked, rows=True)
 
 
 def noisy_log(table: CascadeData, spread: float, seed: int = 1) -> CascadeData:
@@ -185,7 +141,7 @@ def run_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
             value = data.confidence[row, column]
             cells = [f"q{row}", data.models[column], "" if np.isnan(value) else repr(float(value))]
             lines.append(",".join([*cells, str(int(data.correct[row, column])), str(data.cost[row, column])]))
-        (tmp_path / "table.csv").write_text("\n".join(lines))
+        (tmp_path / "table.csv").write_text("\n".join([*lines, ""]))
         options = ["--confidence", "probability", "-o", str(tmp_path / "posterior.nc")]
         monkeypatch.setattr("cascade_bayes.inference.fit.draw", stop)
         monkeypatch.setattr(sys, "argv", ["cascade-bayes", "fit", str(tmp_path / "table.csv"), *options])
