@@ -7,10 +7,24 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 
 from cascade_bayes.errors import InputError
 
+MAX_NAMES, MAX_LENGTH = 10, 80
+"""Most names that a message lists, and most characters that it shows of one."""
+
 
 def names_of(items: Iterable[str]) -> str:
-    """Quote and join names for a message."""
-    return ", ".join(repr(str(item)) for item in items)
+    """Quote and join names for a message, which must stay readable whatever a table holds.
+
+    Examples
+    --------
+    >>> names_of(["a", "b"])
+    "'a', 'b'"
+    >>> names_of(map(str, range(10_000)))
+    "'0', '1', '2', '3', '4', '5', '6', '7', '8', '9' and 9,990 more"
+    """
+    names = [str(item) for item in items]
+    cut = [name if len(name) <= MAX_LENGTH else f"{name[: MAX_LENGTH - 3]}..." for name in names[:MAX_NAMES]]
+    more = f" and {len(names) - MAX_NAMES:,} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(map(repr, cut)) + more
 
 
 def suggest(name: str, known: Sequence[str]) -> str:

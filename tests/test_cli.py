@@ -329,11 +329,11 @@ class TestWorth:
         assert "no labels" in shown.out
         assert "200 more queries with all labels" in shown.out
 
-    @pytest.mark.parametrize("text", ["0", "ten", "", "10,-3"])
+    @pytest.mark.parametrize("text", ["0", "ten", "", "10,-3", "1" + 20 * "0", 5000 * "9"])
     def test_bad_numbers(self, text: str, run: Run, files: Path) -> None:
         shown = run("worth", files / "posterior.nc", files / "policy.json", "--queries", text)
         assert shown.code == 2
-        assert "--queries must be whole numbers of at least 1" in shown.err
+        assert "--queries must be whole numbers from 1 to 1000000" in shown.err
 
 
 class TestEvaluate:
@@ -487,6 +487,31 @@ def test_bad_request(flags: tuple, clue: str, run: Run, files: Path, tmp_path: P
     assert shown.code == 2, shown.err
     assert clue in shown.err
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "most"),
+    [
+        *[("fit", name, 1_000_000) for name in ("--num-samples", "--num-warmup", "--num-steps")],
+        ("fit", "--chains", 1_000),
+        *[(name, "--seed", 2**32 - 1) for name in ("fit", "check", "worth", "demo")],
+        *[(name, "--draws", 1_000_000) for name in ("tune", "check", "worth")],
+        ("tune", "--frontier", 10_000),
+    ],
+)
+def test_options_of_a_hundred_quintillions(
+    command: str, option: str, most: int, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are refused before anything is read."""
+    monkeypatch.chdir(tmp_path)
+    files = {"fit": ("t.csv", "-o", "p.nc"), "tune": ("p.nc", "-o", "p.json"), "worth": ("p.nc", "p.json")}
+    for value in (10**20, most + 1):
+        shown = run(command, *files.get(command, ("p.nc",) if command == "check" else ()), option, value)
+        assert shown.code == 2
+        told = re.sub(r"[\s│]+", " ", shown.err)
+        assert f"Invalid value for '{option}'" in told
+        assert str(value) in told or str(most) in told
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_defaults_of_the_command_are_those_of_the_function() -> None:

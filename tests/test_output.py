@@ -360,6 +360,55 @@ def test_files_of_killed_processes_are_removed_and_no_others(tmp_path: Path) -> 
     assert names(tmp_path) == [".cascade-bayes-notes.tmp", "p.json", "q.json"]
 
 
+KILLED_AT = """
+import os, signal, sys
+from cascade_bayes._output import POLICY, write_output
+
+steps = int(sys.argv[2])
+
+def counted(name):
+    original = getattr(os, name)
+
+    def call(*args, **kwargs):
+        global steps
+        if steps == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        steps -= 1
+        if name == "write":
+            args = args[0], args[1][:20]
+        return original(*args, **kwargs)
+
+    setattr(os, name, call)
+
+for name in ("open", "fchmod", "write", "fsync", "replace", "close"):
+    counted(name)
+write_output(sys.argv[1], POLICY, sys.argv[3].encode())
+"""
+
+
+@unix
+@pytest.mark.parametrize("old", [None, OLD])
+def test_killed_at_every_step(old: bytes | None, tmp_path: Path) -> None:
+    """Before each call to the system that makes, fills, synchronises or moves the file."""
+    path = tmp_path / "p.json"
+    if old is not None:
+        path.write_bytes(old)
+    found = []
+    for step in range(100):
+        command = [sys.executable, "-c", KILLED_AT, str(path), str(step), NEW.decode()]
+        code = subprocess.run(command, check=False).returncode
+        found.append(path.read_bytes() if path.exists() else None)
+        left = [name for name in names(tmp_path) if name != "p.json"]
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        assert len(left) <= 1  # what the one before left is gone
+    assert left == []
+    moved = found.index(NEW)
+    assert found == [old] * moved + [NEW] * (len(found) - moved)
+    assert 5 < moved < len(found) - 1
+
+
 def test_a_file_that_was_taken_for_a_stale_one_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

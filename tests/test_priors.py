@@ -107,5 +107,5 @@ def test_tables_simulated_from_the_priors(prior: PriorDraws) -> None:
     table = simulate(prior, 50, seed=2)
     assert table.models == ("small", "large")
     assert np.all((table.confidence >= 0) & (table.confidence <= 1))
-    with pytest.raises(InputError, match="at least one; got 2 models and 0 draws"):
+    with pytest.raises(InputError, match="num_draws must be at least 1; got 0"):
         sample_prior(models=("small", "large"), num_draws=0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cascade_bayes._numbers import MAX_COUNT
 from cascade_bayes._output import PICTURE, check_folder
 from cascade_bayes.cli.common import (
     EXIT_FAILED,
@@ -18,7 +19,7 @@ from cascade_bayes.cli.common import (
     start_jax,
     verdict_record,
 )
-from cascade_bayes.cli.options import AcceptRejectedFit, Json
+from cascade_bayes.cli.options import AcceptRejectedFit, Json, Seed
 from cascade_bayes.cli.tables import check_table
 
 if TYPE_CHECKING:
@@ -48,8 +49,10 @@ def check(
     level: Annotated[
         float, typer.Option(help="Probability with which a right model may fail any of the tests.")
     ] = 0.01,
-    draws: Annotated[int, typer.Option(help="Posterior draws at which the tests are made.", min=2)] = 200,
-    seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
+    draws: Annotated[
+        int, typer.Option(help="Posterior draws at which the tests are made.", min=2, max=MAX_COUNT)
+    ] = 200,
+    seed: Seed = 0,
     accept_rejected_fit: AcceptRejectedFit = False,
     as_json: Json = False,
 ) -> None:

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from cascade_bayes.cli.common import EXIT_FAILED, out, print_json, say, start_jax
-from cascade_bayes.cli.options import Json
+from cascade_bayes.cli.options import Json, Seed
 
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the pictures and files.")] = Path(
         "cascade-bayes-demo"
     ),
-    seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
+    seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Fit, tune and evaluate the bundled example, a table simulated from known parameters."""

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from cascade_bayes._numbers import MAX_CHAINS, MAX_COUNT
 from cascade_bayes._output import POSTERIOR
 from cascade_bayes.cli.common import EXIT_FAILED, open_output, out, print_json, say, split, start_jax
-from cascade_bayes.cli.options import Json, Prices
+from cascade_bayes.cli.options import Json, Prices, Seed
 from cascade_bayes.errors import ConvergenceWarning
 
 
@@ -33,7 +34,7 @@ def fit(
         Path | None,
         typer.Option(help="Policy under which a running cascade wrote the table; checked against its rows."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all randomness.", min=0)] = 0,
+    seed: Seed = 0,
     method: Annotated[
         str,
         typer.Option(
@@ -45,7 +46,7 @@ def fit(
     guide: Annotated[
         str, typer.Option(help="Family that svi fits.", metavar="mean_field|low_rank|full_rank|flow")
     ] = "full_rank",
-    num_steps: Annotated[int, typer.Option(help="Steps that svi takes.", min=1)] = 1000,
+    num_steps: Annotated[int, typer.Option(help="Steps that svi takes.", min=1, max=MAX_COUNT)] = 1000,
     structure: Annotated[
         str | None,
         typer.Option(
@@ -73,12 +74,14 @@ def fit(
     monotone: Annotated[
         bool, typer.Option("--monotone", help="Keep being right from becoming rarer with confidence.")
     ] = False,
-    chains: Annotated[int, typer.Option(help="Markov chains.", min=1)] = 4,
+    chains: Annotated[int, typer.Option(help="Markov chains.", min=1, max=MAX_CHAINS)] = 4,
     num_warmup: Annotated[
         int | None,
-        typer.Option(help="Warm-up draws of each chain.", min=10, show_default="300; for auto 100"),
+        typer.Option(
+            help="Warm-up draws of each chain.", min=10, max=MAX_COUNT, show_default="300; for auto 100"
+        ),
     ] = None,
-    num_samples: Annotated[int, typer.Option(help="Kept draws of each chain.", min=10)] = 1000,
+    num_samples: Annotated[int, typer.Option(help="Kept draws of each chain.", min=10, max=MAX_COUNT)] = 1000,
     target_accept: Annotated[
         float,
         typer.Option(

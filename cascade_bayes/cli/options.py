@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cascade_bayes._numbers import MAX_SEED
+
+Seed = Annotated[int, typer.Option(help="Seed of all randomness.", min=0, max=MAX_SEED)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 AcceptRejectedFit = Annotated[
     bool,

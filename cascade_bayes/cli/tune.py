@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cascade_bayes._numbers import MAX_COUNT, MAX_PRICES
 from cascade_bayes._output import FRONTIER, POLICY
 from cascade_bayes.cli.common import (
     exit_if_rejected,
@@ -46,7 +47,8 @@ def tune(
         float | None, typer.Option(help="Error probability: least expense below it, with --probability.")
     ] = None,
     frontier: Annotated[
-        int | None, typer.Option(help="Number of error prices to sweep; writes them all.", min=2)
+        int | None,
+        typer.Option(help="Number of error prices to sweep; writes them all.", min=2, max=MAX_PRICES),
     ] = None,
     probability: Annotated[
         float, typer.Option(help="Posterior probability with which a budget or target must hold.")
@@ -59,7 +61,7 @@ def tune(
             metavar="any|all|A,B,...",
         ),
     ] = "any",
-    draws: Annotated[int, typer.Option(help="Posterior draws to average over.", min=2)] = 200,
+    draws: Annotated[int, typer.Option(help="Posterior draws to average over.", min=2, max=MAX_COUNT)] = 200,
     prior_queries: PriorQueries = None,
     abstain_price: Annotated[
         float | None,

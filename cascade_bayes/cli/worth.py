@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cascade_bayes._numbers import MAX_COUNT
 from cascade_bayes.cli.common import (
     exit_if_rejected,
     out,
@@ -16,7 +17,7 @@ from cascade_bayes.cli.common import (
     start_jax,
     verdict_record,
 )
-from cascade_bayes.cli.options import AcceptRejectedFit, Json, PriorQueries
+from cascade_bayes.cli.options import AcceptRejectedFit, Json, PriorQueries, Seed
 from cascade_bayes.cli.tables import information_table
 from cascade_bayes.errors import InputError
 
@@ -30,9 +31,11 @@ def worth(
     queries: Annotated[
         str, typer.Option(help="Numbers of further queries to ask about.", metavar="N,N,...")
     ] = "30,100,300",
-    draws: Annotated[int, typer.Option(help="Posterior draws, each with new queries.", min=50)] = 500,
+    draws: Annotated[
+        int, typer.Option(help="Posterior draws, each with new queries.", min=50, max=MAX_COUNT)
+    ] = 500,
     prior_queries: PriorQueries = None,
-    seed: Annotated[int, typer.Option(help="Seed of the new queries.", min=0)] = 0,
+    seed: Seed = 0,
     accept_rejected_fit: AcceptRejectedFit = False,
     as_json: Json = False,
 ) -> None:
@@ -67,6 +70,9 @@ def _whole_numbers(flag: str, text: str) -> list[int]:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if not numbers or min(numbers) < 1:
-        raise InputError(f"{flag} must be whole numbers of at least 1, with commas between; got {text!r}.")
+    if not numbers or min(numbers) < 1 or max(numbers) > MAX_COUNT:
+        shown = text if len(text) <= 80 else f"{text[:77]}..."
+        raise InputError(
+            f"{flag} must be whole numbers from 1 to {MAX_COUNT}, with commas between; got {shown!r}."
+        )
     return numbers

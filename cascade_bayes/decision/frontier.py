@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cascade_bayes._numbers import MAX_PRICES, check_whole
 from cascade_bayes._trees import take
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.constrained import Answer, search
@@ -184,8 +185,7 @@ def find_prices(
         If a price, or their number, is not positive.
     """
     if isinstance(error_prices, (int, np.integer)):
-        if error_prices < 1:
-            raise InputError(f"the number of error prices must be at least 1; got {error_prices}.")
+        check_whole("the number of error prices", error_prices, high=MAX_PRICES)
         call_cost = np.asarray(chain.call_cost).mean(axis=0)[: len(chain.members)]
         prices = price_range(tables, call_cost, int(error_prices), chain.terms.abstain_price)
     else:

@@ -44,6 +44,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
+from cascade_bayes._numbers import check_seed, check_whole
 from cascade_bayes._trees import evenly_spaced, take
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.coordinate import Thresholds
@@ -203,19 +204,19 @@ def value_of_information(
     need(posterior, Posterior, "posterior", FROM_FIT)
     need(policy, Policy, "policy", FROM_FRONTIER)
     price = policy.error_price if error_price is None else error_price
-    sizes = np.unique(np.asarray(num_queries, dtype=int))
+    sizes = np.unique([check_whole("num_queries", size) for size in num_queries])
     if not (np.isfinite(price) and price > 0):
         raise InputError(f"error_price must be a positive number; got {price!r}.")
-    if not sizes.size or sizes[0] < 1:
-        raise InputError(f"num_queries must be numbers of at least 1; got {num_queries!r}.")
+    if not sizes.size:
+        raise InputError("num_queries must hold at least one number of queries; got none.")
     if len(policy.models) < 2 and policy.abstain_thresholds is None:
         raise InputError(
             f"the policy must be a cascade; it is {policy.models[0]} alone, which has no thresholds that "
             "more labels could move. Tune a cascade (--models all)."
         )
     least = 5 * NUM_FOLDS
-    if num_draws < least:
-        raise InputError(f"num_draws must be at least {least}; got {num_draws}.")
+    check_whole("num_draws", num_draws, low=least)
+    check_seed(seed)
     if posterior.num_draws < least:
         raise InputError(
             f"the posterior must have at least {least} draws; it has {posterior.num_draws}. Fit it with "

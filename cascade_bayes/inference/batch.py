@@ -24,6 +24,7 @@ import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes._files import read_record, write_json
+from cascade_bayes._numbers import check_whole
 from cascade_bayes.data import READ_FIRST, CascadeData
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.methods import LaneDraws, draw
@@ -104,8 +105,7 @@ def fit_batch(
     for place, data in enumerate(tables):
         need(data, CascadeData, f"table {place} of tables", READ_FIRST)
     request = Request(method=method, seed=seed, progress=False, **options)
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1; got {batch_size}.")
+    check_whole("batch_size", batch_size)
     store = _Checkpoint(checkpoint, tables, request, batch_size)
     results = store.read()
     prepared: dict[int, Prepared] = {}

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits
+from cascade_bayes._numbers import check_seed, check_whole
 from cascade_bayes._output import POSTERIOR, Output, write_output
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import Copula, get_copula
@@ -258,8 +259,8 @@ class Posterior:
         """
         from cascade_bayes.inference import _arviz
 
-        if num_replicates < 1:
-            raise InputError(f"num_replicates must be at least 1; got {num_replicates}.")
+        check_whole("num_replicates", num_replicates)
+        check_seed(seed)
         groups = stored_groups(self) | computed_groups(self, num_replicates, seed)
         return _arviz.make_tree(groups, self._attributes())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import platform
 import time
 import warnings
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._numbers import MAX_CHAINS, MAX_COUNT, check_seed, check_whole
 from cascade_bayes._trees import room_for
 from cascade_bayes.copulas import get_copula, get_copulas
 from cascade_bayes.data import CascadeData, check_fittable
@@ -68,7 +68,7 @@ class Request:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seed", operator.index(self.seed))
+        object.__setattr__(self, "seed", check_seed(self.seed))
         check_method(self.method, self.guide)
         get_margin(self.margin)
         for name in [self.copula] if isinstance(self.copula, str) else self.copula:
@@ -78,8 +78,8 @@ class Request:
             raise InputError(f"structure must be one of {', '.join(STRUCTURES)}; got {self.structure!r}.")
         for name in ("num_chains", "num_warmup", "num_samples", "max_rounds", "num_steps"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1; got {value}.")
+            if value is not None:
+                check_whole(name, value, high=MAX_CHAINS if name == "num_chains" else MAX_COUNT)
 
     def options(self, structure: Structure) -> Options:
         """Return what the methods are told."""

@@ -15,6 +15,7 @@ from numpyro import handlers
 from scipy.special import expit
 
 from cascade_bayes._entry import in_64_bits
+from cascade_bayes._numbers import check_seed, check_whole
 from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import Sites, params_from_sites, sample_sites
@@ -177,10 +178,10 @@ def sample_prior(
     (50, 2)
     """
     models = tuple(models)
-    if not models or num_draws < 1:
-        raise InputError(
-            f"models and num_draws must be at least one; got {len(models)} models and {num_draws} draws."
-        )
+    if not models:
+        raise InputError("models must name at least one model; got none.")
+    check_whole("num_draws", num_draws)
+    check_seed(seed)
     count = len(models)
     certain = np.full((count, 1), np.inf)
     layout = AtomLayout(certain, np.ones((count, 1)), np.ones(count, dtype=bool))

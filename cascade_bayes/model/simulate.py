@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits
+from cascade_bayes._numbers import MAX_QUERIES, check_seed, check_whole
 from cascade_bayes.copulas import Copula, inverse_h_v_given_u
 from cascade_bayes.data import CascadeData
 from cascade_bayes.distributions import mixed
-from cascade_bayes.errors import InputError
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.difficulty import given_difficulty, sample_share
 from cascade_bayes.model.params import CascadeParams
@@ -144,8 +144,8 @@ def simulate(source: Cascade | DrawsOfCascades, num_queries: int, seed: int) -> 
     >>> simulate(cascade_bayes.example.load_truth(), num_queries=3, seed=0).confidence.shape
     (3, 5)
     """
-    if num_queries < 1:
-        raise InputError(f"num_queries must be at least 1; got {num_queries}.")
+    check_whole("num_queries", num_queries, high=MAX_QUERIES)
+    check_seed(seed)
     if not isinstance(source, Cascade):
         source = source.cascade(int(np.random.default_rng(seed).integers(source.num_draws)))
     z, correct = jax.jit(simulate_scores, static_argnums=(2, 3))(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import jax
 
 from cascade_bayes._entry import in_64_bits, need
+from cascade_bayes._numbers import check_seed, check_whole
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.checks.calibration import ThresholdPolicy, check_calibration, labels_of_members
 from cascade_bayes.inference.checks.goodness import check_margins, check_pairs
@@ -64,8 +65,8 @@ def check(
     need(posterior, Posterior, "posterior", FROM_FIT)
     if not 0 < level < 1:
         raise InputError(f"level must lie between 0 and 1; got {level!r}.")
-    if num_draws < 2:
-        raise InputError(f"num_draws must be at least 2; got {num_draws}.")
+    check_whole("num_draws", num_draws, low=2)
+    check_seed(seed)
     models = posterior.models if policy is None else tuple(policy.models)
     unknown = [name for name in models if name not in posterior.models]
     if unknown:
