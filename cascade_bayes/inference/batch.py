@@ -25,6 +25,7 @@ import numpy as np
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes._files import read_record, write_json
 from cascade_bayes._numbers import check_whole
+from cascade_bayes._output import POSTERIOR, check_folder
 from cascade_bayes.data import READ_FIRST, CascadeData
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.methods import LaneDraws, draw
@@ -277,6 +278,7 @@ class _Checkpoint:
             )
         if self._folder.exists() and not self._folder.is_dir():
             raise InputError(f"checkpoint {folder} is a file; name a folder.")
+        check_folder(self._folder, {self._path(self._num_tables).name: POSTERIOR})
         manifest = self._folder / "batch.json"
         again = "Name another folder, or remove this one."
         if manifest.exists():
