@@ -391,3 +391,20 @@ def test_json_for_other_programs_has_null_where_nothing_is_known(capsys: pytest.
     print_json({"a": [float("nan"), (1.5, -INF)], "b": {"c": np.float64("nan")}})
     shown = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert shown == {"a": [None, [1.5, "-inf"]], "b": {"c": None}}
+
+
+def test_pictures_of_thresholds_leave_out_what_is_no_number() -> None:
+    from cascade_bayes.plots import plot_thresholds
+
+    draws = np.array([[-0.6, LOWEST], [-0.4, LOWEST], [-0.5, -0.7], [-0.5, -0.9]])
+    policy = made(
+        thresholds=np.array([-0.5, LOWEST]),
+        draw_thresholds=draws,
+        abstain_thresholds=None,
+        draw_abstain_thresholds=None,
+        prediction=made().prediction._replace(abstain=0.0, abstain_q05=0.0, abstain_q95=0.0),
+    )
+    axes = plot_thresholds(policy)
+    assert "defer below lowest (defers only exact -inf)" in axes[1].get_title(loc="left")
+    assert "(never defer on 0%, only -inf on 50%, always on 0% of draws)" in axes[1].get_title(loc="left")
+    assert -1.5 < axes[1].get_xlim()[0] < axes[1].get_xlim()[1] < 0

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits
+from cascade_bayes._files import write_json
 from cascade_bayes._output import Output
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision import policy_file
@@ -218,8 +219,14 @@ class PricedPolicies(ABC):
             )
         return points
 
-    def save(self, path: str | os.PathLike[str] | Output) -> None:
-        """Write all points to a JSON file, whole or not at all; `load_policies` reads it."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the file of all points holds, as JSON-able values: infinities as strings.
+
+        Raises
+        ------
+        InputError
+            If a value is none that a frontier can have.
+        """
         entries = {
             "schema": policy_file.SCHEMAS[FrontierRecord],
             "schema_version": policy_file.SCHEMA_VERSION,
@@ -228,10 +235,13 @@ class PricedPolicies(ABC):
             "points": self.points(),
         }
         try:
-            record = policy_file.checked(entries, FrontierRecord)
+            return policy_file.to_file(policy_file.checked(entries, FrontierRecord))
         except ValueError as error:
             raise InputError(f"frontier: {error}.") from error
-        policy_file.write(path, record)
+
+    def save(self, path: str | os.PathLike[str] | Output) -> None:
+        """Write all points to a JSON file, whole or not at all; `load_policies` reads it."""
+        write_json(path, self.to_dict())
 
 
 def infeasible(

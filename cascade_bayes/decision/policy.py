@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from cascade_bayes._files import decode, encode, show
+from cascade_bayes._files import decode, encode, show, write_json
 from cascade_bayes._output import Output
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision import policy_file
@@ -292,7 +292,7 @@ class Policy:
 
     def save(self, path: str | os.PathLike[str] | Output) -> None:
         """Write the policy to a JSON file, whole or not at all."""
-        policy_file.write(path, self.record())
+        write_json(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Policy:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +16,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from cascade_bayes._files import LONGEST, REMEDY, read_json, show, write_json
-from cascade_bayes._output import Output
+from cascade_bayes._files import LONGEST, REMEDY, read_json, show
 from cascade_bayes.decision.schema import FrontierRecord, PolicyRecord
 from cascade_bayes.errors import InputError
 from cascade_bayes.rule import LOWEST
@@ -48,11 +46,6 @@ def to_file(record: PolicyRecord | FrontierRecord) -> dict[str, Any]:
     """Return what a record's file holds: its entries as plain values, and their digest."""
     entries: dict[str, Any] = msgspec.to_builtins(record)
     return {**entries, "content_digest": _digest(entries)}
-
-
-def write(path: str | os.PathLike[str] | Output, record: PolicyRecord | FrontierRecord) -> None:
-    """Write a policy or frontier file, whole or not at all."""
-    write_json(path, to_file(record))
 
 
 def read(path: Path, *kinds: type[PolicyRecord | FrontierRecord]) -> PolicyRecord | FrontierRecord:
