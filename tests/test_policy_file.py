@@ -53,7 +53,7 @@ class Swept(PricedPolicies):
     def _policy_at(self, error_price: float) -> Policy:
         raise NotImplementedError
 
-    _constrained = _policy_at  # type: ignore[assignment]
+    _constrained = _draws = _policy_at  # type: ignore[assignment]
 
 
 @pytest.fixture

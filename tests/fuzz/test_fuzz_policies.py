@@ -102,7 +102,7 @@ class Made(PricedPolicies):
     def _policy_at(self, error_price: float) -> Policy:
         raise NotImplementedError
 
-    _constrained = _policy_at  # type: ignore[assignment]
+    _constrained = _draws = _policy_at  # type: ignore[assignment]
 
 
 PRICES = st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=2)
