@@ -116,7 +116,7 @@ def text_of(cell: bytes) -> str:
 def name_of(cell: Any) -> str:
     if isinstance(cell, bytes):
         cell = text_of(cell)
-    if isinstance(cell, date):
+    if isinstance(cell, date) and cell is not pd.NaT:
         return str(cell)
     if not isinstance(cell, str):
         if isinstance(cell, bool | np.bool_):
@@ -436,7 +436,10 @@ def object_frame(rows: Rows, random: Random) -> tuple[Rows, pd.DataFrame]:
 
 
 def typed_frame(rows: Rows, random: Random) -> tuple[Rows, pd.DataFrame]:
-    frame = object_frame(rows, random)[1].infer_objects()
+    rows, frame = object_frame(rows, random)
+    if any(cell == "\ud800" for row in rows for cell in row.values() if isinstance(cell, str)):
+        return rows, frame  # no typed column can hold it
+    frame = frame.infer_objects()
     return rows, frame.convert_dtypes() if random.random() < 0.5 else frame
 
 
