@@ -417,6 +417,7 @@ def accident(text: str, random: Random, letters: str) -> str:
             *[text] * 6,
             "\ufeff" + text,
             text[:at],
+            text[: max(len(text) - random.randint(1, 6), 0)],
             text[:at] + random.choice(letters) + text[at:],
             text[:at] + text[at + 1 :],
             text[:at] + text[at + random.randint(0, 60) :],
