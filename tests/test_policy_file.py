@@ -250,7 +250,7 @@ def test_what_is_wrong_in_a_policy_is_named(case: str, files: dict[str, Path]) -
             lambda r: r["points"][1]["reach_prob"].pop(),
             "`points[1].reach_prob` must have one entry a model, 3; got 2",
         ),
-        (lambda r: r["points"][1].update(best_pair=[1]), "`points[1].best_pair[0]` must be text; got 1"),
+        (lambda r: r["points"][1].update(best_pair=[1, "a"]), "`points[1].best_pair[0]` must be text; got 1"),
         (lambda r: r["points"].__setitem__(0, 1), "`points[0]` must be an object; got 1"),
         (lambda r: r["points"].pop(), "was changed after it was written"),
     ],

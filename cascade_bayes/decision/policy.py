@@ -72,7 +72,8 @@ class Policy:
         Names in cascade order.
     thresholds
         Raw scale, ``(num_models - 1,)``: a query is deferred iff its confidence is below. -inf never
-        defers, inf always does.
+        defers, inf always does; the most negative finite number, ``"lowest"`` in files and tables, defers
+        exact minus infinity alone.
     draw_thresholds
         The optimal thresholds of each posterior draw, ``(num_draws, num_models - 1)``.
     error_price

@@ -180,8 +180,8 @@ class PointRecord(Record, frozen=True, kw_only=True):
     optimism: Figure | UnsetType = UNSET
     gain_over_pair: Figure | UnsetType = UNSET
     gain_over_single: Figure | UnsetType = UNSET
-    best_pair: Names | UnsetType = UNSET
-    best_single: Names | UnsetType = UNSET
+    best_pair: Annotated[list[Name], Meta(min_length=2, max_length=2)] | UnsetType = UNSET
+    best_single: Annotated[list[Name], Meta(min_length=1, max_length=1)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         _check_figures(self, "expected_")
