@@ -174,4 +174,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "example"})
+    return sorted({*globals(), *__all__, "__version__", "example"})

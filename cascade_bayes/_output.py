@@ -340,7 +340,8 @@ def check_folder(folder: Path, files: Mapping[str, FileKind]) -> None:
         raise OutputError(f"cannot write to {folder}: {_reason(error)}. Name another folder.") from error
     finally:
         for path in reversed(made):
-            path.rmdir()
+            with contextlib.suppress(OSError):  # another process has put something there
+                path.rmdir()
 
 
 def _reason(error: OSError) -> str:

@@ -19,6 +19,7 @@ import pandas as pd
 import pytest
 
 from cascade_bayes import cli, example
+from cascade_bayes.cli import app as program
 from cascade_bayes.cli import common
 from cascade_bayes.cli.fit import fit as fit_command
 from cascade_bayes.decision.tuning import error_cost_frontier
@@ -243,6 +244,9 @@ class TestTune:
         assert len(record["thresholds"]) == 2
         again = run("tune", files / "posterior.nc", "--error-price", 0.002, *WHOLE, "-o", saved)
         assert "defer below" in again.out
+        printed = run("tune", files / "posterior.nc", "--error-price", 0.002, *WHOLE, "-o", "-")
+        assert printed.out == saved.read_text()
+        assert "defer below" in printed.err
         assert "90 % interval" in again.out
 
     @pytest.mark.slow
@@ -487,6 +491,59 @@ def test_bad_request(flags: tuple, clue: str, run: Run, files: Path, tmp_path: P
     assert shown.code == 2, shown.err
     assert clue in shown.err
     assert not output.exists()
+
+
+def test_outputs_that_are_refused_at_once(run: Run, files: Path, table: Path, tmp_path: Path) -> None:
+    """Before anything is read: the tables and posteriors of most cases do not exist."""
+    policy, posterior, rows = files / "policy.json", files / "posterior.nc", table.read_bytes()
+    (tmp_path / "file").write_text("a file")
+    before = {path: path.read_bytes() for path in (policy, posterior)}
+    for arguments, clue in (
+        (("fit", table, "-o", table), "it is the file"),
+        (("fit", "gone.csv", "--prices", table, "-o", table), "it is the file"),
+        (
+            ("fit", "gone.csv", "-o", policy),
+            "not a posterior file of cascade_bayes. Remove it, or name another",
+        ),
+        (("fit", "gone.csv", "-o", tmp_path), "it is a folder; name a file in it"),
+        (("fit", "gone.csv", "-o", tmp_path / "no" / "p.nc"), "does not exist; make it first"),
+        (("fit", "gone.csv", "-o", "-"), "a posterior file cannot be written to standard output"),
+        (("tune", posterior, "--error-price", 1, "-o", posterior), "it is the file"),
+        (("tune", "gone.nc", "--error-price", 1, "-o", table), "not a policy file of cascade_bayes"),
+        (("tune", "gone.nc", "--frontier", 3, "-o", policy), "not a frontier file of cascade_bayes"),
+        (("tune", "gone.nc", "--error-price", 1, "-o", "-", "--json"), "give one of them"),
+        (("check", "gone.nc", "--pictures", tmp_path / "file"), "is a file; name a folder"),
+        (("demo", "-o", tmp_path / "file"), "is a file; name a folder"),
+    ):
+        shown = run(*arguments)
+        assert (shown.code, shown.out) == (2, ""), arguments
+        assert clue in shown.err
+        assert len(shown.err.strip().splitlines()) == 1
+    assert table.read_bytes() == rows
+    assert {path: path.read_bytes() for path in before} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "table.csv"]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.")]
+)
+def test_too_little_memory(error: Exception, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(program, "app", fail)
+    shown = run("tune")
+    assert shown.code == 2
+    assert shown.err == "Error: there is not enough memory. Ask for fewer draws, models or queries.\n"
+
+
+def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise RuntimeError("a fault of the program")
+
+    monkeypatch.setattr(program, "app", fail)
+    with pytest.raises(RuntimeError, match="a fault of the program"):
+        cli.main()
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,21 @@ def test_a_reader_that_has_seen_enough() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+CLOSED = """
+import os, sys
+from cascade_bayes.cli.streams import guarded_streams
+
+with guarded_streams():
+    sys.stderr.write(f"{os.dup(0) > 2} {sys.stdout._stream}")
+"""
+
+
+def test_no_file_takes_the_place_of_a_closed_stream() -> None:
+    command = ["sh", "-c", 'exec "$0" "$@" >&- <&-', sys.executable, "-c", CLOSED]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "True None")
+
+
 def test_standard_output_that_is_closed() -> None:
     done = subprocess.run(
         ["sh", "-c", 'exec "$0" "$@" >&-', *HELP], stderr=subprocess.PIPE, text=True, check=False

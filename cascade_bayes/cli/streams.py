@@ -22,6 +22,7 @@ EXIT_BROKEN_PIPE = 141
 @contextlib.contextmanager
 def guarded_streams() -> Iterator[None]:
     """Have a failure to write to standard output raise `OutputError`, or end the process if nobody reads."""
+    _fill_closed()
     before = sys.stdout, sys.stderr
     sys.stdout = _Guarded(before[0], _fail)
     sys.stderr = _Guarded(before[1], lambda stream, error: None)
@@ -32,6 +33,18 @@ def guarded_streams() -> Iterator[None]:
             sys.stdout.flush()
             sys.stderr.flush()
         sys.stdout, sys.stderr = before
+
+
+def _fill_closed() -> None:
+    """Open what of the three standard streams is closed, or the next file would take its number.
+
+    Libraries in C that write messages to standard output would then write them into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
 
 
 def _fail(stream: Any, error: OSError) -> None:
