@@ -10,7 +10,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from cascade_bayes._output import MAX_JSON_BYTES, Output, json_kind, write_output
+from cascade_bayes._kinds import MAX_JSON_BYTES, json_kind
+from cascade_bayes._output import Output, write_output
 from cascade_bayes.errors import InputError
 from cascade_bayes.rule import LOWEST
 

@@ -12,87 +12,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
-import mmap
 import os
-import re
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
+from cascade_bayes._kinds import FileKind
+from cascade_bayes._temporary import make_locked, remove_stale, synchronise, synchronise_folder, write_all
 from cascade_bayes.errors import InputError, OutputError
-
-try:
-    import fcntl
-except ImportError:  # not a Unix: temporary files of killed processes stay
-    fcntl = None  # type: ignore[assignment]
-
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 """Paths that mean the standard output of the process, whatever it is connected to."""
-
-MAX_JSON_BYTES = 64 << 20
-"""Size above which no JSON file is read: the largest of ours, of 10,000 draws of eight models, is a tenth."""
-
-_TEMPORARY = re.compile(r"\.cascade-bayes-[0-9a-f]{16}\.tmp")
-
-
-class FileKind(NamedTuple):
-    """A kind of file that this library writes.
-
-    Attributes
-    ----------
-    name
-        What messages call it, as in "a policy file".
-    recognises
-        Whether an existing file is of this kind, which alone may then be replaced.
-    is_text
-        Whether it may be written to standard output.
-    """
-
-    name: str
-    recognises: Callable[[Path], bool]
-    is_text: bool = False
-
-
-def json_kind(schema: str) -> FileKind:
-    """Return the kind of the JSON files whose key ``schema`` has a value."""
-
-    def recognises(path: Path) -> bool:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            return False
-        try:
-            record = json.loads(path.read_text(encoding="utf-8-sig"))
-        except (ValueError, RecursionError):
-            return False
-        return isinstance(record, dict) and record.get("schema") == schema
-
-    return FileKind(schema.rsplit(".", 1)[-1], recognises, is_text=True)
-
-
-def _is_posterior(path: Path) -> bool:
-    """Whether a file is of HDF5 and names our schema; it is not opened as HDF5, which need not be sound."""
-    with path.open("rb") as file:
-        if file.read(len(HDF5_SIGNATURE)) != HDF5_SIGNATURE:
-            return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-            return view.find(b"cascade_bayes.posterior") >= 0
-
-
-def _is_png(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
-
-
-POSTERIOR = FileKind("posterior", _is_posterior)
-POLICY = json_kind("cascade_bayes.policy")
-FRONTIER = json_kind("cascade_bayes.frontier")
-PICTURE = FileKind("PNG", _is_png)
 
 
 class _Ledger:
@@ -228,12 +161,12 @@ class Output:
     def _make_temporary(self, existing: os.stat_result | None) -> None:
         """Make the locked temporary file, with the mode and owner of the file that it will replace."""
         folder = self._target.parent
-        _remove_stale(folder)
+        remove_stale(folder)
         # A new file gets the mode that any new file of the user gets.
         mode = 0o666 if existing is None else stat.S_IMODE(existing.st_mode) & 0o777
         try:
             with _LEDGER.lock:
-                self._descriptor, self._temporary = _make_locked(folder, mode)
+                self._descriptor, self._temporary = make_locked(folder, mode)
                 _LEDGER.open.add(self)
         except OSError as error:
             raise OutputError(
@@ -261,13 +194,13 @@ class Output:
                 return
             if self._descriptor is None:
                 raise ValueError(f"the output {self.path} is closed.")
-            _write_all(self._descriptor, data)
-            _synchronise(self._descriptor)
+            write_all(self._descriptor, data)
+            synchronise(self._descriptor)
             with _LEDGER.lock:
                 os.replace(self._temporary, self._target)  # noqa: PTH105
                 self._temporary = ""
                 _LEDGER.written.append(self.path)
-            _synchronise_folder(self._target.parent)
+            synchronise_folder(self._target.parent)
         except OSError as error:
             if self.is_standard:
                 raise
@@ -366,78 +299,6 @@ def _is_mounted(target: Path) -> bool:
         return False
     escaped = "".join(f"\\{ord(c):03o}" if c in " \t\n\\" else c for c in str(target))
     return any(line.split(" ")[4] == escaped for line in mounts.splitlines())
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock a file if the file system can; return False if another process holds it."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _make_locked(folder: Path, mode: int) -> tuple[int, str]:
-    """Make a temporary file under a lock, and return its descriptor and path."""
-    for _ in range(100):
-        path = str(folder / f".cascade-bayes-{os.urandom(8).hex()}.tmp")
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode)
-        # Whoever cleans up may have taken it for a stale one between its making and its lock.
-        if _lock(descriptor) and os.fstat(descriptor).st_nlink:
-            return descriptor, path
-        os.close(descriptor)
-    raise OSError(errno.EAGAIN, "temporary files vanish as soon as they are made")
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove temporary files of processes that are no more."""
-    if fcntl is None:
-        return
-    try:
-        names = [name for name in os.listdir(folder) if _TEMPORARY.fullmatch(name)]  # noqa: PTH208
-    except OSError:  # a folder that may be written to but not listed
-        return
-    for name in names:
-        with contextlib.suppress(OSError):  # in use, or another user's
-            descriptor = os.open(folder / name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                os.unlink(folder / name)  # noqa: PTH108
-            finally:
-                os.close(descriptor)
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _synchronise(descriptor: int) -> None:
-    """Wait until a file is on the disk, which is when some disks say that they are full."""
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (
-            errno.EINVAL,
-            errno.ENOSYS,
-            errno.ENOTSUP,
-        ):  # the file system has no such thing
-            raise
-
-
-def _synchronise_folder(folder: Path) -> None:
-    """Have a file's new name survive a loss of power, where folders can be synchronised."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _print(data: bytes) -> None:

@@ -17,7 +17,8 @@ from rich.text import Text
 
 from cascade_bayes import example
 from cascade_bayes._files import encode
-from cascade_bayes._output import PICTURE, POLICY, POSTERIOR, check_folder
+from cascade_bayes._kinds import PICTURE, POLICY, POSTERIOR
+from cascade_bayes._output import check_folder
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.chain import tables_for_draws
 from cascade_bayes.decision.expected import Evaluation

@@ -17,7 +17,8 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs the signals of
 HEAD = """
 import hashlib, os, signal, sys, threading, time
 from pathlib import Path
-from cascade_bayes._output import POLICY, Output
+from cascade_bayes._kinds import POLICY
+from cascade_bayes._output import Output
 from cascade_bayes.cli.interrupts import ending_at_signals
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run in the background, which ignores it

@@ -17,17 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from cascade_bayes import _output
+from cascade_bayes import _temporary
 from cascade_bayes._files import write_json
-from cascade_bayes._output import (
-    PICTURE,
-    POLICY,
-    POSTERIOR,
-    Output,
-    check_folder,
-    close_outputs,
-    write_output,
-)
+from cascade_bayes._kinds import HDF5_SIGNATURE, PICTURE, POLICY, POSTERIOR
+from cascade_bayes._output import Output, check_folder, close_outputs, write_output
 from cascade_bayes.errors import InputError, OutputError
 from cascade_bayes.inference.posterior import Posterior
 
@@ -68,7 +61,7 @@ class TestRefusals:
             (lambda path: path.symlink_to("/dev/null"), "it is a device or socket"),
             (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
             (lambda path: path.write_text("a,b\n1,2\n"), "not a policy file of cascade_bayes. Remove it"),
-            (lambda path: path.write_bytes(_output.HDF5_SIGNATURE), "not a policy file"),
+            (lambda path: path.write_bytes(HDF5_SIGNATURE), "not a policy file"),
             (lambda path: path.write_text('{"schema": "cascade_bayes.frontier"}'), "not a policy file"),
             (lambda path: path.write_text("[" * 100_000), "not a policy file"),
             (lambda path: path.write_text("[]"), "not a policy file"),
@@ -243,7 +236,7 @@ def test_disks_of_every_size(before: bytes | None, tmp_path: Path, monkeypatch: 
             path.unlink(missing_ok=True)
         else:
             path.write_bytes(before)
-        monkeypatch.setattr(_output.os, "write", Disk(room).write)
+        monkeypatch.setattr(os, "write", Disk(room).write)
         if room < len(NEW):
             with pytest.raises(
                 OutputError, match=r"could not write .*p\.json: No space left on device"
@@ -267,7 +260,7 @@ def test_disks_that_fail(call: str, number: int, tmp_path: Path, monkeypatch: py
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(_output.os, call, fail)
+    monkeypatch.setattr(os, call, fail)
     with pytest.raises(OutputError) as failed:
         write_output(path, POLICY, NEW)
     monkeypatch.undo()
@@ -283,7 +276,7 @@ def test_a_disk_that_does_not_synchronise_is_written_all_the_same(
     def fail(_: object) -> None:
         raise OSError(errno.EINVAL, "Invalid argument")
 
-    monkeypatch.setattr(_output.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     write_output(tmp_path / "p.json", POLICY, NEW)
     assert (tmp_path / "p.json").read_bytes() == NEW
 
@@ -339,7 +332,8 @@ def test_what_is_not_written_leaves_no_trace(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from cascade_bayes._output import POLICY, Output
+from cascade_bayes._kinds import POLICY
+from cascade_bayes._output import Output
 output = Output(sys.argv[1], POLICY)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -362,7 +356,8 @@ def test_files_of_killed_processes_are_removed_and_no_others(tmp_path: Path) -> 
 
 KILLED_AT = """
 import os, signal, sys
-from cascade_bayes._output import POLICY, write_output
+from cascade_bayes._kinds import POLICY
+from cascade_bayes._output import write_output
 
 steps = int(sys.argv[2])
 
@@ -413,7 +408,7 @@ def test_a_file_that_was_taken_for_a_stale_one_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process looks at it after it is made and before it is locked."""
-    original, calls = _output._lock, []
+    original, calls = _temporary._lock, []
 
     def lock(descriptor: int) -> bool:
         if not calls:
@@ -422,7 +417,7 @@ def test_a_file_that_was_taken_for_a_stale_one_is_made_again(
         calls.append(descriptor)
         return original(descriptor)
 
-    monkeypatch.setattr(_output, "_lock", lock)
+    monkeypatch.setattr(_temporary, "_lock", lock)
     write_output(tmp_path / "p.json", POLICY, NEW)
     assert len(calls) == 2
     assert (tmp_path / "p.json").read_bytes() == NEW

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cascade_bayes._kinds import PICTURE
 from cascade_bayes._numbers import MAX_COUNT
-from cascade_bayes._output import PICTURE, check_folder
+from cascade_bayes._output import check_folder
 from cascade_bayes.cli.common import (
     EXIT_FAILED,
     exit_if_rejected,

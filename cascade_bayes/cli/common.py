@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from cascade_bayes._files import without_nan
-from cascade_bayes._output import FileKind, Output
+from cascade_bayes._kinds import FileKind
+from cascade_bayes._output import Output
 from cascade_bayes.errors import InputError
 
 if TYPE_CHECKING:

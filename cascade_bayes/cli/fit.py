@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from cascade_bayes._kinds import POSTERIOR
 from cascade_bayes._numbers import MAX_CHAINS, MAX_COUNT
-from cascade_bayes._output import POSTERIOR
 from cascade_bayes.cli.common import EXIT_FAILED, open_output, out, print_json, say, split, start_jax
 from cascade_bayes.cli.options import Json, Prices, Seed
 from cascade_bayes.errors import ConvergenceWarning

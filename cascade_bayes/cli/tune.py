@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cascade_bayes._kinds import FRONTIER, POLICY
 from cascade_bayes._numbers import MAX_COUNT, MAX_PRICES
-from cascade_bayes._output import FRONTIER, POLICY
 from cascade_bayes.cli.common import (
     exit_if_rejected,
     open_output,

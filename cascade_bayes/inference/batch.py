@@ -24,8 +24,9 @@ import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes._files import read_record, write_json
+from cascade_bayes._kinds import POSTERIOR
 from cascade_bayes._numbers import check_whole
-from cascade_bayes._output import POSTERIOR, check_folder
+from cascade_bayes._output import check_folder
 from cascade_bayes.data import READ_FIRST, CascadeData
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.methods import LaneDraws, draw

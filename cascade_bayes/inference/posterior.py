@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits
+from cascade_bayes._kinds import POSTERIOR
 from cascade_bayes._numbers import check_seed, check_whole
-from cascade_bayes._output import POSTERIOR, Output, write_output
+from cascade_bayes._output import Output, write_output
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import Copula, get_copula
 from cascade_bayes.data import CascadeData

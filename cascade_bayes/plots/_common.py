@@ -31,7 +31,8 @@ def save_figure(figure: Any, path: Any) -> None:
 
     import matplotlib.pyplot as plt
 
-    from cascade_bayes._output import PICTURE, write_output
+    from cascade_bayes._kinds import PICTURE
+    from cascade_bayes._output import write_output
 
     image = BytesIO()
     figure.savefig(image, dpi=150, format="png")
