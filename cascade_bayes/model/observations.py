@@ -73,8 +73,9 @@ class Way(NamedTuple):
 class Gaps:
     """The queries with gaps of one table. Static: a compiled likelihood is one of this very pattern.
 
-    Indices are 32-bit integers, because the same record serves programs in 64-bit and in 32-bit arithmetic:
-    JAX remembers the type that it gave to a NumPy array of 64-bit integers, and then refuses it in the other.
+    Indices are 32-bit integers, because the same record serves programs in 64-bit and in 32-bit arithmetic,
+    and JAX keeps for a NumPy array the type that it had in the arithmetic in which it was first met:
+    integers of 64 bits would be refused in the other.
 
     Attributes
     ----------

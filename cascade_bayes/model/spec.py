@@ -47,7 +47,7 @@ class ModelSpec:
         together. A cascade that skips a model integrates over its confidence.
 
         ``"modular"``: margins are conditioned on each model's own confidences, calibrations on these and
-        all labels;
+        all labels of answers whose confidence is known;
         then each pair's copula and upstream effect, for *all* pairs of models, on the pair's data given those
         margins and that calibration. Nothing is fed back (a cut posterior: Plummer, Statistics and Computing
         25, 2015), because the product of all pair copulas with shared margins is no density. A cascade that
