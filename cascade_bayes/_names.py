@@ -36,14 +36,14 @@ def suggest(name: str, known: Sequence[str]) -> str:
     "Did you mean 'gpt-4o'? Known: 'gpt-4o', 'llama'."
     """
     close = difflib.get_close_matches(name, known, n=1)
-    question = f"Did you mean {close[0]!r}? " if close else ""
+    question = f"Did you mean {names_of(close)}? " if close else ""
     return f"{question}Known: {names_of(known)}."
 
 
 def listed(models: Iterable[str]) -> tuple[str, ...]:
     """Return names that a user lists in an order as a tuple (`TypeError` if it is no list)."""
     if isinstance(models, str):
-        raise TypeError(f"models must be a list of names; got the string {models!r}.")
+        raise TypeError(f"models must be a list of names; got the string {names_of([models])}.")
     if not isinstance(models, Iterable) or isinstance(models, bytes | Set | Mapping):
         raise TypeError(f"models must be a list of names in cascade order; got {type(models).__name__}.")
     return tuple(str(name) for name in models)
@@ -51,12 +51,15 @@ def listed(models: Iterable[str]) -> tuple[str, ...]:
 
 def check_models(models: Sequence[str], known: Sequence[str], *, minimum: int) -> tuple[str, ...]:
     """Return a list of models as a tuple: known, distinct, at least so many (`InputError`)."""
-    names = listed(models)
-    for position, name in enumerate(names):
-        if name not in known:
-            raise InputError(f"models names {name!r}, which is not in the data. {suggest(name, known)}")
-        if name in names[:position]:
-            raise InputError(f"models must name each model once; {name!r} is listed twice.")
+    names, existing, seen = listed(models), set(known), set()
+    for name in names:
+        if name not in existing:
+            raise InputError(
+                f"models names {names_of([name])}, which is not in the data. {suggest(name, known)}"
+            )
+        if name in seen:
+            raise InputError(f"models must name each model once; {names_of([name])} is listed twice.")
+        seen.add(name)
     if len(names) < minimum:
         raise InputError(
             f"models must name at least {minimum} of {names_of(known)}; got {list(names)}. "

@@ -85,7 +85,8 @@ def _columns_of(frame: Any) -> list[Column]:
     if not hasattr(frame, "iloc") or not hasattr(frame, "reset_index"):
         raise TypeError(f"{expected}{type(frame).__name__}.")
     hidden = [n for n in frame.index.names if isinstance(n, str) and n not in frame.columns]  # in the index
-    columns = [Column(str(name), frame.iloc[:, i]) for i, name in enumerate(frame.columns)]
+    named = [(i, str(name)) for i, name in enumerate(frame.columns)]
+    columns = [Column(name, frame.iloc[:, i] if name in COLUMNS else ()) for i, name in named]
     levels = [Column(name, frame.index.get_level_values(name)) for name in hidden]
     return [*levels, *columns]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cascade_bayes._names import check_models, listed, names_of, suggest
 from cascade_bayes.data import CascadeData, mean_cost
 from cascade_bayes.errors import InputError
+from cascade_bayes.reading.cells import show
 from cascade_bayes.reading.columns import Table, confidences
 from cascade_bayes.reading.costs import costs
 from cascade_bayes.reading.frames import load_columns
@@ -157,7 +158,7 @@ def read_for_policy(
     for name in models:
         if name not in table.model_names:
             raise InputError(
-                f"the table lacks model {name!r} of the policy. {suggest(name, table.model_names)} "
+                f"the table lacks model {show(name)} of the policy. {suggest(name, table.model_names)} "
                 "Add its rows, or tune a policy of the models that there are."
             )
     table = table.restrict(models)
