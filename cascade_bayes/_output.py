@@ -151,6 +151,11 @@ class Output:
             raise InputError(
                 f"cannot write {self.path}: you have no permission to change the file. Name another output."
             )
+        if _is_kept_by_owner(folder, existing):
+            raise InputError(
+                f"cannot write {self.path}: the file is another user's, and in {folder} only its owner may "
+                "replace it. Name another output."
+            )
         if _is_mounted(target):
             raise InputError(
                 f"cannot write {self.path}: the file is a mount of its own and cannot be replaced. Mount its "
@@ -289,6 +294,16 @@ def _resolve(path: Path) -> Path:
     with contextlib.suppress(FileNotFoundError):
         path.stat()  # says what is wrong with a circle of links or a long name, which resolving does not
     return Path(os.path.realpath(path))
+
+
+def _is_kept_by_owner(folder: Path, existing: os.stat_result) -> bool:
+    """Whether a folder, such as /tmp, lets nobody but its owners replace a file, and we are none of them."""
+    status = folder.stat()
+    return (
+        hasattr(os, "geteuid")
+        and bool(status.st_mode & stat.S_ISVTX)
+        and os.geteuid() not in (0, existing.st_uid, status.st_uid)
+    )
 
 
 def _is_mounted(target: Path) -> bool:

@@ -141,6 +141,20 @@ class TestRefusals:
         write_output(tmp_path / "p.json", POLICY, NEW)
         assert (tmp_path / "p.json").read_bytes() == NEW
 
+    @unix
+    def test_a_file_that_only_its_owner_may_replace(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "p.json"
+        path.write_bytes(OLD)
+        path.chmod(0o666)
+        other = os.geteuid() + 1
+        monkeypatch.setattr(os, "geteuid", lambda: other)
+        Output(path, POLICY).close()
+        tmp_path.chmod(0o1777)
+        with pytest.raises(InputError, match="only its owner may replace it"):
+            Output(path, POLICY)
+
     def test_a_file_mounted_by_itself(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "p q.json"
         path.write_bytes(OLD)
