@@ -22,7 +22,8 @@ from cascade_bayes.decision.grid import make_grid
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference import _arviz
 from cascade_bayes.inference.fit import fit
-from cascade_bayes.inference.posterior import SCHEMA_VERSION, Posterior
+from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.posterior_record import SCHEMA_VERSION
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import simulate
@@ -179,12 +180,14 @@ class TestFile:
     def test_other_version(
         self, small_posterior: Posterior, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from cascade_bayes.inference import posterior as module
+        from cascade_bayes.inference import posterior_file as module
 
         monkeypatch.setattr(module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
         small_posterior.save(tmp_path / "p.nc")
         monkeypatch.undo()
-        with pytest.raises(InputError, match=f"version {SCHEMA_VERSION + 1}; this release reads"):
+        with pytest.raises(
+            InputError, match=f"version {SCHEMA_VERSION + 1} of the format; this release reads"
+        ):
             Posterior.load(tmp_path / "p.nc")
 
 

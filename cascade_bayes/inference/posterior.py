@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,29 +19,20 @@ from cascade_bayes._kinds import POSTERIOR
 from cascade_bayes._numbers import check_seed, check_whole
 from cascade_bayes._output import Output, write_output
 from cascade_bayes._trees import evenly_spaced
-from cascade_bayes.copulas import Copula, get_copula
+from cascade_bayes.copulas import Copula
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
+from cascade_bayes.inference import posterior_file
 from cascade_bayes.inference.convergence import FitVerdict, Point, Verdict, assess, judge_approximation
-from cascade_bayes.inference.tree import (
-    NUM_REPLICATES,
-    OWN_STATISTICS,
-    computed_groups,
-    site_labels,
-    stored_groups,
-)
-from cascade_bayes.model.anchors import Anchors
+from cascade_bayes.inference.hdf5 import Array
+from cascade_bayes.inference.posterior_arrays import Parts
+from cascade_bayes.inference.tree import NUM_REPLICATES, computed_groups, stored_groups
+from cascade_bayes.inference.variables import site_labels
 from cascade_bayes.model.cascade import params_from_sites
-from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.params import AtomLayout, CascadeParams
-from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import Cascade
 from cascade_bayes.model.spec import ModelSpec
 from cascade_bayes.transforms import ConfidenceMap
-
-SCHEMA = "cascade_bayes.posterior"
-SCHEMA_VERSION = 9
-
 
 FROM_FIT = (
     'Fit a table first, posterior = cb.fit(data, seed=0), or load a fit: cb.Posterior.load("posterior.nc").'
@@ -271,24 +261,17 @@ class Posterior:
 
         return _arviz.make_tree(stored_groups(self), self._attributes())
 
-    def _attributes(self) -> dict[str, Any]:
-        record = {
-            "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
-            "models": list(self.models),
-            "confidence_map": self.confidence_map.to_dict(),
-            "copulas": [family.name for family in self.spec.copulas],
-            "priors": self.spec.priors.to_dict(),
-            "upstream": self.spec.upstream,
-            "monotone": self.spec.monotone,
-            "structure": self.spec.structure,
-            "margin": self.spec.margin,
-            "provenance": dict(self.provenance),
-            "fit_verdict": self.fit_verdict._asdict(),
-            "data_summary": self.data.summary(),
-            "cost_unit": "US dollars per call",
+    def _attributes(self) -> dict[str, str]:
+        """Return what the group ``posterior`` of `stored_groups` has for attributes."""
+        parts = Parts(self.samples, self.sample_stats, self.data, self.spec, self.provenance, None)
+        arrays = {
+            group: {
+                str(name): Array(tuple(map(str, variable.dims)), np.asarray(variable.values))
+                for name, variable in dataset.variables.items()
+            }
+            for group, dataset in stored_groups(self).items()
         }
-        return {"cascade_bayes": json.dumps(record)}
+        return posterior_file.attributes(parts, arrays, self.fit_verdict)
 
     def save(self, path: str | os.PathLike[str] | Output) -> None:
         """Write all that `load` needs to one NetCDF file, and nothing that can be computed from it.
@@ -314,102 +297,22 @@ class Posterior:
         """Return the bytes of the NetCDF file that `save` writes."""
         from cascade_bayes.inference import _arviz
 
-        return _arviz.netcdf_bytes(stored_groups(self), self._attributes())
+        return posterior_file.seal(_arviz.netcdf_bytes(stored_groups(self), self._attributes()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Posterior:
         """Read a file that `save` wrote, or ArviZ from the container of `to_arviz`.
 
+        Parameters
+        ----------
+        path
+            The file. Every variable in it is checked, and the digest that `save` stored shows any change
+            since (`cascade_bayes.inference.posterior_file`).
+
         Raises
         ------
         InputError
-            If the file is missing, cut short, not a posterior of this library or of another version
+            If the file is missing, cut short, changed, not a posterior of this library or of another version
             of its format.
         """
-        from cascade_bayes.inference import _arviz
-
-        source = Path(path)
-        if not source.is_file():
-            raise InputError(f"posterior file {source} does not exist; make one with `cascade-bayes fit`.")
-        refit = "Fit again with `cascade-bayes fit`."
-        try:
-            tree = _arviz.read_netcdf(source)
-            record = json.loads(tree["posterior"].attrs["cascade_bayes"])
-            schema, schema_version = record["schema"], record["schema_version"]
-        except ImportError:
-            raise
-        except Exception as error:
-            # Whatever the reader of the file format raises, it means one thing to the user.
-            raise InputError(
-                f"{source} is not a posterior file of cascade_bayes, or it was cut short "
-                f"({type(error).__name__}). {refit}"
-            ) from error
-        if schema != SCHEMA or schema_version != SCHEMA_VERSION:
-            raise InputError(
-                f"{source} has format {schema!r} version {schema_version!r}; this release reads "
-                f"{SCHEMA!r} version {SCHEMA_VERSION}. {refit}"
-            )
-        try:
-            return cls._from_tree(tree, record)
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"{source} lacks a part that a posterior file must have ({error}). {refit}"
-            ) from error
-
-    @classmethod
-    def _from_tree(cls, tree: Any, record: dict[str, Any]) -> Posterior:
-        from cascade_bayes.inference import _arviz
-
-        observed = _arviz.variables(tree, "observed_data")
-        constants = _arviz.variables(tree, "constant_data")
-        confidence_map = ConfidenceMap.from_dict(record["confidence_map"])
-        data = CascadeData(
-            models=tuple(record["models"]),
-            query_ids=np.asarray(tree["observed_data"]["query"].values).astype(str),
-            confidence=observed["confidence"],
-            correct=observed["correct"] == 1,
-            labelled=~np.isnan(observed["correct"]),
-            cost=constants["cost"],
-            latency_ms=constants.get("latency_ms"),
-            call_cost=constants["call_cost"],
-            kind=confidence_map.kind,
-            confidence_map=confidence_map,
-        )
-        return cls(
-            samples=_arviz.variables(tree, "posterior"),
-            sample_stats={
-                OWN_STATISTICS.get(name, name): values
-                for name, values in _arviz.variables(tree, "sample_stats").items()
-            },
-            data=data,
-            spec=ModelSpec(
-                layout=AtomLayout(
-                    constants["atom_locs"].reshape(data.num_models, -1),
-                    constants["atom_raw"].reshape(data.num_models, -1),
-                    constants["has_continuous"].astype(bool),
-                ),
-                copulas=tuple(get_copula(name) for name in record["copulas"]),
-                priors=Priors.from_dict(record["priors"]),
-                upstream=bool(record["upstream"]),
-                monotone=bool(record["monotone"]),
-                structure=record["structure"],
-                centres=(
-                    Centres(constants["upstream_line"], constants["upstream_at_atoms"].reshape(pairs, -1))
-                    if (pairs := len(constants.get("upstream_line", ())))
-                    else None
-                ),
-                margin=record["margin"],
-                anchors=(
-                    Anchors(
-                        constants["claims"],
-                        constants["rank_middle"],
-                        constants["rank_stretch"],
-                        constants["rank_at_atoms"].reshape(data.num_models, -1),
-                    )
-                    if "claims" in constants
-                    else None
-                ),
-            ),
-            provenance=record["provenance"],
-            recorded_verdict=FitVerdict(**record["fit_verdict"]) if "fit_verdict" in record else None,
-        )
+        return cls(*posterior_file.read(Path(path)))

@@ -43,8 +43,8 @@ says which draws of the posterior were kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -52,8 +52,8 @@ import numpy as np
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.inference.predictive import labels_with_gaps, log_likelihoods, replicate
 from cascade_bayes.inference.prior import draw_sites
+from cascade_bayes.inference.variables import ARVIZ_STATISTICS, VARIABLES, coordinates
 from cascade_bayes.model.observations import observations
-from cascade_bayes.model.spec import ModelSpec
 from cascade_bayes.transforms import KINDS
 
 if TYPE_CHECKING:
@@ -63,55 +63,6 @@ if TYPE_CHECKING:
 
 NUM_REPLICATES = 100
 """Tables simulated from the posterior, and from the prior: as many curves as a plot can show."""
-
-ARVIZ_STATISTICS = {"accept_prob": "acceptance_rate", "num_steps": "n_steps"}
-"""Names of sampler statistics in ArviZ's schema, where they differ from NumPyro's."""
-
-OWN_STATISTICS = {arviz: own for own, arviz in ARVIZ_STATISTICS.items()}
-
-DOLLARS = "US dollars per call"
-LOGITS = "standardised logit"
-
-
-class _Form(NamedTuple):
-    """Dimensions of a variable, without those of draws, and its attributes."""
-
-    dims: tuple[str, ...]
-    attributes: Mapping[str, str]
-
-
-def _form(dims: str, long_name: str, units: str | None = None) -> _Form:
-    return _Form(tuple(dims.split()), {"long_name": long_name} | ({} if units is None else {"units": units}))
-
-
-_FORMS = {
-    "mixing_split": _form("model split", "log odds of halving a margin's components"),
-    "normal_scale": _form("model component", "standard deviation of a margin's component", LOGITS),
-    "concentration": _form("model component", "concentration of a margin's component"),
-    "atom_logit": _form("atom", "log odds of an atom against the continuum"),
-    "tau": _form("pair", "Kendall's tau"),
-    "intercept": _form("model", "log odds of being right at the middle of the scale"),
-    "slope": _form("model", "slope of the log odds of being right", f"1 / {LOGITS}"),
-    "upstream": _form("deferral", "effect of the previous model's confidence", f"1 / {LOGITS}"),
-    "atom_effect": _form("atom", "effect of an atom on the log odds of being right"),
-    "label_corr": _form("", "correlation within a query of what its labels cut, at middling confidences"),
-    "label_corr_slope": _form("", "gain of the log odds of that correlation a step of confidence"),
-    "confidence": _form("query model", "confidence, as in the table"),
-    "correct": _form("query model", "whether the answer was right: 1 or 0"),
-    "confidence_and_correct": _form("query", "log density of a query's confidences and labels", "nats"),
-    "cost": _form("query model", "cost of a call", DOLLARS),
-    "latency_ms": _form("query model", "latency of a call", "ms"),
-    "call_cost": _form("model", "mean cost of a call", DOLLARS),
-    "atom_locs": _form("model slot", "location of an atom", LOGITS),
-    "atom_raw": _form("model slot", "location of an atom, as in the table"),
-    "has_continuous": _form("model", "whether confidences have a continuous part"),
-    "claims": _form("model", "log odds of the mean probability that a model claims"),
-    "rank_middle": _form("model", "minus the middle of all confidences", LOGITS),
-    "rank_stretch": _form("model", "log odds of ranks a standardised logit"),
-    "rank_at_atoms": _form("model slot", "rank of an atom beyond its place", LOGITS),
-    "upstream_line": _form("deferral line", "line from a confidence to that of the model before it"),
-    "upstream_at_atoms": _form("deferral slot", "what an atom adds to that line"),
-}
 
 
 def stored_groups(posterior: Posterior) -> dict[str, xarray.Dataset]:
@@ -183,46 +134,6 @@ def computed_groups(posterior: Posterior, num_replicates: int, seed: int) -> dic
     }
 
 
-def site_labels(spec: ModelSpec, models: Sequence[str], sites: Iterable[str]) -> dict[str, list[str]]:
-    """Return a name for each entry of some sites, such as ``slope[large]``.
-
-    Parameters
-    ----------
-    spec
-        The model.
-    models
-        Names in cascade order.
-    sites
-        Names of the sites.
-    """
-    coords = _coords(spec, models)
-    labels = {}
-    for name in sites:
-        parts = [""]
-        for dim in _FORMS[name].dims:
-            parts = [f"{part}, {value}" if part else str(value) for part in parts for value in coords[dim]]
-        labels[name] = [f"{name}[{part}]" if part else name for part in parts]
-    return labels
-
-
-def _coords(spec: ModelSpec, models: Sequence[str]) -> dict[str, list[Any]]:
-    atoms = [
-        f"{models[i]}@{spec.layout.raw[i, slot]:.6g}"
-        for i, slot in zip(spec.layout.model_index, spec.layout.slot_index, strict=True)
-    ]
-    deferrals = [f"{models[a]} > {models[b]}" for a, b in spec.pairs]
-    return {
-        "model": list(models),
-        "deferral": deferrals,
-        "pair": [pair for pair, family in zip(deferrals, spec.copulas, strict=True) if family.has_theta],
-        "component": list(range(spec.priors.num_components)),
-        "split": list(range(spec.priors.num_components - 1)),
-        "atom": atoms,
-        "slot": list(range(spec.layout.locs.shape[1])),
-        "line": ["intercept", "slope"],
-    }
-
-
 def _draws(
     posterior: Posterior, variables: Mapping[str, np.ndarray], draw: np.ndarray | None = None
 ) -> xarray.Dataset:
@@ -241,13 +152,13 @@ def _dataset(
 
     data = posterior.data
     samples = {} if samples is None else samples
-    coords = {**_coords(posterior.spec, data.models), "query": data.query_ids}
+    coords = {**coordinates(posterior.spec, data.models), "query": data.query_ids}
     of_confidence = {"kind": data.kind, "range": KINDS[data.kind]}
     found = {}
     for name, values in variables.items():
-        form = _FORMS.get(name, _Form((), {}))  # sampler statistics have draws alone
-        attributes = {**form.attributes, **(of_confidence if name in ("confidence", "atom_raw") else {})}
-        found[name] = ((*samples, *form.dims), values, attributes)
+        row = VARIABLES[name]
+        attributes = {**row.attributes, **(of_confidence if name in ("confidence", "atom_raw") else {})}
+        found[name] = ((*samples, *row.dims), values, attributes)
     used = {dim for dims, _, _ in found.values() for dim in dims}
     return xarray.Dataset(
         found,
