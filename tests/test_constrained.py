@@ -101,7 +101,7 @@ def test_no_combination_on_the_grid_answers_better(which: str, figure: str, requ
     assert spared >= 2  # what the sweep alone would have left
 
 
-@pytest.mark.parametrize("abstain", ["final", "early"])
+@pytest.mark.parametrize("abstain", ["final", pytest.param("early", marks=pytest.mark.slow)])
 def test_with_abstention_too(small_posterior, abstain: str) -> None:
     """A pair has two thresholds if the last model may abstain, and three if both may."""
     models = [small_posterior.models[0], small_posterior.models[2]]
@@ -167,6 +167,7 @@ def table_with_a_first_model_that_knows_little() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["query", "model", "confidence", "correct", "cost"])
 
 
+@pytest.mark.slow
 def test_a_budget_is_spent_where_the_sweep_sees_two_policies_alone() -> None:
     data = read_table(table_with_a_first_model_that_knows_little(), confidence="probability")
     posterior = fit(data, method="laplace", seed=0, progress=False)
@@ -183,7 +184,9 @@ def test_a_budget_is_spent_where_the_sweep_sees_two_policies_alone() -> None:
 
 
 def test_the_envelope_answers_as_the_best_of_its_cascades(small_posterior) -> None:
-    envelope: Envelope = error_cost_frontier(small_posterior, error_prices=PRICES, num_draws=DRAWS)
+    envelope: Envelope = error_cost_frontier(
+        small_posterior, error_prices=PRICES, num_draws=DRAWS, num_cells=CELLS
+    )
     before = run_combinations._cache_size()
     for figure in ("expense", "error"):
         limit = float(np.quantile(getattr(envelope, figure), 0.45))
@@ -213,7 +216,7 @@ def test_what_is_called_reachable_is_reached(pair, figure: str) -> None:
 
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("queries", ["none", "followed", "handed over"])
-@pytest.mark.parametrize("k", [2, 3, 5])
+@pytest.mark.parametrize("k", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
 def test_is_the_forward_pass_of_every_combination(k: int, queries: str, early: bool) -> None:
     """At positions within cells, too, and with the thresholds of early abstention."""
     num_cells, rng = 16, np.random.default_rng(k)
