@@ -115,7 +115,7 @@ def test_a_modular_fit_says_what_it_assumes() -> None:
         "of 200 queries confidences are missing (2 of model 'b'); each model, and each pair of models, is "
         "fitted to the queries that have it, as if which are missing did not depend on the confidences. If a "
         "running cascade left them out, fit with structure='chain' (--structure chain).",
-        "2 labels are of answers without a confidence; structure='modular' does not use them.",
+        "structure='modular' does not use labels of answers without a confidence; there are 2.",
     ]
     running = log_of(table, table.confidence[:, 0] < 0.5)
     with pytest.warns(DataWarning, match="and not at random. Model 'b' has confidences of the"):

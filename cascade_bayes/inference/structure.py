@@ -181,7 +181,7 @@ def check_modular(data: CascadeData, selection: Selection | None) -> None:
     useless = int((data.labelled & ~seen).sum())
     if useless:
         warnings.warn(
-            f"{useless} labels are of answers without a confidence; structure='modular' does not use them.",
+            f"structure='modular' does not use labels of answers without a confidence; there are {useless}.",
             DataWarning,
             stacklevel=4,
         )
