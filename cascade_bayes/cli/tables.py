@@ -44,26 +44,31 @@ def policy_table(policy: Policy) -> Table:
     )
     table.add_column("model", overflow="fold")
     if abstain is not None:
-        table.add_column("abstain below\n90 % interval", overflow="fold")
-    table.add_column("defer below\n90 % interval", overflow="fold")  # no digit may be left out
-    table.add_column("reached by")
+        table.add_column("abstain below\n90 % interval", no_wrap=True, overflow="fold")
+    table.add_column("defer below\n90 % interval", no_wrap=True, overflow="fold")  # digits stay together, all
+    table.add_column("reached by", no_wrap=True)
     intervals = policy.threshold_interval(0.9)
     abstain_intervals = policy.abstain_interval(0.9) if abstain is not None else []
     for i, model in enumerate(policy.models):
         cells = []
         if abstain is not None:
-            cells = [f"{describe_threshold(abstain[i], 'abstain')}\n{show_interval(*abstain_intervals[i])}"]
+            cells = [_lines(describe_threshold(abstain[i], "abstain"), abstain_intervals[i])]
         if i == len(policy.thresholds):
             cells += ["(last: always answers)" if abstain is None else "(last: answers the rest)"]
         else:
-            cells += [f"{describe_threshold(policy.thresholds[i])}\n{show_interval(*intervals[i])}"]
+            cells += [_lines(describe_threshold(policy.thresholds[i]), intervals[i])]
         table.add_row(model, *cells, f"{p.reach_prob[i]:.1%}")
     return table
 
 
+def _lines(described: str, interval: tuple[float, float]) -> str:
+    """Return a threshold, what it does if that is said, and its interval, a line each."""
+    return "\n".join([*described.replace(" (", "\n(").split("\n"), show_interval(*interval)])
+
+
 def _shown(thresholds: list[float]) -> str:
-    """Return thresholds in figures that decide as they do, one after the other."""
-    return " ".join(map(show_threshold, thresholds))
+    """Return thresholds in figures that decide as they do, each on a line."""
+    return "\n".join(map(show_threshold, thresholds))
 
 
 def frontier_table(rows: list[dict[str, Any]]) -> Table:
@@ -78,10 +83,10 @@ def frontier_table(rows: list[dict[str, Any]]) -> Table:
     )
     for name in ("error price, $", "expected error", "expected cost, $/query"):
         table.add_column(name)
-    table.add_column("thresholds", overflow="fold")  # no digit may be left out
+    table.add_column("thresholds", no_wrap=True, overflow="fold")  # digits stay together, all
     if abstains:
         table.add_column("no answer")
-        table.add_column("abstain below", overflow="fold")
+        table.add_column("abstain below", no_wrap=True, overflow="fold")
     for name in ("models", "P(best)") if any_models else ():
         table.add_column(name)
     for row in rows:

@@ -22,7 +22,8 @@ from cascade_bayes.data import CascadeData
 from cascade_bayes.decision import policy_file
 from cascade_bayes.decision.expected import Prediction
 from cascade_bayes.decision.mixture import WORTH_SAYING, Mixture, best_share
-from cascade_bayes.decision.policy import Policy, context_entries, context_of, decoded
+from cascade_bayes.decision.plain import decoded
+from cascade_bayes.decision.policy import Policy, context_entries, context_of
 from cascade_bayes.decision.request import Request
 from cascade_bayes.decision.schema import FIGURES, FrontierRecord, PointRecord
 from cascade_bayes.decision.terms import Terms

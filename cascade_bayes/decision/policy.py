@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from cascade_bayes._files import decode, encode, show, write_json
+from cascade_bayes._files import encode, show, write_json
 from cascade_bayes._output import Output
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision import policy_file
@@ -22,6 +22,7 @@ from cascade_bayes.decision.deciding import ABSTAIN as ABSTAIN
 from cascade_bayes.decision.deciding import Abstain as Abstain
 from cascade_bayes.decision.deciding import Decider
 from cascade_bayes.decision.expected import Evaluation, Prediction
+from cascade_bayes.decision.plain import decoded, decoded_draws, encoded, numbers, plain
 from cascade_bayes.decision.schema import FrontierRecord, PolicyRecord
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
@@ -137,17 +138,17 @@ class Policy:
             if not isinstance(value := getattr(self, name), kind):
                 wanted = (kind if isinstance(kind, type) else kind[0]).__name__
                 raise TypeError(f"{name} of a policy must be a {wanted}; got {show(value)}.")
-        plain: dict[str, Any] = {
+        entries: dict[str, Any] = {
             "models": tuple(self.models),
-            "error_price": _plain(self.error_price),
-            "question": {name: _plain(value) for name, value in self.question.items()},
-            "prediction": Prediction._make(map(_plain, self.prediction)),
+            "error_price": plain(self.error_price),
+            "question": {name: plain(value) for name, value in self.question.items()},
+            "prediction": Prediction._make(map(plain, self.prediction)),
         }
         for name in ("thresholds", "call_cost", "abstain_thresholds"):
-            plain[name] = _numbers(name, getattr(self, name), 1)
+            entries[name] = numbers(name, getattr(self, name), 1)
         for name in ("draw_thresholds", "draw_abstain_thresholds"):
-            plain[name] = _numbers(name, getattr(self, name), 2)
-        for name, value in plain.items():
+            entries[name] = numbers(name, getattr(self, name), 2)
+        for name, value in entries.items():
             object.__setattr__(self, name, value)
         self.record()
         decider = Decider(self.models, self.kind, self.thresholds, self.abstain_thresholds)
@@ -259,8 +260,8 @@ class Policy:
             "schema_version": policy_file.SCHEMA_VERSION,
             "cost_unit": policy_file.COST_UNIT,
             "models": list(self.models),
-            "thresholds": _encoded(self.thresholds),
-            "abstain_thresholds": _encoded(self.abstain_thresholds),
+            "thresholds": encoded(self.thresholds),
+            "abstain_thresholds": encoded(self.abstain_thresholds),
             "error_price": self.error_price,
             "question": self.question,
             "prediction": {
@@ -269,8 +270,8 @@ class Policy:
             },
             "threshold_intervals_90": _interval_record(self.draw_thresholds),
             "abstain_intervals_90": _interval_record(self.draw_abstain_thresholds),
-            "draw_thresholds": _encoded(self.draw_thresholds),
-            "draw_abstain_thresholds": _encoded(self.draw_abstain_thresholds),
+            "draw_thresholds": encoded(self.draw_thresholds),
+            "draw_abstain_thresholds": encoded(self.draw_abstain_thresholds),
             **context_entries(
                 {
                     "kind": self.kind,
@@ -316,12 +317,12 @@ class Policy:
         return cls(
             models=tuple(record.models),
             thresholds=decoded(record.thresholds),
-            draw_thresholds=_draws(record.draw_thresholds, count),
+            draw_thresholds=decoded_draws(record.draw_thresholds, count),
             error_price=record.error_price,
             question=msgspec.to_builtins(record.question),
             prediction=Prediction(**{**prediction, "reach_prob": tuple(record.prediction.reach_prob)}),
             abstain_thresholds=None if low is None else decoded(low),
-            draw_abstain_thresholds=None if low_draws is None else _draws(low_draws, count + 1),
+            draw_abstain_thresholds=None if low_draws is None else decoded_draws(low_draws, count + 1),
             **context_of(record),
         )
 
@@ -343,9 +344,9 @@ def context_entries(context: dict[str, Any]) -> dict[str, Any]:
     verdict: FitVerdict | None = context["fit_verdict"]
     return {
         "confidence": context["kind"],
-        "call_cost": _encoded(context["call_cost"]),
+        "call_cost": encoded(context["call_cost"]),
         "fit_digest": context["fit_digest"],
-        "terms": {name: _plain(value) for name, value in context["terms"].to_dict().items()},
+        "terms": {name: plain(value) for name, value in context["terms"].to_dict().items()},
         "fit_verdict": None if verdict is None else verdict._asdict(),
     }
 
@@ -366,44 +367,3 @@ def _interval_record(draws: np.ndarray | None) -> list[Any] | None:
     if draws is None or not len(draws):
         return None
     return [[encode(low), encode(high)] for low, high in _intervals(draws)]
-
-
-def _encoded(values: np.ndarray | None) -> Any:
-    """Return an array as nested lists of what JSON can hold; None of None."""
-    if values is None:
-        return None
-    return [_encoded(row) if isinstance(row, np.ndarray) else encode(row) for row in values]
-
-
-def decoded(values: Sequence[float | str]) -> np.ndarray:
-    """Return thresholds as numbers, from those of a file."""
-    return np.asarray([decode(value) for value in values], dtype=float)
-
-
-def _draws(rows: Sequence[Sequence[float | str]], count: int) -> np.ndarray:
-    """Return thresholds of draws, ``(num_draws, count)``, from those of a file."""
-    return np.asarray([decoded(row) for row in rows], dtype=float).reshape(len(rows), count)
-
-
-def _plain(value: Any) -> Any:
-    """Return a number of NumPy or JAX as one of Python; others, and those of a tuple, likewise."""
-    if isinstance(value, tuple):
-        return tuple(map(_plain, value))
-    return value.item() if hasattr(value, "item") and np.ndim(value) == 0 else value
-
-
-def _numbers(name: str, values: Any, num_axes: int) -> np.ndarray | None:
-    """Return an array of numbers as one that cannot be written to; None of None."""
-    if values is None:
-        return None
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InputError(f"{name} of a policy must be numbers in rows of one length.") from error
-    if array.dtype.kind not in "fiu":
-        raise TypeError(f"{name} of a policy must be numbers; got an array of {array.dtype}.")
-    if array.ndim != num_axes:
-        raise InputError(f"{name} of a policy must have {num_axes} axes; got shape {array.shape}.")
-    array = array.astype(float)
-    array.setflags(write=False)
-    return array
