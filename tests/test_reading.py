@@ -274,6 +274,23 @@ def test_quoted_fields_are_read(answers: tuple[str, str], mark: str, newline: st
     assert read_table(written(tmp_path / "t.csv", text)).cost.tolist() == [[1.0, 2.0]]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "utf-16-be"])
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_files_in_another_encoding(encoding: str, name: str, tmp_path: Path) -> None:
+    mark = "\ufeff" if encoding.endswith("be") else ""
+    path = written(tmp_path / name, (mark + HEAD).encode(encoding))
+    assert "it is in UTF-16 or UTF-32. Save it as UTF-8." in refused(lambda: read_table(path))
+
+
+def test_a_parquet_file_with_undecodable_text(tmp_path: Path) -> None:
+    raw = pa.array([b"q1", b"q\xff"])
+    text = pa.StringArray.from_buffers(2, raw.buffers()[1], raw.buffers()[2])  # unchecked
+    columns = {"query": text, "model": ["a", "b"], "confidence": [-0.1, -0.2], "cost": [1.0, 2.0]}
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    assert "column 'query' of the table" in refused(lambda: read_table(tmp_path / "t.parquet"))
+    assert "column 'query' of the table" in refused(lambda: read_table(pa.table(columns)))
+
+
 def test_a_row_may_be_long(tmp_path: Path) -> None:
     """pyarrow reads blocks of a megabyte, and takes a longer row for a file that was cut."""
     path = written(tmp_path / "t.csv", QUOTES.format("x" * 1_100_000, "y"))

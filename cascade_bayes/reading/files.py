@@ -5,10 +5,12 @@ pyarrow is imported inside the functions that need it, so that importing the lib
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,7 +111,19 @@ def one_line(error: BaseException) -> str:
     """Return what another library says, cut to one line; the name of the error if it says nothing."""
     lines = str(error).strip().splitlines()
     text = lines[0].rstrip(". ") if lines else type(error).__name__
+    text = "".join(letter if letter.isprintable() else "?" for letter in text[:301])
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+@contextmanager
+def errors_of_arrow() -> Iterator[None]:
+    """Turn any error of pyarrow into a `ValueError`; some of its own are of no class of Python's."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except pa.ArrowException as error:
+        raise ValueError(one_line(error)) from error
 
 
 # ---------------------------------------------------------------------------------------------
@@ -124,6 +138,7 @@ def _read_csv(path: Path, place: str, known: Collection[str]) -> list[Column]:
     from pyarrow import csv
 
     content = path.read_bytes()
+    _check_encoding(content, place)
     _check_quotes(content, place)
     # All known columns as text: names such as '007' survive, and numbers are parsed in one place.
     # pyarrow rejects rows with too few fields, which is how most truncated files show.
@@ -134,11 +149,11 @@ def _read_csv(path: Path, place: str, known: Collection[str]) -> list[Column]:
     block = 1 << 20
     while True:
         try:
-            table = csv.read_csv(
-                pa.BufferReader(content), read_options=csv.ReadOptions(block_size=block), **options
-            )
+            reading = csv.ReadOptions(block_size=block)
+            with errors_of_arrow():
+                table = csv.read_csv(pa.BufferReader(content), read_options=reading, **options)
             break
-        except pa.ArrowInvalid as error:  # a row longer than a block of bytes
+        except ValueError as error:  # a row longer than a block of bytes
             if "straddl" not in str(error) or block > len(content) or block >= 1 << 30:
                 raise
             block = min(16 * block, 1 << 30)
@@ -146,6 +161,12 @@ def _read_csv(path: Path, place: str, known: Collection[str]) -> list[Column]:
     if content[-1:] not in (b"\n", b"\r"):
         _warn_if_cut(columns, place, known)
     return columns
+
+
+def _check_encoding(content: bytes, place: str) -> None:
+    """Name the encoding of a file that is marked as one of another, as spreadsheets write them."""
+    if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):  # UTF-32 begins alike
+        raise InputError(f"the {place} must be text in UTF-8; it is in UTF-16 or UTF-32. Save it as UTF-8.")
 
 
 def _check_quotes(content: bytes, place: str) -> None:
@@ -190,7 +211,7 @@ def _warn_if_cut(columns: list[Column], place: str, known: Collection[str]) -> N
 def _read_parquet(path: Path, place: str, known: Collection[str]) -> list[Column]:
     from pyarrow import parquet
 
-    with parquet.ParquetFile(path) as file:
+    with errors_of_arrow(), parquet.ParquetFile(path) as file:
         found = file.schema_arrow.names
         wanted = [name for name in known if name in found]
         table = file.read(columns=wanted)
@@ -244,7 +265,9 @@ def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _read_json_lines(path: Path, place: str, known: Collection[str]) -> list[Column]:
-    text = path.read_text(encoding="utf-8-sig")
+    content = path.read_bytes()
+    _check_encoding(content, place)
+    text = content.decode("utf-8-sig")
     if text.lstrip().startswith("["):
         records = parse_json(text)
     else:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cascade_bayes._names import names_of
 from cascade_bayes.errors import InputError
 from cascade_bayes.reading.cells import show
-from cascade_bayes.reading.files import Column, one_line, read_file
+from cascade_bayes.reading.files import Column, errors_of_arrow, one_line, read_file
 
 COLUMNS = (
     "query",
@@ -156,11 +156,12 @@ def _from_arrow(values: Any) -> NDArray[Any]:
     import pyarrow as pa
 
     kind = values.type
-    if pa.types.is_dictionary(kind):
-        values, kind = values.cast(kind.value_type), kind.value_type
-    simple = pa.types.is_integer(kind) or pa.types.is_floating(kind)
-    if simple and values.null_count == 0:
-        return np.asarray(values.to_numpy(zero_copy_only=False))
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return np.asarray(values.to_numpy(zero_copy_only=False), dtype=object)
-    return _objects(values.to_pylist())
+    with errors_of_arrow():
+        if pa.types.is_dictionary(kind):
+            values, kind = values.cast(kind.value_type), kind.value_type
+        simple = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if simple and values.null_count == 0:
+            return np.asarray(values.to_numpy(zero_copy_only=False))
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return np.asarray(values.to_numpy(zero_copy_only=False), dtype=object)
+        return _objects(values.to_pylist())

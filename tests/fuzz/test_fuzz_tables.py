@@ -541,3 +541,45 @@ def test_tables_are_read_as_they_stand_or_refused(
         return result
 
     fuzz("tables", tables(), check_one, num_examples, record_property)
+
+
+@examples
+def test_files_with_wrong_bytes_end_in_a_sentence(
+    num_examples: int, folder: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """What is damaged inside its numbers may be read; nothing says so but the file's own checks."""
+    rows = [
+        {"query": f"q{i}\u00e9", "model": model, "confidence": -0.1 * i, "cost": 1.0}
+        for i in range(10)
+        for model in "ab"
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "whole.parquet")
+    pd.DataFrame(rows).to_csv(folder / "whole.csv", index=False)
+    (folder / "whole.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def check_one(damage: tuple[str, list[tuple[float, int]], float]) -> str:
+        form, changes, kept = damage
+        content = bytearray((folder / f"whole{form}").read_bytes())
+        for place, value in changes:
+            content[-1 - int(place * len(content))] = value
+        path = folder / f"damaged{form}"
+        path.write_bytes(content[: round(kept * len(content))])
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DataWarning)
+                read_table(path)
+        except InputError as error:
+            message = str(error)
+            assert message.endswith(".")
+            assert message.isprintable()
+            assert len(message) < 1000
+            return "refused"
+        return "accepted"
+
+    places = st.floats(0.0, 1.0, exclude_max=True)
+    damages = st.tuples(
+        st.sampled_from([".parquet", ".csv", ".jsonl"]),
+        st.lists(st.tuples(places, st.integers(0, 255)), max_size=3),
+        st.one_of(st.just(1.0), st.just(1.0), places),
+    )
+    fuzz("damaged files", damages, check_one, num_examples, record_property)
