@@ -148,11 +148,10 @@ def _open(data: bytes) -> Any:
     return h5py.File(h5py.h5f.open(b"posterior", flags=h5py.h5f.ACC_RDONLY, fapl=access))
 
 
-def _links(file: Any, place: str) -> list[str]:
+def _links(group: Any, place: str) -> list[str]:
     """Return the names in a group, each of which is plainly linked."""
     import h5py
 
-    group = file[place]
     count = group.id.get_num_objs()
     if count > MAX_MEMBERS:
         raise FormatError(f"its group {place!r} has {count} members; no posterior has over {MAX_MEMBERS}")
@@ -172,9 +171,10 @@ def _members(file: Any, name: str) -> dict[str, Any]:
     """Return the datasets of a group of the root."""
     import h5py
 
-    if not isinstance(file[name], h5py.Group):
+    group = file[name]
+    if not isinstance(group, h5py.Group):
         raise FormatError(f"{name!r} is no group; a posterior's variables are in groups")
-    members = {member: file[name][member] for member in _links(file, f"/{name}")}
+    members = {member: group[member] for member in _links(group, f"/{name}")}
     for member, dataset in members.items():
         if not isinstance(dataset, h5py.Dataset):
             raise FormatError(f"{member!r} in its group {name!r} is no array of values")
