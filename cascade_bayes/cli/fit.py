@@ -6,7 +6,7 @@ import math
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from cascade_bayes._numbers import MAX_CHAINS, MAX_COUNT
 from cascade_bayes.cli.common import EXIT_FAILED, open_output, out, print_json, say, split, start_jax
 from cascade_bayes.cli.options import Json, Prices, Seed
 from cascade_bayes.errors import ConvergenceWarning
+
+if TYPE_CHECKING:
+    from cascade_bayes.data import CascadeData
 
 
 def fit(
@@ -81,7 +84,21 @@ def fit(
             help="Warm-up draws of each chain.", min=10, max=MAX_COUNT, show_default="300; for auto 100"
         ),
     ] = None,
-    num_samples: Annotated[int, typer.Option(help="Kept draws of each chain.", min=10, max=MAX_COUNT)] = 1000,
+    num_samples: Annotated[
+        int | None,
+        typer.Option(
+            help="Kept draws of each chain.",
+            min=10,
+            max=MAX_COUNT,
+            show_default="1000; of more than 1000 queries 500",
+        ),
+    ] = None,
+    max_queries: Annotated[
+        int | None,
+        typer.Option(
+            help="Fit a random subset of so many queries, chosen by --seed, if the table has more.", min=1
+        ),
+    ] = None,
     target_accept: Annotated[
         float,
         typer.Option(
@@ -97,6 +114,7 @@ def fit(
     from cascade_bayes.data import check_fittable
     from cascade_bayes.decision.policy import Policy
     from cascade_bayes.errors import DataWarning
+    from cascade_bayes.inference.effort import effort_sentence, random_subset
     from cascade_bayes.inference.fit import fit as fit_posterior
     from cascade_bayes.inference.prepare import check_method
     from cascade_bayes.inference.structure import find_selection
@@ -119,13 +137,17 @@ def fit(
     num_pairs = data.num_models - 1 if structure == "chain" else math.comb(data.num_models, 2)
     if families != "auto":
         get_copulas(families, num_pairs)
+    fitted = random_subset(data, max_queries, seed)
     with warnings.catch_warnings():  # `fit` gives the warnings
         warnings.simplefilter("ignore", DataWarning)
-        check_fittable(data)
+        check_fittable(fitted)
     if not as_json:
         say.print(
-            f"Fitting {data.num_models} models on {data.num_queries} queries: {' > '.join(data.models)}"
+            f"Fitting {data.num_models} models on {_queries(data, fitted, seed)}: {' > '.join(data.models)}"
         )
+        effort = effort_sentence(fitted, structure)  # type: ignore[arg-type]  # checked there
+        if effort is not None:
+            say.print(effort)
         if chosen is None and structure == "chain":
             found = "" if selection is None else f"{selection.sentence()} "
             say.print(
@@ -147,6 +169,7 @@ def fit(
             num_chains=chains,
             num_warmup=num_warmup,
             num_samples=num_samples,
+            max_queries=max_queries,
             target_accept_prob=target_accept,
             progress=not as_json and sys.stderr.isatty(),
         )
@@ -175,3 +198,10 @@ def fit(
         if as_json:
             say.print(verdict.sentence())
         raise typer.Exit(EXIT_FAILED)
+
+
+def _queries(data: CascadeData, fitted: CascadeData, seed: int) -> str:
+    """Return in words which queries of a table are fitted."""
+    if fitted is data:
+        return f"{data.num_queries} queries"
+    return f"a random {fitted.num_queries} of the {data.num_queries} queries (--max-queries, --seed {seed})"

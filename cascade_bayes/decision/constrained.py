@@ -25,7 +25,6 @@ import numpy as np
 from scipy.ndimage import minimum_filter
 
 from cascade_bayes._trees import take
-from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.combinations import run_combinations
 from cascade_bayes.decision.coordinate import Thresholds
@@ -35,6 +34,7 @@ from cascade_bayes.decision.forward import Outcome, forward
 from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.request import Request
 from cascade_bayes.decision.sweep import in_32_bits
+from cascade_bayes.decision.table import Table
 
 MAX_COMBINATIONS = 10_000
 """Combinations on one lattice, at most, where there are few queries."""
@@ -101,7 +101,7 @@ def answer_of(request: Request, cuts: Cuts, predicted: Predicted) -> Answer:
 
 
 def search(
-    data: CascadeData, chain: Discretised, request: Request, known: Cuts, rival: Answer | None = None
+    data: Table, chain: Discretised, request: Request, known: Cuts, rival: Answer | None = None
 ) -> Answer:
     """Find the best policy of one cascade that keeps a limit.
 
@@ -170,7 +170,7 @@ class _Search:
     early, that below which it does; the last model that may abstain has one.
     """
 
-    def __init__(self, data: CascadeData, chain: Discretised, request: Request) -> None:
+    def __init__(self, data: Table, chain: Discretised, request: Request) -> None:
         self._data, self.chain, self._request = data, chain, request
         self._tables = chain.tables()
         self._short = in_32_bits((self._tables, chain.call_cost))

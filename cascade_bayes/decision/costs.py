@@ -142,7 +142,13 @@ class CostTrend(NamedTuple):
     log_mean: jax.Array
 
 
-def find_trend(data: CascadeData, members: Sequence[int], terms: Terms, num_draws: int) -> CostTrend | None:
+def find_trend(
+    data: CascadeData,
+    members: Sequence[int],
+    terms: Terms,
+    num_draws: int,
+    weight: np.ndarray | None = None,
+) -> CostTrend | None:
     """Return posterior draws of how the cost of calls goes with the confidence before, as NumPy arrays.
 
     Parameters
@@ -155,6 +161,8 @@ def find_trend(data: CascadeData, members: Sequence[int], terms: Terms, num_draw
         What is paid for; with constant costs there is no trend.
     num_draws
         How many.
+    weight
+        How many queries each stands for, ``(num_queries,)``; itself alone if None.
 
     Returns
     -------
@@ -164,7 +172,8 @@ def find_trend(data: CascadeData, members: Sequence[int], terms: Terms, num_draw
     if terms.constant_costs:
         return None
     spent, mean = expense(data, terms), call_expense(data, terms)
-    weights = query_weights(data.num_queries, num_draws)
+    weights = query_weights(data.num_queries, num_draws, weight=weight)
+    count = np.ones(data.num_queries) if weight is None else weight
     z = np.where(data.observed, data.logit_score(), np.nan)
     slope = np.zeros((num_draws, len(members) - 1))
     log_mean = np.zeros_like(slope)
@@ -175,25 +184,25 @@ def find_trend(data: CascadeData, members: Sequence[int], terms: Terms, num_draw
         x = np.clip(z[known, before], -MAX_REGRESSOR, MAX_REGRESSOR)
         w = weights[:, known] / weights[:, known].sum(axis=1, keepdims=True)
         y = spent[known, here] / mean[here]
-        slope[:, i] = _shrunk_slopes(x, y, w)
+        slope[:, i] = _shrunk_slopes(x, y, w, count[known])
         log_mean[:, i] = np.log(np.sum(w * np.exp(slope[:, i, None] * x), axis=1))
     return CostTrend(slope, log_mean)  # type: ignore[arg-type]  # NumPy until it is used
 
 
-def _shrunk_slopes(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _shrunk_slopes(x: np.ndarray, y: np.ndarray, weights: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Return least-squares slopes under each draw of weights, shrunk if uncertain, ``(num_draws,)``.
 
     Their standard error is that of MacKinnon & White (Journal of Econometrics 29, 1985), HC3. Mean and spread
-    of the draws are those of the normal posterior.
+    of the draws are those of the normal posterior. A point that stands for several counts as often.
     """
-    centred = x - x.mean()
-    spread = centred @ centred
+    centred = x - np.average(x, weights=count)
+    spread = (count * centred) @ centred
     if spread <= 0:
         return np.zeros(len(weights))
-    slope = centred @ y / spread
-    leverage = 1.0 / len(x) + centred**2 / spread
-    residual = (y - y.mean() - centred * slope) / np.maximum(1.0 - leverage, 1e-6)
-    variance = np.sum((centred * residual) ** 2) / spread**2
+    slope = (count * centred) @ y / spread
+    leverage = 1.0 / count.sum() + centred**2 / spread
+    residual = (y - np.average(y, weights=count) - centred * slope) / np.maximum(1.0 - leverage, 1e-6)
+    variance = np.sum(count * (centred * residual) ** 2) / spread**2
     share = TREND_SCALE**2 / (TREND_SCALE**2 + variance)
     about = x - (weights @ x)[:, None]
     drawn = np.sum(weights * about * y, axis=1) / np.sum(weights * about**2, axis=1)
@@ -201,12 +210,31 @@ def _shrunk_slopes(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndar
     return np.clip(found, -2 * TREND_SCALE, 2 * TREND_SCALE)
 
 
-@lru_cache(maxsize=8)
-def query_weights(num_queries: int, num_draws: int, shape: float = 1.0) -> np.ndarray:
+def query_weights(
+    num_queries: int, num_draws: int, shape: float = 1.0, weight: np.ndarray | None = None
+) -> np.ndarray:
     """Return draws of the queries' weights, Dirichlet(shape, ..., shape), ``(num_draws, num_queries)``.
 
-    The same numbers give the same draws; a query that has much weight with one shape has it with another.
+    The same numbers give the same draws; a query that has much weight with one shape has it with another. One
+    that stands for ``weight`` queries, of a long table, has the weights of all of these together; their shape
+    is 1, of which that of `cascade_bayes.decision.rows` is then short by next to nothing.
     """
+    if weight is not None:
+        return _weights_together(weight.tobytes(), num_draws)
+    return _query_weights(num_queries, num_draws, shape)
+
+
+@lru_cache(maxsize=8)
+def _weights_together(weight: bytes, num_draws: int) -> np.ndarray:
+    shape = np.frombuffer(weight)
+    weights = np.random.default_rng(0).standard_gamma(shape, size=(num_draws, shape.size))
+    weights /= weights.sum(axis=1, keepdims=True)
+    weights.flags.writeable = False
+    return weights
+
+
+@lru_cache(maxsize=8)
+def _query_weights(num_queries: int, num_draws: int, shape: float) -> np.ndarray:
     uniform = np.random.default_rng(0).uniform(size=(num_draws, num_queries))
     # Of a shape far below 1 most gamma variates are next to 0; the least floating-point number is not.
     gamma = -np.log1p(-uniform) if shape == 1 else gammaincinv(shape, uniform)
@@ -216,12 +244,15 @@ def query_weights(num_queries: int, num_draws: int, shape: float = 1.0) -> np.nd
     return weights
 
 
-def call_cost_draws(data: CascadeData, num_draws: int, terms: Terms = COSTS_ALONE) -> np.ndarray:
+def call_cost_draws(
+    data: CascadeData, num_draws: int, terms: Terms = COSTS_ALONE, weight: np.ndarray | None = None
+) -> np.ndarray:
     """Return posterior draws of the mean expense of a call, ``(num_draws, num_models)``, US dollars.
 
-    The draws are scaled so that their mean is `call_expense`. The same table gives the same draws.
+    The draws are scaled so that their mean is `call_expense`. The same table, and ``weight`` as for
+    `query_weights`, give the same draws.
     """
-    weights = query_weights(data.num_queries, num_draws)
+    weights = query_weights(data.num_queries, num_draws, weight=weight)
     spent, wanted = expense(data, terms), call_expense(data, terms)
     seen = ~np.isnan(spent)
     counted = weights @ seen
@@ -249,6 +280,8 @@ class Payments:
         Posterior draws of the queries' weights.
     abstain
         Raw thresholds below which models abstain, ``(num_models,)``; None if none does.
+    weight
+        How many queries each stands for, ``(num_queries,)``; itself alone if None.
     """
 
     def __init__(
@@ -258,14 +291,16 @@ class Payments:
         thresholds: np.ndarray,
         num_draws: int,
         abstain: np.ndarray | None = None,
+        weight: np.ndarray | None = None,
     ) -> None:
         self._cost = cost
-        self._weights = query_weights(len(cost), num_draws)
+        self._count = np.ones(len(cost)) if weight is None else weight
+        self._weights = query_weights(len(cost), num_draws, weight=weight)
         # Where the table does not say where a query stops, it belongs to no model's.
         followed = follow(confidence, thresholds, abstain)
         known = ~followed.missing.any(axis=1, keepdims=True)
         stops_here = known & (followed.stop[:, None] == np.arange(cost.shape[1]))
-        self._relevance = stops_here + COST_PRIOR_QUERIES / len(cost)
+        self._relevance = stops_here + COST_PRIOR_QUERIES / self._count.sum()
 
     def expected(self, reach_prob: np.ndarray) -> np.ndarray:
         """Return draws of the mean paid by a query, ``(num_draws,)``, US dollars.
@@ -275,7 +310,8 @@ class Payments:
         reach_prob
             Draws of the probability that each model is called, ``(num_draws, num_models)``.
         """
-        mean = np.nanmean(self._cost, axis=0)
+        called = ~np.isnan(self._cost)
+        mean = self._count @ np.where(called, self._cost, 0.0) / (self._count @ called)
         paid = np.cumsum(np.where(np.isnan(self._cost), mean, self._cost), axis=1)
         by_stop = (self._weights @ (self._relevance * paid)) / (self._weights @ self._relevance)
         return np.asarray(np.sum(stop_prob(reach_prob) * by_stop, axis=1))

@@ -17,6 +17,7 @@ from cascade_bayes.decision.forward import Outcome, outcomes_for_draws
 from cascade_bayes.decision.grid import Grid, cells_for, make_grid
 from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.rows import PRIOR_QUERIES, Queries, find_queries
+from cascade_bayes.decision.table import table_of
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior, SubCascade
@@ -211,14 +212,15 @@ def discretise(
         grid = Grid(*(field[in_grid] for field in whole_grid))
     dtype = chain.params.intercept.dtype
     num_draws = len(chain.params.intercept)
-    cost = call_cost_draws(posterior.data, num_draws, terms)[:, index]
+    data, stand_for = table_of(posterior)
+    cost = call_cost_draws(data, num_draws, terms, stand_for)[:, index]
     if terms.abstain_price is not None:
         cost = np.concatenate([cost, np.full((num_draws, 1), terms.abstain_price)], axis=1)
-    trend = find_trend(posterior.data, members, terms, num_draws)
+    trend = find_trend(data, members, terms, num_draws, stand_for)
     own = Grid(*(field[list(chain.members)] for field in grid))
     in_chain = tuple(range(len(posterior.models))) if posterior.spec.structure == "chain" else members
     queries = find_queries(
-        posterior.data, in_chain, chain.members, own, num_draws, prior_queries, dtype, terms
+        data, in_chain, chain.members, own, num_draws, prior_queries, dtype, terms, stand_for
     )
     return Discretised(
         members=members,

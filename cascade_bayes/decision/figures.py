@@ -7,11 +7,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.costs import Payments, expense, latency, stop_prob
 from cascade_bayes.decision.discretise import Discretised
 from cascade_bayes.decision.forward import Outcome
 from cascade_bayes.decision.policy import Cuts
+from cascade_bayes.decision.table import Table
 from cascade_bayes.decision.terms import Terms
 from cascade_bayes.errors import InputError
 
@@ -100,8 +100,8 @@ class Bills:
 
     Parameters
     ----------
-    data
-        The table.
+    table
+        Its queries by which decisions are made.
     members
         Positions in it of the policy's models.
     cuts
@@ -113,9 +113,9 @@ class Bills:
     """
 
     def __init__(
-        self, data: CascadeData, members: tuple[int, ...], cuts: Cuts, terms: Terms, num_draws: int
+        self, table: Table, members: tuple[int, ...], cuts: Cuts, terms: Terms, num_draws: int
     ) -> None:
-        index = list(members)
+        index, (data, weight) = list(members), table
         # Of constant costs, and without a price of latency, an expense is the cost.
         paid = expense(data, Terms(constant_costs=terms.constant_costs))
         seconds = latency(data, members)
@@ -123,7 +123,9 @@ class Bills:
             seconds = np.where(np.isnan(seconds), np.nan, np.nanmean(seconds, axis=0))
 
         def payments(values: np.ndarray) -> Payments:
-            return Payments(data.confidence[:, index], values, cuts.thresholds, num_draws, cuts.abstain)
+            return Payments(
+                data.confidence[:, index], values, cuts.thresholds, num_draws, cuts.abstain, weight
+            )
 
         self._terms = terms
         self._paid = payments(paid[:, index])
@@ -180,13 +182,13 @@ class Bills:
         return Predicted(error, cost, reach_prob, abstain, waited, spent)
 
 
-def predict_outcome(data: CascadeData, chain: Discretised, cuts: Cuts, outcome: Outcome) -> Predicted:
+def predict_outcome(table: Table, chain: Discretised, cuts: Cuts, outcome: Outcome) -> Predicted:
     """Return what policies do, from the forward pass.
 
     Parameters
     ----------
-    data
-        The table of the fit.
+    table
+        Queries of the fit's table by which decisions are made.
     chain
         The cascade on its grid.
     cuts
@@ -199,7 +201,7 @@ def predict_outcome(data: CascadeData, chain: Discretised, cuts: Cuts, outcome: 
     error = np.where(error > 16 * np.finfo(outcome.error.dtype).eps, error, 0.0)  # what is less is rounding
     abstain = reach[..., k] if chain.abstains else np.zeros_like(error)
     found = [
-        Bills(data, chain.members, own, chain.terms, error.shape[1]).expected(*figures)
+        Bills(table, chain.members, own, chain.terms, error.shape[1]).expected(*figures)
         for own, *figures in zip(cuts.each(), error, reach[..., :k], abstain, strict=True)
     ]
     return stack(found)

@@ -21,6 +21,7 @@ from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.request import Request
 from cascade_bayes.decision.rows import PRIOR_QUERIES
 from cascade_bayes.decision.sweep import price_range, sweep_chain
+from cascade_bayes.decision.table import table_of
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
@@ -131,7 +132,7 @@ class Frontier(PricedPolicies):
 
     def answer(self, request: Request, rival: Answer | None = None) -> Answer:
         """Return the best thresholds that keep a limit (see `cascade_bayes.decision.constrained.search`)."""
-        return search(self.posterior.data, self.chain, request, self.cuts, rival)
+        return search(table_of(self.posterior), self.chain, request, self.cuts, rival)
 
     def answered(self, answer: Answer, question: dict[str, Any]) -> Policy:
         """Return the policy of an answer, with the price at which it comes nearest to being optimal."""
@@ -231,7 +232,7 @@ def sweep_prices(
         error_prices=error_prices,
         cuts=cuts,
         draw_cuts=chain.cuts(swept.own),
-        predicted=predict_outcome(posterior.data, chain, cuts, swept.outcome),
+        predicted=predict_outcome(table_of(posterior), chain, cuts, swept.outcome),
         context={
             "kind": posterior.data.kind,
             "call_cost": posterior.data.call_cost[list(chain.members)],

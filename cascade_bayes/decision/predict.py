@@ -19,13 +19,13 @@ import jax
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
-from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.costs import stop_prob
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.figures import Bills, Predicted, predict_outcome, stack
 from cascade_bayes.decision.forward import Outcome
 from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.rows import PRIOR_QUERIES
+from cascade_bayes.decision.table import Table, table_of
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
@@ -116,9 +116,9 @@ def predict(
     policies = jax.tree.map(lambda field: field.reshape(math.prod(lead), field.shape[-1]), cuts)
     outcome = chain.outcomes(chain.positions(policies))
     if num_queries is None:
-        found = predict_outcome(posterior.data, chain, policies, outcome)
+        found = predict_outcome(table_of(posterior), chain, policies, outcome)
     else:
-        found = _of_new_queries(posterior.data, chain, policies, outcome, num_queries, seed)
+        found = _of_new_queries(table_of(posterior), chain, policies, outcome, num_queries, seed)
     return jax.tree.map(lambda field: field.reshape(*lead, *field.shape[1:]), found)
 
 
@@ -133,7 +133,7 @@ def _check_thresholds(name: str, values: Any, count: int) -> np.ndarray:
 
 
 def _of_new_queries(
-    data: CascadeData, chain: Discretised, cuts: Cuts, outcome: Outcome, num_queries: int, seed: int
+    table: Table, chain: Discretised, cuts: Cuts, outcome: Outcome, num_queries: int, seed: int
 ) -> Predicted:
     """Draw shares among new queries."""
     rng = np.random.default_rng(seed)
@@ -155,7 +155,7 @@ def _of_new_queries(
     counts = rng.multinomial(num_queries, flat / flat.sum(axis=-1, keepdims=True)).reshape(shape)
     wrong, unanswered = counts[..., 1, :].sum(axis=-1), counts[..., 2, :].sum(axis=-1)
     found = [
-        Bills(data, chain.members, own, chain.terms, shape[1]).draw(rng, num_queries, *figures)
+        Bills(table, chain.members, own, chain.terms, shape[1]).draw(rng, num_queries, *figures)
         for own, *figures in zip(cuts.each(), wrong, counts.sum(axis=-2), unanswered, strict=True)
     ]
     return stack(found)

@@ -231,6 +231,7 @@ def find_queries(
     prior_queries: float,
     dtype: jnp.dtype,
     terms: Terms = COSTS_ALONE,
+    stand_for: np.ndarray | None = None,
 ) -> Queries | None:
     """Return the observed queries of a cascade, or None if the model counts for all.
 
@@ -252,6 +253,8 @@ def find_queries(
         Of the arrays.
     terms
         What is paid for; where it can be abstained, abstaining is the last model.
+    stand_for
+        How many queries each stands for, ``(num_queries,)``; itself alone if None.
 
     Raises
     ------
@@ -270,9 +273,11 @@ def find_queries(
     z = np.where(data.observed, data.logit_score(), 0.0).T
     spent = expense(data, terms)
     cost = np.where(np.isnan(spent), call_expense(data, terms), spent).T[own]
-    count = int(used.sum())
+    stand_for = None if stand_for is None else stand_for[used]
+    num_used = int(used.sum())
+    count = num_used if stand_for is None else float(stand_for.sum())
     scale = count / (count + prior_queries)
-    weight = query_weights(count, num_draws, scale)
+    weight = query_weights(num_used, num_draws, scale, stand_for)
     if prior_queries > 0:
         share = np.random.default_rng(1).beta(scale * prior_queries, scale * count, size=(num_draws, 1))
         weight = weight * (1 - share)

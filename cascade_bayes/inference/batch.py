@@ -35,6 +35,7 @@ from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import Arrays, Prepared, Request, is_mixed, prepare, versions
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import ModelKind
+from cascade_bayes.model.strata import is_long
 
 SCHEMA = "cascade_bayes.batch"
 SCHEMA_VERSION = 1
@@ -196,7 +197,8 @@ def _chunks(prepared: Mapping[int, Prepared], batch_size: int) -> Iterator[_Chun
     for place, one in prepared.items():
         kind = one.spec.kind
         alone = place if one.obs.gaps is not None else None
-        groups.setdefault((kind.structure, kind.copulas, kind.continuous, alone), []).append(place)
+        long = is_long(one.data.num_queries)
+        groups.setdefault((kind.structure, kind.copulas, kind.continuous, alone, long), []).append(place)
     for group in groups.values():
         specs = [prepared[place].spec for place in group]
         slots = max(spec.layout.locs.shape[1] for spec in specs)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import jax
 
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes.data import READ_FIRST, CascadeData
 from cascade_bayes.inference.approximate import Guide
+from cascade_bayes.inference.effort import random_subset
 from cascade_bayes.inference.methods import draw
 from cascade_bayes.inference.modules import collect
 from cascade_bayes.inference.posterior import Posterior
@@ -17,6 +19,11 @@ from cascade_bayes.inference.prepare import Arrays, Request, is_mixed, prepare
 from cascade_bayes.model.margins import DEFAULT_MARGIN
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import Structure
+from cascade_bayes.model.strata import is_long
+
+SAMPLES, LONG_SAMPLES = 1000, 500
+"""Kept draws of each chain of a table, and of a long one, whose every transition takes more time: those of
+four chains are as many as a modular fit keeps (`cascade_bayes.inference.modular.MAX_DRAWS`)."""
 
 
 @in_64_bits
@@ -27,7 +34,7 @@ def fit(
     seed: int,
     num_chains: int = 4,
     num_warmup: int | None = None,
-    num_samples: int = 1000,
+    num_samples: int | None = None,
     max_rounds: int = 3,
     guide: Guide = "full_rank",
     num_steps: int = 1000,
@@ -39,6 +46,7 @@ def fit(
     priors: Priors | None = None,
     atoms: Mapping[str, Sequence[float]] | None = None,
     target_accept_prob: float = 0.9,
+    max_queries: int | None = None,
     progress: bool = True,
 ) -> Posterior:
     """Fit the generative model and return its posterior.
@@ -57,8 +65,9 @@ def fit(
     seed
         Seed of all randomness; the same seed, versions and devices, as many of them, give the same draws.
     num_chains, num_warmup, num_samples
-        Chains, and the warm-up and kept draws of each; all chains run as one batch. Warm-up is 300 if None,
-        100 for ``"auto"``. The approximate methods return as many draws.
+        Chains, and the warm-up and kept draws of each; all chains run as one batch. If None, warm-up is 300,
+        100 for ``"auto"``, and 1000 draws are kept; of a table of more than
+        `cascade_bayes.model.strata.MAX_EXACT` queries 500. The approximate methods return as many draws.
     max_rounds
         If R-hat or the effective sample size of a parameter falls short after ``num_samples`` draws, the
         chains go on for as many again, until they suffice or this many rounds are done. All draws are
@@ -94,6 +103,8 @@ def fit(
         `cascade_bayes.model.params.find_atoms` would find.
     target_accept_prob
         Acceptance rate NUTS adapts its step size to. Closer to 1 is slower, with fewer divergences.
+    max_queries
+        Fit a random subset of so many queries, chosen by ``seed``, if the table has more; all if None.
     progress
         Show a progress bar.
 
@@ -120,6 +131,10 @@ def fit(
         ``Posterior.convergence()`` says more, and of chains too.
     """
     need(data, CascadeData, "data", READ_FIRST)
+    given = data.num_queries
+    data = random_subset(data, max_queries, seed)
+    if num_samples is None:
+        num_samples = LONG_SAMPLES if is_long(data.num_queries) else SAMPLES
     request = Request(
         method=method,
         seed=seed,
@@ -151,4 +166,8 @@ def fit(
         request.options(one.spec.structure),
         lambda found: is_mixed(collect(modules, found), one.spec.structure),
     )
-    return table.posterior(collect(modules, found), key_pairs, request, time.perf_counter() - began)
+    posterior = table.posterior(collect(modules, found), key_pairs, request, time.perf_counter() - began)
+    if given == data.num_queries:
+        return posterior
+    subset = {"max_queries": max_queries, "num_queries_given": given}
+    return replace(posterior, provenance={**posterior.provenance, **subset})

@@ -17,14 +17,17 @@ with the labels of model j alone, of which the difficulty that a query's labels 
 :math:`\hat x_i(z_j)` what is to be expected of :math:`x_i` (`cascade_bayes.model.centres`). Both are curves,
 and are drawn from as `cascade_bayes.inference.curves` says; tau by way of :math:`t = \operatorname{artanh}
 \tau`, because towards 1 in size the likelihood falls without bound, in :math:`t` as an exponential and in tau
-faster than any polynomial follows. Nothing is fed back to margins and calibration (a cut posterior: Plummer,
-Statistics and Computing 25, 2015).
+faster than any polynomial follows. Of a long table (`cascade_bayes.model.strata`) the sums go over a weighted
+sample of queries; the slopes of all curves are corrected by as much as that of one, at the mean of the draws,
+is off at its top, as in `cascade_bayes.inference.tilt`.
+
+Nothing is fed back to margins and calibration (a cut posterior: Plummer, Statistics and Computing 25, 2015).
 """
 
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +41,7 @@ from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.curves import draw_from_curves
 from cascade_bayes.inference.devices import divide
 from cascade_bayes.inference.nuts import Draws
+from cascade_bayes.inference.tilt import chunks
 from cascade_bayes.model.cascade import params_from_sites, tau_prior
 from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.correctness import log_bernoulli, own_logit
@@ -51,6 +55,9 @@ MAX_DRAWS = 2000
 MAX_T = {64: 5.0, 32: 3.5}
 """Largest artanh of Kendall's tau in size, by bits: tau 0.9999 and 0.998. Beyond, 32 bits cannot tell the
 correlation of a Gaussian copula from 1."""
+
+NUM_TURNS = 4
+"""How often the tops of a sample's curves are sought, each time with the slopes found at the last ones."""
 
 UPSTREAM_RANGE = 8.0
 """Half width of the curve of an upstream effect, in standard deviations of its prior."""
@@ -71,6 +78,23 @@ def thin(samples: Draws, stats: Draws) -> tuple[Draws, Draws]:
     return {k: v[:, at] for k, v in samples.items()}, kept
 
 
+class Slopes(NamedTuple):
+    """What is added to the log likelihood curves of pairs: ``slope * (x - centre)``.
+
+    Attributes
+    ----------
+    tau, tau_centre
+        Of artanh tau, ``(num_pairs_with_tau,)`` both.
+    upstream, upstream_centre
+        Of upstream effects, ``(num_pairs,)`` both.
+    """
+
+    tau: jax.Array
+    tau_centre: jax.Array
+    upstream: jax.Array
+    upstream_centre: jax.Array
+
+
 def sample_pairs(
     key: jax.Array,
     samples: Draws,
@@ -79,6 +103,7 @@ def sample_pairs(
     kind: ModelKind,
     centres: Centres,
     *,
+    whole: Observations | None = None,
     at_mode: bool = False,
 ) -> Draws:
     """Draw tau and the upstream effect of every pair, one each for every draw of the first module.
@@ -94,6 +119,8 @@ def sample_pairs(
         `cascade_bayes.inference.modules.make_modules`.
     centres
         Of all pairs, with as many slots for atoms.
+    whole
+        The whole table, where ``obs`` is a weighted sample of it.
     at_mode
         Return the top of each curve in place of a draw from it.
 
@@ -107,7 +134,8 @@ def sample_pairs(
         return {}
     lead = next(iter(samples.values())).shape[:2]
     flat = {k: jnp.asarray(v.reshape((-1, *v.shape[2:]))) for k, v in samples.items()}
-    found = _program(kind, at_mode)(key, flat, obs, atom_locs, centres)
+    slopes = None if whole is None else _find_slopes(flat, whole, obs, atom_locs, kind, centres)
+    found = _program(kind, at_mode)(key, flat, obs, atom_locs, centres, slopes)
     return {k: np.moveaxis(np.asarray(v), 0, -1).reshape((*lead, -1)) for k, v in found.items()}
 
 
@@ -119,47 +147,83 @@ def _program(kind: ModelKind, at_mode: bool) -> Any:
 
     @jax.jit
     def draw(
-        key: jax.Array, sites: Any, obs: Observations, atom_locs: jax.Array, centres: Centres
+        key: jax.Array,
+        sites: Any,
+        obs: Observations,
+        atom_locs: jax.Array,
+        centres: Centres,
+        slopes: Slopes | None,
     ) -> dict[str, jax.Array]:
         num_draws = len(sites["intercept"])
         shape = (2, len(spec.pairs), num_draws)
         uniform = None if at_mode else jax.random.uniform(key, shape, dtype=obs.z.dtype)
-        return divide(of_draws, num_draws, (2, 0, None, None, None), 1)(
-            uniform, sites, obs, atom_locs, centres
+        return divide(of_draws, num_draws, (2, 0, None, None, None, None), 1)(
+            uniform, sites, obs, atom_locs, centres, slopes
         )
 
     def of_draws(
-        uniform: jax.Array | None, sites: Any, obs: Observations, atom_locs: jax.Array, centres: Centres
+        uniform: jax.Array | None,
+        sites: Any,
+        obs: Observations,
+        atom_locs: jax.Array,
+        centres: Centres,
+        slopes: Slopes | None,
     ) -> dict[str, jax.Array]:
         draws = jax.vmap(lambda one: params_from_sites(one, first, atom_locs=atom_locs))(sites)
         for_tau, for_upstream = (None, None) if uniform is None else uniform
         found = {}
         if any(family.has_theta for family in spec.copulas):
-            found["tau"] = _draw_taus(for_tau, draws, obs, spec)
+            found["tau"] = _draw_taus(for_tau, draws, obs, spec, slopes)
         if spec.upstream:
-            found["upstream"] = _draw_upstream(for_upstream, draws, obs, atom_locs, centres, spec)
+            found["upstream"] = _draw_upstream(for_upstream, draws, obs, atom_locs, centres, spec, slopes)
         return found
 
     return draw
 
 
+def _with_theta(spec: ModelSpec) -> list[int]:
+    """Which pairs have Kendall's tau."""
+    return [index for index, family in enumerate(spec.copulas) if family.has_theta]
+
+
+def _alike(spec: ModelSpec) -> dict[tuple[Copula, tuple[Kind, Kind]], list[int]]:
+    """Pairs that have Kendall's tau, by family and by what the confidences of either side can be."""
+    alike: dict[tuple[Copula, tuple[Kind, Kind]], list[int]] = {}
+    for index in _with_theta(spec):
+        i, j = (spec.layout.kinds[model] for model in spec.pairs[index])
+        alike.setdefault((spec.copulas[index], (i, j)), []).append(index)
+    return alike
+
+
 def _draw_taus(
-    uniform: jax.Array | None, draws: CascadeParams, obs: Observations, spec: ModelSpec
+    uniform: jax.Array | None,
+    draws: CascadeParams,
+    obs: Observations,
+    spec: ModelSpec,
+    slopes: Slopes | None,
 ) -> jax.Array:
     """Kendall's tau of every pair whose family has it, ``(num_pairs, num_draws)``."""
-    points, kinds = _points(draws, obs.z), spec.layout.kinds
-    with_theta = [index for index, family in enumerate(spec.copulas) if family.has_theta]
-    alike: dict[tuple[Copula, tuple[Kind, Kind]], list[int]] = {}
-    for index in with_theta:
-        i, j = spec.pairs[index]
-        alike.setdefault((spec.copulas[index], (kinds[i], kinds[j])), []).append(index)
+    points, with_theta = _points(draws, obs.z), _with_theta(spec)
     found: dict[int, jax.Array] = {}
-    for (family, sides), indices in alike.items():
+    for (family, sides), indices in _alike(spec).items():
         draw = partial(_draw_tau, family, sides, tau_prior((family,), spec.priors), points, obs)
         pairs = jnp.asarray([spec.pairs[index] for index in indices])
         own = None if uniform is None else uniform[jnp.asarray(indices)]
-        found |= dict(zip(indices, jax.lax.map(draw, (pairs, own)), strict=True))
+        at = jnp.asarray([with_theta.index(index) for index in indices])
+        tilts = None if slopes is None else (slopes.tau[at], slopes.tau_centre[at])
+        found |= dict(zip(indices, jax.lax.map(draw, (pairs, own, tilts)), strict=True))
     return jnp.stack([found[index] for index in with_theta])
+
+
+def _tilted(tilt: tuple[jax.Array, jax.Array] | None, x: jax.Array) -> jax.Array | float:
+    return 0.0 if tilt is None else tilt[0] * (x - tilt[1])
+
+
+def _log_ratios(
+    family: Copula, sides: tuple[Kind, Kind], draw: tuple[MarginPoint, MarginPoint], t: jax.Array
+) -> jax.Array:
+    """Log copula ratio of every query, ``(num_queries,)``, at artanh tau."""
+    return log_copula_ratio(family, *draw, family.tau_to_theta(jnp.tanh(t)), sides)
 
 
 def _draw_tau(
@@ -168,15 +232,14 @@ def _draw_tau(
     prior: dist.Distribution,
     points: MarginPoint,
     obs: Observations,
-    pair: tuple[jax.Array, jax.Array | None],
+    pair: tuple[jax.Array, jax.Array | None, tuple[jax.Array, jax.Array] | None],
 ) -> jax.Array:
-    """Kendall's tau of one pair, its two positions and what is uniform, ``(num_draws,)``."""
-    (i, j), uniform = pair
+    """Kendall's tau of one pair, its two positions, what is uniform and its tilt, ``(num_draws,)``."""
+    (i, j), uniform, tilt = pair
     both = obs.observed[i] & obs.observed[j]
 
     def log_likelihood(draw: tuple[MarginPoint, MarginPoint], t: jax.Array) -> jax.Array:
-        ratio = log_copula_ratio(family, *draw, family.tau_to_theta(jnp.tanh(t)), sides)
-        return jnp.sum(jnp.where(both, ratio, 0.0))
+        return obs.total(_log_ratios(family, sides, draw, t), both) + _tilted(tilt, t)
 
     def log_prior(t: jax.Array) -> jax.Array:
         log_density = prior.log_prob(jnp.tanh(t)[:, None])
@@ -198,25 +261,83 @@ def _draw_upstream(
     atom_locs: jax.Array,
     centres: Centres,
     spec: ModelSpec,
+    slopes: Slopes | None,
 ) -> jax.Array:
     """Upstream effect of every pair, ``(num_pairs, num_draws)``."""
     own = jax.vmap(lambda draw: own_logit(obs.z, draw))(draws.calibration)
     loc, scale = spec.priors.upstream_loc, spec.priors.upstream_scale
 
     def one_pair(pair: Any) -> jax.Array:
-        (i, j), centre, uniform = pair
+        (i, j), centre, uniform, tilt = pair
         residual = centre.beyond(obs.z[i], obs.z[j], atom_locs[j])
         use = obs.observed[i] & obs.observed[j] & obs.labelled[j]
 
         def log_likelihood(own: jax.Array, effect: jax.Array) -> jax.Array:
-            return jnp.sum(jnp.where(use, log_bernoulli(own + effect * residual, obs.correct[j]), 0.0))
+            labels = log_bernoulli(own + effect * residual, obs.correct[j])
+            return obs.total(labels, use) + _tilted(tilt, effect)
 
         bounds = loc - UPSTREAM_RANGE * scale, loc + UPSTREAM_RANGE * scale
         return draw_from_curves(
             uniform, log_likelihood, own[:, j], lambda c: stats.norm.logpdf(c, loc, scale), bounds, use.size
         )
 
-    return jax.lax.map(one_pair, (jnp.asarray(spec.pairs), centres, uniform))
+    tilts = None if slopes is None else (slopes.upstream, slopes.upstream_centre)
+    return jax.lax.map(one_pair, (jnp.asarray(spec.pairs), centres, uniform, tilts))
+
+
+def _find_slopes(
+    flat: dict[str, jax.Array],
+    whole: Observations,
+    sample: Observations,
+    atom_locs: jax.Array,
+    kind: ModelKind,
+    centres: Centres,
+) -> Slopes:
+    """Return by how much the slopes of a sample's curves are off, at the tops of the mended ones."""
+    mean = {name: jnp.mean(values, axis=0, keepdims=True) for name, values in flat.items()}
+    spec = kind.spec()
+    none, empty = jnp.zeros(len(spec.pairs)), jnp.zeros(len(_with_theta(spec)))
+    slopes = Slopes(empty, empty, none, none)
+    gradient, key = _gradients(kind), jax.random.key(0)
+    for _ in range(NUM_TURNS):
+        top = _program(kind, True)(key, mean, sample, atom_locs, centres, slopes)
+        t = jnp.arctanh(top["tau"][:, 0]) if "tau" in top else empty
+        effect = top["upstream"][:, 0] if "upstream" in top else none
+        of_parts = [gradient(t, effect, mean, part, atom_locs, centres) for part in chunks(whole)]
+        of_sample = gradient(t, effect, mean, sample, atom_locs, centres)
+        off = [sum(parts) - own for parts, own in zip(zip(*of_parts, strict=True), of_sample, strict=True)]
+        slopes = Slopes(off[0], t, off[1], effect)
+    return slopes
+
+
+@cache
+def _gradients(kind: ModelKind) -> Any:
+    """Return the program that differentiates the log likelihood curves of all pairs, for a single draw."""
+    spec = kind.spec()
+    first, with_theta = spec.first_module(), _with_theta(spec)
+
+    def log_likelihood(
+        t: jax.Array, effect: jax.Array, sites: Any, obs: Observations, atom_locs: jax.Array, centres: Centres
+    ) -> jax.Array:
+        draw = params_from_sites(take(sites, 0), first, atom_locs=atom_locs)
+        points = mixed.point(obs.z, jax.tree.map(lambda field: field[:, None], draw.margins))
+        own, pairs = own_logit(obs.z, draw.calibration), np.asarray(spec.pairs)
+        total = jnp.zeros((), dtype=obs.z.dtype)
+        for (family, sides), indices in _alike(spec).items():
+            i, j = pairs[indices].T
+            at = np.asarray([with_theta.index(index) for index in indices])
+            ratio = _log_ratios(family, sides, (take(points, i), take(points, j)), t[at, None])
+            both = obs.observed[i] & obs.observed[j]
+            total += jnp.sum(jax.vmap(obs.total)(ratio, both))
+        if spec.upstream:
+            i, j = pairs.T
+            residual = jax.vmap(Centres.beyond)(centres, obs.z[i], obs.z[j], atom_locs[j])
+            labels = log_bernoulli(own[j] + effect[:, None] * residual, obs.correct[j])
+            use = obs.observed[i] & obs.observed[j] & obs.labelled[j]
+            total += jnp.sum(jax.vmap(obs.total)(labels, use))
+        return total
+
+    return jax.jit(jax.grad(log_likelihood, (0, 1)))
 
 
 def _points(draws: CascadeParams, z: jax.Array) -> MarginPoint:

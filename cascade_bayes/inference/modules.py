@@ -20,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 
-from cascade_bayes._trees import take
+from cascade_bayes._trees import room_for, take
 from cascade_bayes.distributions import mixed
 from cascade_bayes.inference.methods import LaneDraws
 from cascade_bayes.inference.nuts import MAX_NUM_STEPS, Draws
 from cascade_bayes.inference.target import Data, Lanes, Target
+from cascade_bayes.inference.tilt import tilt
 from cascade_bayes.model.anchors import Anchors
 from cascade_bayes.model.cascade import (
     cascade_model,
@@ -40,6 +41,7 @@ from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout, Calibration
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import MarginSpec, ModelKind
+from cascade_bayes.model.strata import bin_values
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,8 +164,10 @@ class MarginData(NamedTuple):
 
     Attributes
     ----------
-    z, observed
-        Standardised logits, and which of them are known, ``(num_models, num_queries)``.
+    z
+        Standardised logits, ``(num_models, num_values)``: one a query, or those of bins.
+    weight
+        How often each occurs, 0 or 1 of one a query, ``(num_models, num_values)``.
     atom_locs
         NaN in empty slots, ``(num_models, num_atoms)``.
     continuous
@@ -171,21 +175,24 @@ class MarginData(NamedTuple):
     """
 
     z: jax.Array
-    observed: jax.Array
+    weight: jax.Array
     atom_locs: jax.Array
     continuous: jax.Array
 
 
 class _CalibrationData(NamedTuple):
-    z: jax.Array
-    correct: jax.Array
-    labelled: jax.Array
+    obs: Observations
     atom_locs: jax.Array
     anchors: Anchors
 
 
 def make_modules(
-    obs: Observations, atom_locs: jax.Array, anchors: Anchors, kind: ModelKind, models: tuple[str, ...]
+    obs: Observations,
+    atom_locs: jax.Array,
+    anchors: Anchors,
+    kind: ModelKind,
+    models: tuple[str, ...],
+    sample: Observations | None = None,
 ) -> tuple[Module, ...]:
     """Return the modules of a table's posterior; of a modular model, those of its margins and calibration.
 
@@ -201,17 +208,24 @@ def make_modules(
         The model.
     models
         Names.
+    sample
+        A weighted sample of a long table's queries, to stand for them all: margins are then those of all
+        confidences in bins, and the rest that of the sample with the whole table's gradient.
     """
+
+    def lanes(target: Target, make: Callable[[Observations], Data]) -> Lanes:
+        data = make(obs) if sample is None else tilt(target, make, obs, sample)
+        return Lanes(target, jax.tree.map(lambda field: field[None], data))
+
     if kind.structure == "chain":
-        lanes = Lanes(_chain_target(kind), _one_lane((obs, atom_locs, anchors)))
-        return (Module(lanes, ("chain",), lambda sites: {k: v[0] for k, v in sites.items()}),)
+        chain = lanes(_chain_target(kind), lambda obs: (obs, atom_locs, anchors))
+        return (Module(chain, ("chain",), lambda sites: {k: v[0] for k, v in sites.items()}),)
     layout = kind.spec().layout
     target = _calibration_target(kind.priors, kind.monotone, *atom_locs.shape)
-    data = _CalibrationData(obs.z, obs.correct, obs.labelled, atom_locs, anchors)
     return (
-        margins_module(obs, atom_locs, kind, models),
+        margins_module(obs, atom_locs, kind, models, in_bins=sample is not None),
         Module(
-            Lanes(target, _one_lane(data)),
+            lanes(target, lambda obs: _CalibrationData(obs, atom_locs, anchors)),
             ("calibration",),
             lambda sites: _calibration_sites(sites, layout),
         ),
@@ -219,20 +233,34 @@ def make_modules(
 
 
 def margins_module(
-    obs: Observations, atom_locs: jax.Array, kind: ModelKind, models: tuple[str, ...]
+    obs: Observations,
+    atom_locs: jax.Array,
+    kind: ModelKind,
+    models: tuple[str, ...],
+    *,
+    in_bins: bool = False,
 ) -> Module:
-    """Return the margins of a table, each given its own confidences; arguments as for `make_modules`."""
+    """Return the margins of a table, each given its own confidences, all or in bins.
+
+    Other arguments are those of `make_modules`.
+    """
+    z, count = _bins(obs, atom_locs) if in_bins else (obs.z, obs.observed)
     layout = kind.spec().layout
     target = margin_target(MarginSpec(kind.margin, kind.priors), atom_locs.shape[1])
     return Module(
-        Lanes(target, MarginData(obs.z, obs.observed, atom_locs, jnp.asarray(kind.continuous))),
+        Lanes(target, MarginData(z, count, atom_locs, jnp.asarray(kind.continuous))),
         tuple(f"margin of {name}" for name in models),
         lambda sites: _margin_sites(sites, layout),
     )
 
 
-def _one_lane(data: Data) -> Data:
-    return jax.tree.map(lambda field: field[None], data)
+def _bins(obs: Observations, atom_locs: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Values of each model's confidences and how often they occur, ``(num_models, num_values)`` both."""
+    rows = zip(np.asarray(obs.z), np.asarray(obs.observed), np.asarray(atom_locs), strict=True)
+    bins = [bin_values(z[seen], locs) for z, seen, locs in rows]
+    size = room_for(max(value.size for value, _ in bins))
+    z, count = (np.stack([np.pad(own[part], (0, size - own[part].size)) for own in bins]) for part in (0, 1))
+    return jnp.asarray(z, dtype=obs.z.dtype), jnp.asarray(count, dtype=obs.z.dtype)
 
 
 @cache
@@ -243,7 +271,8 @@ def margin_target(spec: MarginSpec, num_atoms: int) -> Target:
         sites = sample_margins(spec, (), num_atoms)
         margin = margins_from_sites(sites, data.atom_locs, data.continuous, spec.margin)
         log_density = mixed.log_density(data.z, jax.tree.map(lambda field: field[None], margin))
-        numpyro.factor("log_likelihood", jnp.sum(jnp.where(data.observed, log_density, 0.0)))
+        counted = jnp.where(data.weight > 0, data.weight * log_density, 0.0)
+        numpyro.factor("log_likelihood", jnp.sum(counted))
 
     one, locs = jnp.zeros(1), jnp.full(num_atoms, jnp.nan)
     return Target(model, MarginData(one, one == 0, locs, jnp.asarray(True)))
@@ -258,12 +287,14 @@ def _calibration_target(priors: Priors, monotone: bool, num_models: int, num_ato
         effect = sites.get("atom_effect", jnp.zeros(0)).reshape((num_models, num_atoms))
         curve = Calibration(data.atom_locs, sites["intercept"], sites["slope"], effect)
         label_corr = label_corr_from_sites(sample_label_corr(priors))
-        labels = log_labels(own_logit(data.z, curve), data.z, data.correct, data.labelled, label_corr)
-        numpyro.factor("log_likelihood", jnp.sum(labels))
+        obs = data.obs
+        labels = log_labels(own_logit(obs.z, curve), obs.z, obs.correct, obs.labelled, label_corr)
+        numpyro.factor("log_likelihood", jnp.sum(labels if obs.weight is None else labels * obs.weight))
 
     one, locs = jnp.zeros((num_models, 1)), jnp.full((num_models, num_atoms), jnp.nan)
     anchors = jax.tree.map(jnp.asarray, Anchors.none(num_models, num_atoms))
-    return Target(model, _CalibrationData(one, one == 0, one == 0, locs, anchors))
+    obs = Observations(one, one == 0, one == 0, one == 0)
+    return Target(model, _CalibrationData(obs, locs, anchors))
 
 
 def _margin_sites(sites: Mapping[str, np.ndarray], layout: AtomLayout) -> Draws:

@@ -31,12 +31,16 @@ from cascade_bayes.inference.structure import check_modular, find_selection
 from cascade_bayes.model.anchors import find_anchors
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.margins import DEFAULT_MARGIN, get_margin
-from cascade_bayes.model.observations import Observations, observations
+from cascade_bayes.model.observations import Observations, observations, sample_of
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import ModelKind, ModelSpec, Structure
+from cascade_bayes.model.strata import SAMPLE_SIZE
 
 STRUCTURES = ("modular", "chain")
+
+ROOM = room_for(SAMPLE_SIZE)
+"""Size of the arrays of a long table's sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,12 +182,15 @@ class Arrays:
     kind
         The model of all these tables: its slots for atoms are those that any of them has.
     num_queries
-        Of the longest; the arrays have `room_for` them.
+        Of the longest; the arrays have `room_for` them. Of tables that are long
+        (`cascade_bayes.model.strata`), where it has no say, all are.
     """
 
     def __init__(self, one: Prepared, kind: ModelKind, num_queries: int) -> None:
         self.one, self.kind = one, kind
-        self.obs = one.obs.padded(room_for(num_queries))
+        sample = sample_of(one.obs, one.spec.layout.locs)
+        self.whole = None if sample is None else one.obs
+        self.obs = one.obs.padded(room_for(num_queries)) if sample is None else sample.padded(ROOM)
         slots = len(kind.has_atom[0])
         locs = one.spec.layout.locs
         self._more = ((0, 0), (0, slots - locs.shape[1]))
@@ -195,7 +202,10 @@ class Arrays:
 
     def modules(self) -> tuple[Module, ...]:
         """Return the modules of the posterior."""
-        return make_modules(self.obs, self.atom_locs, self.anchors, self.kind, self.one.data.models)
+        names = self.one.data.models
+        if self.whole is None:
+            return make_modules(self.obs, self.atom_locs, self.anchors, self.kind, names)
+        return make_modules(self.whole, self.atom_locs, self.anchors, self.kind, names, self.obs)
 
     def posterior(self, sampled: Sampled, key: jax.Array, request: Request, seconds: float) -> Posterior:
         """Draw what is drawn given the modules, and return the posterior of the table's own model.
@@ -232,7 +242,14 @@ class Arrays:
             spec = replace(spec, centres=centres)
             padded = centres._replace(at_atoms=np.pad(centres.at_atoms, self._more))
             samples |= sample_pairs(
-                key, samples, self.obs, self.atom_locs, self.kind, padded, at_mode=request.method == "map"
+                key,
+                samples,
+                self.obs,
+                self.atom_locs,
+                self.kind,
+                padded,
+                whole=self.whole,
+                at_mode=request.method == "map",
             )
         own = ~np.isnan(np.asarray(self.atom_locs))[np.nonzero(self.kind.spec().layout.has_atom)]
         for name in ("atom_logit", "atom_effect"):

@@ -36,6 +36,7 @@ from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import ModelSpec
+from cascade_bayes.model.strata import is_long
 
 NUM_TAUS = 64
 """Grid points, twice: over the family's whole range, then where the posterior is. There a standard deviation
@@ -133,7 +134,8 @@ def _points_at_mode(obs: Observations, layout: AtomLayout, priors: Priors, margi
     """``F`` of every confidence at the modes of the margins."""
     names = tuple(map(str, range(obs.z.shape[0])))
     kind = ModelSpec(layout, (), priors, margin=margin).kind
-    target, data = margins_module(obs, jnp.asarray(layout.locs), kind, names).lanes
+    in_bins = is_long(obs.z.shape[1])
+    target, data = margins_module(obs, jnp.asarray(layout.locs), kind, names, in_bins=in_bins).lanes
     sites = jax.vmap(target.sites)(find_modes(target, data))
     margins = margins_from_sites(sites, data.atom_locs, data.continuous, margin)
     return jax.jit(mixed.point)(obs.z, jax.tree.map(lambda field: field[:, None, :], margins))

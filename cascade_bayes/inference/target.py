@@ -37,6 +37,22 @@ Data = Any
 """A pytree of arrays."""
 
 
+class Tilted(NamedTuple):
+    """Data of a density that is tilted: to its negative logarithm ``slope @ (x - centre)`` is added.
+
+    Attributes
+    ----------
+    data
+        Of the density itself.
+    slope, centre
+        Of flat unconstrained parameters, ``(dim,)`` both.
+    """
+
+    data: Data
+    slope: jax.Array
+    centre: jax.Array
+
+
 class StudentCoordinate(Transform):  # type: ignore[misc]
     """From a nearly standard normal ``u`` to a Student t value; see the module's docstring."""
 
@@ -150,7 +166,12 @@ class Target:
 
     @partial(jax.jit, static_argnums=0)  # so that the model is traced once, not for every gradient of it
     def potential(self, x: jax.Array, data: Data) -> jax.Array:
-        """Return the negative log density of flat parameters ``(dim,)`` given data, up to a constant."""
+        """Return the negative log density of flat parameters ``(dim,)`` given data, up to a constant.
+
+        Data may be `Tilted`.
+        """
+        if isinstance(data, Tilted):
+            return self.potential(x, data.data) + jnp.dot(data.slope, x - data.centre)
         unconstrained = self._unravel(x)
         total = jnp.zeros((), dtype=x.dtype)
         sites = {}

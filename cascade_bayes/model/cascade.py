@@ -289,4 +289,5 @@ def cascade_model(
     if spec.structure != "chain":
         raise ValueError("only the structure 'chain' has a joint density; sample a modular model by `fit`.")
     params = params_from_sites(sample_sites(spec, anchors), spec, atom_locs=atom_locs)
-    numpyro.factor("log_likelihood", log_likelihood(params, obs, spec.copulas, spec.layout.kinds))
+    by_query = log_likelihood(params, obs, spec.copulas, spec.layout.kinds)
+    numpyro.factor("log_likelihood", by_query if obs.weight is None else by_query * obs.weight)

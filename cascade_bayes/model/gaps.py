@@ -110,7 +110,7 @@ def _recursion(
     share: tuple[jax.Array, jax.Array] | None,
 ) -> jax.Array:
     """Return the log density of each query, were this share harder, and the rest not; of any if None."""
-    z, observed, correct, labelled, _ = obs
+    z, observed, correct, labelled, *_ = obs
     own, x = own_logit(z, params.calibration), regressor(z)
     middle = jnp.asarray(gaps.cells.middle, dtype=z.dtype)
     cell_own, cell_x = own_logit(middle, params.calibration), regressor(middle)

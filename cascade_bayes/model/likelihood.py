@@ -59,7 +59,7 @@ def log_likelihood(
     kinds
         Static: what each model's confidences can be, see `AtomLayout.kinds`.
     """
-    z, observed, correct, labelled, gaps = obs
+    z, observed, correct, labelled, gaps, _ = obs
     margins = jax.tree.map(lambda field: field[:, None, :], params.margins)
     log_density = mixed.log_density(z, margins)
     labels = log_labels(correctness_logit(z, params), z, correct, labelled, params.label_corr)

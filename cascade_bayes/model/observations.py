@@ -15,6 +15,7 @@ from scipy.special import expit, logit
 from cascade_bayes.data import CascadeData
 from cascade_bayes.model.difficulty import LEVEL_ENDS
 from cascade_bayes.model.params import AtomLayout
+from cascade_bayes.model.strata import SAMPLE_SIZE, is_long, sample_queries
 
 NUM_CELLS = 64
 """Continuous cells of a missing confidence. The tests measure what they leave out."""
@@ -98,6 +99,19 @@ class Gaps:
     several_labels: bool
 
 
+def which_have_gaps(observed: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """Whether each query lacks a confidence before something that is known, ``(num_queries,)``.
+
+    Parameters
+    ----------
+    observed, labelled
+        Whether a confidence, and a label, is known, ``(num_models, num_queries)``.
+    """
+    known = observed | labelled
+    later = np.flip(np.logical_or.accumulate(np.flip(known, axis=0), axis=0), axis=0)
+    return np.asarray(np.any(~observed & later, axis=0))
+
+
 def find_gaps(z: np.ndarray, observed: np.ndarray, labelled: np.ndarray, layout: AtomLayout) -> Gaps | None:
     """Return the queries with gaps, or None if there are none.
 
@@ -110,9 +124,7 @@ def find_gaps(z: np.ndarray, observed: np.ndarray, labelled: np.ndarray, layout:
     layout
         Where the atoms lie.
     """
-    known = observed | labelled
-    later = np.flip(np.logical_or.accumulate(np.flip(known, axis=0), axis=0), axis=0)
-    has_gap = np.any(~observed & later, axis=0)
+    has_gap = which_have_gaps(observed, labelled)
     if not has_gap.any():
         return None
     cells = stack_cells(
@@ -194,6 +206,7 @@ class Observations(NamedTuple):
 
     ``z``, ``observed``, ``correct`` and ``labelled`` are ``(num_models, num_queries)``; ``z`` is 0 where not
     observed. ``gaps`` is None where every query's confidences and labels are a prefix of the chain.
+    ``weight``, ``(num_queries,)``, says how many queries each stands for; None if each for itself.
     """
 
     z: jax.Array
@@ -201,6 +214,7 @@ class Observations(NamedTuple):
     correct: jax.Array
     labelled: jax.Array
     gaps: Gaps | None = None
+    weight: jax.Array | None = None
 
     def padded(self, num_queries: int) -> Observations:
         """Return the arrays with queries of which nothing is known put at their end, to this number."""
@@ -211,13 +225,43 @@ class Observations(NamedTuple):
             jnp.pad(self.correct, more),
             jnp.pad(self.labelled, more),
             self.gaps,
+            None if self.weight is None else jnp.pad(self.weight, more[1]),
         )
+
+    def total(self, values: jax.Array, use: jax.Array) -> jax.Array:
+        """Return the sum of the values of the queries used, over all queries that they stand for.
+
+        Parameters
+        ----------
+        values
+            One a query, ``(num_queries,)``; anything where it is not used.
+        use
+            Which are used, ``(num_queries,)``.
+        """
+        return jnp.sum(jnp.where(use, values if self.weight is None else values * self.weight, 0.0))
 
     def take(self, rows: np.ndarray) -> Observations:
         """Return the arrays of some queries, without a record of their gaps."""
         return Observations(
             self.z[:, rows], self.observed[:, rows], self.correct[:, rows], self.labelled[:, rows]
         )
+
+
+def sample_of(obs: Observations, locs: np.ndarray) -> Observations | None:
+    """Return a weighted sample of a long table's queries; None of a table that is short, or has gaps.
+
+    Parameters
+    ----------
+    obs
+        The table.
+    locs
+        Where its atoms lie, ``(num_models, num_atoms)``.
+    """
+    if obs.gaps is not None or not is_long(obs.z.shape[1]):
+        return None
+    z, observed, correct, labelled = (np.asarray(field) for field in obs[:4])
+    sample = sample_queries(z, observed, [correct, labelled], locs, SAMPLE_SIZE)
+    return obs.take(sample.rows)._replace(weight=jnp.asarray(sample.weight, dtype=obs.z.dtype))
 
 
 def observations(data: CascadeData, layout: AtomLayout, *, modular: bool = False) -> Observations:

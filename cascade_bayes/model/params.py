@@ -47,6 +47,11 @@ Verbal confidences take 8 to 53 values over thousands of queries. Log-probabilit
 in coarse steps next to certainty, still take a value 2 or 3 times on average.
 """
 
+MAX_DISCRETE = 128
+"""Largest number of values that a discrete confidence takes: more of them are a measurement, rounded.
+
+In a table of 200,000 queries even numbers of four digits occur ten times each."""
+
 
 class Calibration(NamedTuple):
     """How often each model is right at its own confidence; the fields of `CascadeParams`."""
@@ -154,8 +159,8 @@ def find_atoms(
       floor of the confidence map, such as -9999, is one with a probability of 0;
     * a finite value that at least ``interior_share`` of the model's confidences, and at least five of
       them, share;
-    * any value of a model whose finite confidences take each value `MIN_REPEATS` times on average:
-      such confidences are words or grades, not measurements;
+    * any value of a model whose finite confidences take each value `MIN_REPEATS` times on average, and
+      `MAX_DISCRETE` values at most: such confidences are words or grades, not measurements;
     * the only value of a model whose confidences are all alike.
 
     A model all of whose confidences are atoms has no continuous part.
@@ -197,7 +202,7 @@ def find_atoms(
             per_model.append((logit[order], raw[order]))
             continue
         keep = ~finite | ((counts >= 5) & (counts >= interior_share * counts.sum()))
-        if finite.any() and counts[finite].sum() >= MIN_REPEATS * finite.sum():
+        if 0 < finite.sum() <= min(MAX_DISCRETE, counts[finite].sum() / MIN_REPEATS):
             keep[:] = True
         if len(raw) == 1:
             keep[:] = True
