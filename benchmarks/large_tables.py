@@ -1,7 +1,7 @@
 """Time, memory and exactness of fits of long tables.
 
-Run ``python benchmarks/large_tables.py [--queries 5000] [--method nuts] [--compare]``. Tables are simulated from
-the first three models of the bundled example, every call at a cost of its own. With ``--compare`` the table is
+Run ``python benchmarks/large_tables.py [--queries 5000] [--method nuts] [--compare]``. Tables are simulated
+from the first three models of the bundled example, every call at a cost of its own. With ``--compare`` one is
 fitted once more with every query in the likelihood, and the posteriors are compared: differences of means in
 posterior standard deviations, and ratios of standard deviations.
 """
