@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prior import draw_sites
 from cascade_bayes.inference.variables import coordinates, expected_sites
+from cascade_bayes.transforms import ConfidenceMap
 
 REMEDY = "Fit again with `cascade-bayes fit`."
 
@@ -57,6 +59,15 @@ def strip(file: Any) -> None:
 
 def test_round_trip(path: Path) -> None:
     assert_equal(Posterior.load(path), make_posterior())
+
+
+def test_the_floor_of_a_map_is_kept(tmp_path: Path) -> None:
+    posterior = make_posterior()
+    known = posterior.confidence_map
+    floored = ConfidenceMap(known.kind, known.location, known.scale, (0.01, -np.inf, -np.inf))
+    data = replace(posterior.data, confidence_map=floored)
+    (tmp_path / "p.nc").write_bytes(replace(posterior, data=data).to_bytes())
+    assert Posterior.load(tmp_path / "p.nc").confidence_map == floored
 
 
 def test_the_version_before_is_read(path: Path) -> None:

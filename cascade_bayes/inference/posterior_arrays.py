@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from cascade_bayes.copulas import get_copula
@@ -252,7 +253,7 @@ def _data(record: Record, groups: Groups) -> CascadeData:
             latency_ms=constants["latency_ms"].values if "latency_ms" in constants else None,
             call_cost=constants["call_cost"].values,
             kind=known.kind,
-            confidence_map=ConfidenceMap(known.kind, tuple(known.location), tuple(known.scale)),
+            confidence_map=ConfidenceMap.from_dict(msgspec.to_builtins(known)),
         )
     except (ValueError, OverflowError) as error:
         raise InputError(f"{str(error).rstrip('.')}.") from error

@@ -20,6 +20,7 @@ class _Map(msgspec.Struct, forbid_unknown_fields=True):
     kind: Literal["logprob", "probability", "score"]
     location: list[float]
     scale: list[float]
+    floor: list[float | None] = []
 
 
 class _Verdict(msgspec.Struct, forbid_unknown_fields=True):
