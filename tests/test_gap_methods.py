@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,11 +13,9 @@ import pytest
 from gap_tables import make_table, with_gaps, without
 
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import ConvergenceWarning, DataWarning
 from cascade_bayes.inference.approximate import GUIDES
-from cascade_bayes.inference.batch import _chunks, fit_batch
-from cascade_bayes.inference.checks import check
+from cascade_bayes.inference.batch import _chunks
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import Arrays, Prepared, Request, prepare
@@ -135,16 +132,6 @@ def test_every_method_on_a_chain_with_gaps_inside(method: str, guide: str) -> No
 
 
 @pytest.mark.slow
-def test_laplace_of_a_chain_with_gaps_is_close_to_its_posterior() -> None:
-    """Two models: the approximation proposes draws of which importance sampling keeps enough."""
-    table = make_table(2, 60)
-    missing = np.zeros(table.confidence.shape, dtype=bool)
-    missing[::9, 0] = missing[4::9, 1] = True
-    posterior = quick_fit(without(table, missing), "laplace", structure="chain", num_samples=200)
-    assert posterior.convergence().converged
-
-
-@pytest.mark.slow
 def test_a_complete_table_and_one_with_random_gaps_agree() -> None:
     """A fifth left out at random moves no mean by more than the posterior is wide, and 0 on average."""
     table = make_table(3, 400, seed=4)
@@ -169,33 +156,3 @@ def test_a_complete_table_and_one_with_random_gaps_agree() -> None:
 
     left, right = distribution(complete), distribution(some)
     assert np.abs((right.mean(axis=0) - left.mean(axis=0)) / right.std(axis=0)).max() < 2.0
-
-
-@pytest.mark.slow
-def test_a_fit_with_gaps_serves_every_later_step(tmp_path: Path) -> None:
-    posterior = quick_fit(TABLES["here and there"], "laplace", num_samples=40)
-    posterior.save(tmp_path / "posterior.nc")
-    back = Posterior.load(tmp_path / "posterior.nc")
-    np.testing.assert_array_equal(back.data.observed, posterior.data.observed)
-    frontier = error_cost_frontier(back, error_prices=5, num_draws=20)
-    frame = frontier.to_frame()
-    assert np.isfinite(frame[["expected_error", "expected_cost"]]).all(axis=None)
-    tree = back.to_arviz(num_replicates=4)
-    replicated = np.asarray(tree["posterior_predictive"]["confidence"])
-    np.testing.assert_array_equal(np.isnan(replicated[0, 0]), ~back.data.observed)
-    density = np.asarray(tree["log_likelihood"]["confidence_and_correct"])
-    assert np.isfinite(density).all()
-    assert not [finding for finding in check(back, num_draws=20).findings if not finding.passed]
-
-
-@pytest.mark.slow
-def test_a_batch_of_tables_with_different_gaps_has_their_own_modes() -> None:
-    names = ["one", "here and there", "log", "labels"]
-    with pytest.warns(DataWarning, match="table 1: of 60 queries confidences are missing"):
-        found = fit_batch([TABLES[name] for name in names], "map", seed=0, priors=FEW, progress=False)
-    for name, one in zip(names, found, strict=True):
-        assert isinstance(one, Posterior)
-        alone = quick_fit(TABLES[name], "map")
-        assert one.spec.structure == alone.spec.structure
-        for site, values in alone.samples.items():
-            np.testing.assert_allclose(one.samples[site], values, atol=2e-3, err_msg=f"{name}, {site}")
