@@ -22,7 +22,7 @@ from cascade_bayes.decision.lattice import (
 from cascade_bayes.decision.optimise import mean_loss, optimise
 from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.rows import Rows
-from cascade_bayes.decision.sweep import sweep
+from cascade_bayes.decision.sweep import run_policies, sweep
 from cascade_bayes.decision.tuning import error_cost_frontier
 
 NUM_CELLS = 16
@@ -108,7 +108,8 @@ def test_no_combination_on_the_grid_beats_the_frontier(small_posterior) -> None:
         losses = mean_losses(
             tables, call_cost, chain.is_atom, jnp.concatenate([tuned, every]), jnp.asarray(price), None
         )
-        assert losses[0] <= jnp.min(losses[1:]) * (1 + 1e-9)
+        # Thresholds are moved within a cell to readable numbers, by less than makes a difference.
+        assert losses[0] <= jnp.min(losses[1:]) * (1 + 1e-4)
 
 
 @pytest.mark.slow
@@ -120,7 +121,8 @@ def test_no_random_start_beats_the_sweep_of_five_models() -> None:
     swept = sweep(
         tables, call_cost[None], is_atom, jnp.asarray(prices), jnp.asarray(lattice_positions(4, 64)), 0
     )
-    own = np.asarray(swept.outcome.cost[:, 0] + prices * swept.outcome.error[:, 0])
+    outcome = run_policies(tables, call_cost[None], is_atom, swept.bayes)
+    own = np.asarray(outcome.cost[:, 0] + prices * outcome.error[:, 0])
     starts = np.random.default_rng(0).integers(0, 65, (60, 4)).astype(float)
     search = jax.jit(optimise)
     for loss, price in zip(own, prices, strict=True):
@@ -130,9 +132,8 @@ def test_no_random_start_beats_the_sweep_of_five_models() -> None:
     alone = sweep(
         tables, call_cost[None], is_atom, jnp.asarray(prices[[at]]), jnp.asarray(lattice_positions(4, 64)), 0
     )
-    np.testing.assert_allclose(
-        alone.outcome.cost[0] + prices[at] * alone.outcome.error[0], own[at], rtol=2e-4
-    )
+    found = run_policies(tables, call_cost[None], is_atom, alone.bayes)
+    np.testing.assert_allclose(found.cost[0] + prices[at] * found.error[0], own[at], rtol=2e-4)
 
 
 @pytest.mark.parametrize("num_thresholds", [1, 2, 3, 4])

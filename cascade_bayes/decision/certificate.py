@@ -50,6 +50,7 @@ from cascade_bayes.decision.optimise import optimise
 from cascade_bayes.decision.points import PricedPolicies
 from cascade_bayes.decision.policy import FROM_FRONTIER, Cuts, Policy
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
+from cascade_bayes.decision.shorter import shorten_policy
 from cascade_bayes.decision.sweep import sweep_chain
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
 
@@ -251,7 +252,8 @@ def certify(
     posterior
         The fit.
     policies
-        A policy, or those of a frontier or an envelope; their models must be in the fit.
+        A policy, or those of a frontier or an envelope; their models must be in the fit. A model that cannot
+        end a query is left out, with what its calls cost.
     num_draws
         Posterior draws, evenly spaced.
     num_cells
@@ -268,7 +270,8 @@ def certify(
     """
     need(posterior, Posterior, "posterior", FROM_FIT)
     need(policies, (Policy, PricedPolicies), "policies", FROM_FRONTIER)
-    each = [policies] if isinstance(policies, Policy) else [policies.policy(i) for i in range(len(policies))]
+    asked = [policies] if isinstance(policies, Policy) else [policies.policy(i) for i in range(len(policies))]
+    each = [shorten_policy(policy) for policy in asked]
     found: dict[int, tuple[np.ndarray, ...]] = {}
     for models in dict.fromkeys(policy.models for policy in each):
         own = [i for i, policy in enumerate(each) if policy.models == models]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from cascade_bayes.decision.costs import CostTrend, call_cost_draws, find_trend,
 from cascade_bayes.decision.forward import Outcome, outcomes_for_draws
 from cascade_bayes.decision.grid import Grid, cells_for, make_grid
 from cascade_bayes.decision.policy import Cuts
+from cascade_bayes.decision.readable import Scale, find_scale, readable
 from cascade_bayes.decision.rows import PRIOR_QUERIES, Queries, find_queries
 from cascade_bayes.decision.table import table_of
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
@@ -37,6 +38,8 @@ class Discretised(NamedTuple):
         Cells of all models of that chain.
     confidence_map
         Of its own models: grid positions to raw thresholds and back.
+    scales
+        Confidences of its own models that thresholds have to tell apart, one a model.
     call_cost
         Draws of the mean US dollars per call, latency included if it has a price,
         ``(num_draws, num_models)``; where queries may be left without an answer, that is a last model.
@@ -52,6 +55,7 @@ class Discretised(NamedTuple):
     chain: SubCascade
     chain_grid: Grid
     confidence_map: ConfidenceMap
+    scales: tuple[Scale, ...]
     call_cost: jax.Array
     queries: Queries | None
     trend: CostTrend | None
@@ -86,12 +90,8 @@ class Discretised(NamedTuple):
         InputError
             If a model abstains that may not, or above its threshold.
         """
+        check_cuts(cuts, self.terms)
         defer, early = np.asarray(cuts.thresholds, dtype=float), None
-        low = None if cuts.abstain is None else np.asarray(cuts.abstain)[..., :-1]
-        if low is not None and np.any(low > defer):
-            raise InputError("abstain must not be above thresholds: below it no query would be deferred.")
-        if low is not None and self.terms.abstain == "final" and np.any(low > -np.inf):
-            raise InputError("a model before the last abstains, which the terms leave to the last (final).")
         if self.abstains:
             abstain = np.full((*defer.shape[:-1], len(self.members)), -np.inf)
             if cuts.abstain is not None:
@@ -100,8 +100,6 @@ class Discretised(NamedTuple):
             if self.terms.abstains_early:
                 abstain[..., -1] = -np.inf  # the last model's is the deferral to abstaining
                 early = self._place(abstain)
-        elif cuts.abstain is not None and np.any(np.asarray(cuts.abstain) > -np.inf):
-            raise InputError("these thresholds abstain, which needs terms with an abstain_price.")
         return Thresholds(self._place(defer), early)
 
     def _place(self, raw: np.ndarray) -> jax.Array:
@@ -119,14 +117,24 @@ class Discretised(NamedTuple):
         return found
 
     def cuts(self, at: Thresholds) -> Cuts:
-        """Return the raw thresholds of grid positions."""
-        raw = self.grid.thresholds(np.asarray(at.defer), self.confidence_map)
+        """Return the raw thresholds of grid positions, moved a little to be `readable`.
+
+        What they do is what `positions` of them say.
+        """
+        raw = self._readable(at.defer)
         if not self.abstains:
             return Cuts(raw, None)
         early = np.full_like(raw[..., :-1], -np.inf)
         if at.early is not None:
-            early = self.grid.thresholds(np.asarray(at.early)[..., :-1], self.confidence_map)
+            # Between the same two confidences they might have changed places.
+            early = np.minimum(self._readable(np.asarray(at.early)[..., :-1]), raw[..., :-1])
         return Cuts(raw[..., :-1], np.concatenate([early, raw[..., -1:]], axis=-1))
+
+    def _readable(self, positions: Any) -> np.ndarray:
+        raw = self.grid.thresholds(np.asarray(positions), self.confidence_map)
+        for i in range(raw.shape[-1]):
+            raw[..., i] = readable(raw[..., i], self.scales[i], self.confidence_map, i)
+        return raw
 
     def tables(self) -> ChainTables:
         """Return every draw as a finite chain; fields have a leading axis of draws, and are large."""
@@ -161,6 +169,19 @@ class Discretised(NamedTuple):
             self.abstains,
             at.early,
         )
+
+
+def check_cuts(cuts: Cuts, terms: Terms) -> None:
+    """Raise `InputError` if a model abstains that may not under the terms, or above its threshold."""
+    if cuts.abstain is None:
+        return
+    low = np.asarray(cuts.abstain, dtype=float)
+    if np.any(low[..., :-1] > np.asarray(cuts.thresholds, dtype=float)):
+        raise InputError("abstain must not be above thresholds: below it no query would be deferred.")
+    if terms.abstain == "final" and np.any(low[..., :-1] > -np.inf):
+        raise InputError("a model before the last abstains, which the terms leave to the last (final).")
+    if terms.abstain_price is None and np.any(low > -np.inf):
+        raise InputError("these thresholds abstain, which needs terms with an abstain_price.")
 
 
 def discretise(
@@ -227,6 +248,10 @@ def discretise(
         chain=chain,
         chain_grid=grid,
         confidence_map=posterior.confidence_map.select(index),
+        scales=tuple(
+            find_scale(posterior.data.confidence[:, m], chain.layout.raw[own], chain.layout.continuous[own])
+            for m, own in zip(members, chain.members, strict=True)
+        ),
         call_cost=jnp.asarray(cost, dtype=dtype),
         queries=None if queries is None else queries.padded(room_for(queries.z.shape[1])),
         trend=jax.tree.map(lambda field: jnp.asarray(field, dtype=dtype), trend),

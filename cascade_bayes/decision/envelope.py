@@ -29,9 +29,12 @@ from cascade_bayes.decision.figures import Predicted
 from cascade_bayes.decision.frontier import (
     DEFAULT_DRAWS,
     DEFAULT_PRICES,
+    LEVEL,
     Frontier,
     find_prices,
+    one_model,
     sweep_prices,
+    with_shorter,
 )
 from cascade_bayes.decision.grid import cells_for, make_grid
 from cascade_bayes.decision.points import PricedPolicies, infeasible
@@ -46,9 +49,6 @@ from cascade_bayes.inference.posterior import Posterior
 MAX_MODELS = 8
 """Models of which every cascade is tried, at most: 255 cascades."""
 
-LEVEL = 1e-6
-"""Relative difference of losses below which two candidates are level: a pair that never defers is its first
-model, but for rounding."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -326,30 +326,39 @@ def find_envelope(
         candidates = [subset for size in sizes for subset in itertools.combinations(names, size)]
     # Prices that are a number are found on the cascade of all models, the last candidate.
     prices = None if isinstance(error_prices, (int, np.integer)) else np.asarray(error_prices, dtype=float)
-    frontiers: dict[tuple[str, ...], Frontier] = {}
+    swept: dict[tuple[str, ...], Frontier] = {}
+    done: dict[tuple[str, ...], Frontier] = {}
     alone: dict[tuple[str, ...], Predicted] = {}
-    for subset in reversed(candidates):
+    how: Any = {"num_draws": num_draws, "prior_queries": prior_queries, "terms": terms}
+
+    def sweep(subset: tuple[str, ...]) -> None:
+        nonlocal prices
         if len(subset) == 1 and terms.abstain_price is None:
-            alone[subset] = predict(
-                posterior,
-                np.zeros(0),
-                models=subset,
-                num_draws=num_draws,
-                prior_queries=prior_queries,
-                terms=terms,
-            )
-            continue
-        chain = discretise(
-            posterior, subset, num_draws, prior_queries=prior_queries, whole_grid=grid, terms=terms
-        )
+            alone[subset] = predict(posterior, np.zeros(0), models=subset, **how)
+            return
+        chain = discretise(posterior, subset, whole_grid=grid, **how)
         tables = chain.tables()
-        if not frontiers:
+        if not swept:
             prices = find_prices(tables, chain, error_prices)
         assert prices is not None
-        frontiers[subset] = sweep_prices(
+        swept[subset] = sweep_prices(
             posterior, chain, tables, prices, prior_queries, digest=digest, polish=False
         )
+
+    def find(subset: tuple[str, ...], needed: bool = True) -> Frontier | None:
+        if needed and subset not in swept and subset not in alone:
+            sweep(subset)
+        if subset in alone and subset not in done:
+            longer = next(one for names, one in swept.items() if subset[0] in names)
+            done[subset] = one_model(longer, subset, alone[subset])
+        elif subset in swept and subset not in done:
+            done[subset] = with_shorter(swept[subset], find)
+        return done.get(subset)
+
+    for subset in reversed(candidates):
+        sweep(subset)
     assert prices is not None
+    frontiers = {subset: found for subset in candidates if subset in swept and (found := find(subset))}
 
     def of_all(figure: str) -> np.ndarray:
         """Figures of single models are the same at every price."""

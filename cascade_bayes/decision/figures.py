@@ -183,25 +183,34 @@ class Bills:
 
 
 def predict_outcome(table: Table, chain: Discretised, cuts: Cuts, outcome: Outcome) -> Predicted:
+    """Return what policies of a cascade on its grid do; see `predict_members`."""
+    return predict_members(table, chain.members, chain.terms, cuts, outcome)
+
+
+def predict_members(
+    table: Table, members: tuple[int, ...], terms: Terms, cuts: Cuts, outcome: Outcome
+) -> Predicted:
     """Return what policies do, from the forward pass.
 
     Parameters
     ----------
     table
         Queries of the fit's table by which decisions are made.
-    chain
-        The cascade on its grid.
+    members
+        Positions in it of the cascade's models.
+    terms
+        What is paid for.
     cuts
         Raw thresholds, with a leading axis of policies.
     outcome
         What they do on every draw, fields ``(num_policies, num_draws, ...)``.
     """
-    k = len(chain.members)
+    k = len(members)
     error, reach = (np.asarray(field, dtype=float) for field in (outcome.error, outcome.reach_prob))
     error = np.where(error > 16 * np.finfo(outcome.error.dtype).eps, error, 0.0)  # what is less is rounding
-    abstain = reach[..., k] if chain.abstains else np.zeros_like(error)
+    abstain = np.zeros_like(error) if terms.abstain_price is None else reach[..., k]
     found = [
-        Bills(table, chain.members, own, chain.terms, error.shape[1]).expected(*figures)
+        Bills(table, members, own, terms, error.shape[1]).expected(*figures)
         for own, *figures in zip(cuts.each(), error, reach[..., :k], abstain, strict=True)
     ]
     return stack(found)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import jax
 import numpy as np
 
 from cascade_bayes._numbers import MAX_PRICES, check_whole
@@ -14,13 +15,21 @@ from cascade_bayes.decision.chain import ChainTables
 from cascade_bayes.decision.constrained import Answer, search
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.expected import Prediction
-from cascade_bayes.decision.figures import Predicted, predict_outcome
+from cascade_bayes.decision.figures import Predicted, predict_outcome, stack
 from cascade_bayes.decision.optimise import NUM_STEPS
 from cascade_bayes.decision.points import PricedPolicies, infeasible
 from cascade_bayes.decision.policy import Cuts, Policy
+from cascade_bayes.decision.predict import predict
 from cascade_bayes.decision.request import Request
 from cascade_bayes.decision.rows import PRIOR_QUERIES
-from cascade_bayes.decision.sweep import price_range, sweep_chain
+from cascade_bayes.decision.shorter import (
+    Point,
+    ends_queries,
+    lengthen,
+    lengthen_predicted,
+    shorten,
+)
+from cascade_bayes.decision.sweep import price_range, sweep_chain, sweep_outcomes
 from cascade_bayes.decision.table import table_of
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
@@ -32,6 +41,9 @@ standard deviation, small against the uncertainty that the bands report."""
 
 DEFAULT_PRICES = 41
 
+LEVEL = 1e-6
+"""Relative difference of losses below which two policies are level: a pair that never defers is its first
+model, but for rounding."""
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Frontier(PricedPolicies):
@@ -44,11 +56,15 @@ class Frontier(PricedPolicies):
     models
         Names in cascade order.
     cuts
-        Bayes thresholds on the raw scale, ``(num_prices, ...)``.
+        Bayes thresholds on the raw scale, ``(num_prices, ...)``. Where one of a model before the last is inf,
+        or -inf, the policy is that of a shorter cascade, whose own thresholds the others are.
     draw_cuts
         The optimum of each posterior draw, ``(num_prices, num_draws, ...)``.
     predicted
-        What the Bayes thresholds do on each draw, ``(num_prices, num_draws, ...)``.
+        What the policies do on each draw, ``(num_prices, num_draws, ...)``.
+    shorter
+        Points whose policy has fewer models than the cascade, by their index: a model that is paid for and
+        never answers is left out (`cascade_bayes.decision.shorter`).
     posterior
         The fit, for prices between those of the sweep.
     chain
@@ -67,6 +83,7 @@ class Frontier(PricedPolicies):
     chain: Discretised
     prior_queries: float
     num_cells: int
+    shorter: dict[int, Point] = field(default_factory=dict)
 
     @property
     def thresholds(self) -> np.ndarray:
@@ -98,19 +115,26 @@ class Frontier(PricedPolicies):
         """Probability that each model is called, ``(num_prices, num_draws, num_models)``."""
         return self.predicted.reach_prob
 
+    def point(self, index: int) -> Point:
+        """Return what is known of the policy at price ``index``."""
+        own = Point(self.models, self.cuts, self.draw_cuts, self.predicted)
+        return self.shorter.get(index) or Point(self.models, *take(own[1:], index))
+
     def policy(self, index: int, question: dict[str, Any] | None = None) -> Policy:
-        """Return the policy of point ``index``."""
+        """Return the policy of point ``index``, of the models that can end a query alone."""
+        models, cuts, draw_cuts, predicted = self.point(index)
         price = float(self.error_prices[index])
+        own = [self.models.index(name) for name in models]
         return Policy(
-            models=self.models,
-            thresholds=self.cuts.thresholds[index],
-            draw_thresholds=self.draw_cuts.thresholds[index],
+            models=models,
+            thresholds=cuts.thresholds,
+            draw_thresholds=draw_cuts.thresholds,
             error_price=price,
             question=question or {"error_price": price},
-            prediction=Prediction.of_draws(take(self.predicted, index)),
-            abstain_thresholds=None if self.cuts.abstain is None else self.cuts.abstain[index],
-            draw_abstain_thresholds=None if self.draw_cuts.abstain is None else self.draw_cuts.abstain[index],
-            **self.context,
+            prediction=Prediction.of_draws(predicted),
+            abstain_thresholds=cuts.abstain,
+            draw_abstain_thresholds=draw_cuts.abstain,
+            **self.context | {"call_cost": self.context["call_cost"][own]},
         )
 
     def _refined(self, error_prices: np.ndarray) -> Frontier:
@@ -172,7 +196,125 @@ def tune_cascade(
         )
     tables = chain.tables()
     prices = find_prices(tables, chain, error_prices)
-    return sweep_prices(posterior, chain, tables, prices, prior_queries, digest=posterior.digest())
+    swept = sweep_prices(posterior, chain, tables, prices, prior_queries, digest=posterior.digest())
+    known: dict[tuple[str, ...], Frontier] = {}
+
+    def find(names: tuple[str, ...], needed: bool) -> Frontier | None:
+        if needed and names not in known:
+            alone = len(names) == 1 and terms.abstain_price is None
+            known[names] = (
+                one_model(swept, names)
+                if alone
+                else tune_cascade(
+                    posterior,
+                    names,
+                    prices,
+                    num_draws=num_draws,
+                    num_cells=num_cells,
+                    prior_queries=prior_queries,
+                    terms=terms,
+                )
+            )
+        return known.get(names)
+
+    return with_shorter(swept, find)
+
+
+def one_model(swept: Frontier, models: tuple[str, ...], predicted: Predicted | None = None) -> Frontier:
+    """Return the frontier of one model of a cascade alone, which has no thresholds and never abstains.
+
+    Parameters
+    ----------
+    swept
+        The frontier of the cascade.
+    models
+        The model's name.
+    predicted
+        What it does on the draws; found here if None.
+    """
+    num_prices, num_draws = swept.error.shape
+    if predicted is None:
+        how: Any = {"num_draws": num_draws, "prior_queries": swept.prior_queries, "terms": swept.terms}
+        predicted = predict(swept.posterior, np.zeros(0), models=models, **how)
+    cost = swept.context["call_cost"][[swept.models.index(models[0])]]
+    return replace(
+        swept,
+        models=models,
+        cuts=Cuts(np.zeros((num_prices, 0))),
+        draw_cuts=Cuts(np.zeros((num_prices, num_draws, 0))),
+        predicted=jax.tree.map(lambda figures: np.repeat(figures[None], num_prices, axis=0), predicted),
+        context=swept.context | {"call_cost": cost},
+        shorter={},
+    )
+
+
+def with_shorter(frontier: Frontier, find: Callable[[tuple[str, ...], bool], Frontier | None]) -> Frontier:
+    """Return a frontier whose policies have no model that cannot end a query.
+
+    Where thresholds say that of one, the policy is that of the cascade without it, tuned by itself. What such
+    thresholds promise is not what they do, so that at some prices those of another price may now be the best
+    of the sweep: these are taken, and no policy is left that another beats in error and expense.
+
+    Parameters
+    ----------
+    frontier
+        The cascade as it was tuned.
+    find
+        Gives the frontier of some of its models at the same prices; None if it is not needed and not at hand.
+    """
+
+    def names(kept: np.ndarray) -> tuple[str, ...]:
+        return tuple(name for name, stays in zip(frontier.models, kept, strict=True) if stays)
+
+    def has(models: tuple[str, ...]) -> np.ndarray:
+        return np.asarray([name in models for name in frontier.models])
+
+    def of(models: tuple[str, ...]) -> Frontier:
+        found = frontier if models == frontier.models else find(models, True)
+        assert found is not None
+        return found
+
+    tuned = [of(names(kept)).point(i) for i, kept in enumerate(ends_queries(frontier.cuts))]
+    expense, error = (
+        np.asarray([getattr(x.predicted, name).mean() for x in tuned]) for name in ("expense", "error")
+    )
+    loss = expense + frontier.error_prices[:, None] * error
+    own = np.arange(len(tuned))
+    best = np.where(loss.min(axis=1) < loss[own, own] * (1 - LEVEL), loss.argmin(axis=1), own)
+    points = [
+        tuned[at] if at == i else tuned[at]._replace(draw_cuts=take(of(tuned[at].models).draw_cuts, i))
+        for i, at in enumerate(best)
+    ]
+    draw_cuts = _shorter_draws(frontier.draw_cuts, lambda kept: find(names(kept), False))
+    whole = [point.models == frontier.models for point in points]
+    return replace(
+        frontier,
+        cuts=Cuts.stack([lengthen(point.cuts, has(point.models)) for point in points]),
+        draw_cuts=Cuts.stack(
+            [
+                take(draw_cuts, i) if whole[i] else lengthen(point.draw_cuts, has(point.models))
+                for i, point in enumerate(points)
+            ]
+        ),
+        predicted=stack([lengthen_predicted(point.predicted, has(point.models)) for point in points]),
+        shorter={i: point for i, point in enumerate(points) if not whole[i]},
+    )
+
+
+def _shorter_draws(cuts: Cuts, find: Callable[[np.ndarray], Frontier | None]) -> Cuts:
+    """Give draws whose best cascade is a shorter one its best thresholds, where they are at hand."""
+    kept = ends_queries(cuts)
+    found = jax.tree.map(np.copy, cuts)
+    for pattern in np.unique(kept.reshape(-1, kept.shape[-1]), axis=0):
+        if pattern.all():
+            continue
+        at = (kept == pattern).all(axis=-1)
+        shorter = find(pattern)
+        own = shorten(cuts, pattern) if shorter is None else shorter.draw_cuts
+        longer = lengthen(own, pattern)
+        for field_found, field_longer in zip(jax.tree.leaves(found), jax.tree.leaves(longer), strict=True):
+            field_found[at] = field_longer[at]
+    return found
 
 
 def find_prices(
@@ -227,12 +369,14 @@ def sweep_prices(
     """
     swept = sweep_chain(chain, tables, error_prices, NUM_STEPS if polish else 0)
     cuts = chain.cuts(swept.bayes)
+    # What is predicted is what the thresholds do that are kept, moved to readable numbers.
+    outcome = sweep_outcomes(chain, tables, chain.positions(cuts))
     return Frontier(
         models=tuple(posterior.models[i] for i in chain.members),
         error_prices=error_prices,
         cuts=cuts,
         draw_cuts=chain.cuts(swept.own),
-        predicted=predict_outcome(table_of(posterior), chain, cuts, swept.outcome),
+        predicted=predict_outcome(table_of(posterior), chain, cuts, outcome),
         context={
             "kind": posterior.data.kind,
             "call_cost": posterior.data.call_cost[list(chain.members)],

@@ -54,6 +54,7 @@ from cascade_bayes.decision.new_queries import NONE, simulate_statistics
 from cascade_bayes.decision.policy import FROM_FRONTIER, Policy
 from cascade_bayes.decision.regression import NUM_FOLDS, fit_folds, predict_from_sample, unexplained
 from cascade_bayes.decision.rows import PRIOR_QUERIES
+from cascade_bayes.decision.shorter import shorten_policy
 from cascade_bayes.decision.sweep import sweep_chain
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
@@ -209,6 +210,7 @@ def value_of_information(
         raise InputError(f"error_price must be a positive number; got {price!r}.")
     if not sizes.size:
         raise InputError("num_queries must hold at least one number of queries; got none.")
+    policy = shorten_policy(policy)
     if len(policy.models) < 2 and policy.abstain_thresholds is None:
         raise InputError(
             f"the policy must be a cascade; it is {policy.models[0]} alone, which has no thresholds that "

@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
-from cascade_bayes.decision.costs import stop_prob
-from cascade_bayes.decision.discretise import Discretised, discretise
-from cascade_bayes.decision.figures import Bills, Predicted, predict_outcome, stack
+from cascade_bayes.decision.costs import need_latency, stop_prob
+from cascade_bayes.decision.discretise import check_cuts, discretise
+from cascade_bayes.decision.figures import Bills, Predicted, predict_members, stack
 from cascade_bayes.decision.forward import Outcome
 from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.rows import PRIOR_QUERIES
-from cascade_bayes.decision.table import Table, table_of
+from cascade_bayes.decision.shorter import ends_queries, lengthen_outcome, shorten
+from cascade_bayes.decision.table import table_of
 from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
@@ -56,7 +57,8 @@ def predict(
     thresholds
         A policy, or raw thresholds ``(num_models - 1,)``, or those of many policies,
         ``(..., num_models - 1)``: a query is deferred iff its confidence is below; -inf never defers, inf
-        always does.
+        always does. Where a model before the last always defers, it is paid for, and error and the other
+        figures are those of the cascade without it (`cascade_bayes.decision.shorter`).
     abstain
         Raw thresholds below which models leave a query without an answer, ``(..., num_models)``; -inf never
         does. A policy's own, or none, if None.
@@ -112,14 +114,43 @@ def predict(
     if num_queries is not None and num_queries < 1:
         raise InputError(f"num_queries must be at least 1; got {num_queries}.")
 
-    chain = discretise(posterior, models, num_draws, prior_queries=prior_queries, terms=terms or COSTS_ALONE)
+    of = _Asked(posterior, posterior.members(models), terms or COSTS_ALONE, num_draws, prior_queries)
     policies = jax.tree.map(lambda field: field.reshape(math.prod(lead), field.shape[-1]), cuts)
-    outcome = chain.outcomes(chain.positions(policies))
+    outcome = _outcomes(of, policies)
     if num_queries is None:
-        found = predict_outcome(table_of(posterior), chain, policies, outcome)
+        found = predict_members(table_of(posterior), of.members, of.terms, policies, outcome)
     else:
-        found = _of_new_queries(table_of(posterior), chain, policies, outcome, num_queries, seed)
+        found = _of_new_queries(of, policies, outcome, num_queries, seed)
     return jax.tree.map(lambda field: field.reshape(*lead, *field.shape[1:]), found)
+
+
+class _Asked(NamedTuple):
+    """What is predicted: a cascade of a fit, under some terms, on so many draws."""
+
+    posterior: Posterior
+    members: tuple[int, ...]
+    terms: Terms
+    num_draws: int
+    prior_queries: float
+
+
+def _outcomes(of: _Asked, cuts: Cuts) -> Outcome:
+    """Return what policies do on every draw: each as the shorter cascade that decides alike."""
+    check_cuts(cuts, of.terms)
+    need_latency(of.posterior.data, of.members, of.terms)
+    kept = ends_queries(cuts)
+    parts: list[tuple[np.ndarray, Outcome]] = []
+    for pattern in np.unique(kept, axis=0):
+        rows = np.flatnonzero((kept == pattern).all(axis=1))
+        names = [of.posterior.models[m] for m, stays in zip(of.members, pattern, strict=True) if stays]
+        chain = discretise(of.posterior, names, of.num_draws, prior_queries=of.prior_queries, terms=of.terms)
+        own = shorten(jax.tree.map(lambda field, rows=rows: field[rows], cuts), pattern)
+        outcome = chain.outcomes(chain.positions(own))
+        parts.append((rows, lengthen_outcome(outcome, pattern, chain.abstains)))
+    back = np.argsort(np.concatenate([rows for rows, _ in parts]))
+    return jax.tree.map(  # type: ignore[no-any-return]
+        lambda *fields: np.concatenate(fields)[back], *(part for _, part in parts)
+    )
 
 
 def _check_thresholds(name: str, values: Any, count: int) -> np.ndarray:
@@ -132,18 +163,16 @@ def _check_thresholds(name: str, values: Any, count: int) -> np.ndarray:
     return asked
 
 
-def _of_new_queries(
-    table: Table, chain: Discretised, cuts: Cuts, outcome: Outcome, num_queries: int, seed: int
-) -> Predicted:
+def _of_new_queries(of: _Asked, cuts: Cuts, outcome: Outcome, num_queries: int, seed: int) -> Predicted:
     """Draw shares among new queries."""
     rng = np.random.default_rng(seed)
-    k = len(chain.members)
+    k = len(of.members)
     reach, right, early = (
         np.asarray(x, dtype=float) for x in (outcome.reach_prob, outcome.right_prob, outcome.early_prob)
     )
     ends = stop_prob(reach[..., :k])
     left = np.zeros_like(ends)
-    if chain.abstains:
+    if of.terms.abstain_price is not None:
         left[..., :-1] = early[..., :-1]
         left[..., -1] = reach[..., k] - early.sum(axis=-1)
     left = np.clip(left, 0.0, ends)
@@ -155,7 +184,7 @@ def _of_new_queries(
     counts = rng.multinomial(num_queries, flat / flat.sum(axis=-1, keepdims=True)).reshape(shape)
     wrong, unanswered = counts[..., 1, :].sum(axis=-1), counts[..., 2, :].sum(axis=-1)
     found = [
-        Bills(table, chain.members, own, chain.terms, shape[1]).draw(rng, num_queries, *figures)
+        Bills(of.table_of(posterior), of.members, own, of.terms, shape[1]).draw(rng, num_queries, *figures)
         for own, *figures in zip(cuts.each(), wrong, counts.sum(axis=-2), unanswered, strict=True)
     ]
     return stack(found)

@@ -34,13 +34,10 @@ class Sweep(NamedTuple):
         Thresholds that are best on average, ``(num_prices, num_thresholds)``.
     own
         Those of each draw, ``(num_prices, num_draws, num_thresholds)``.
-    outcome
-        What the former do on every draw, ``(num_prices, num_draws, ...)``.
     """
 
     bayes: Thresholds
     own: Thresholds
-    outcome: Outcome
 
 
 @partial(jax.jit, static_argnames=("num_steps", "early"))
@@ -103,14 +100,12 @@ def sweep(
     def second_pass(at: tuple[jax.Array, jax.Array, Thresholds]) -> Sweep:
         price, own_starts, starts = at
         bayes = optimise(searched, mean_cost, is_atom, price, starts, num_steps).at
-        best = jax.tree.map(lambda field: field.astype(dtype), bayes)
-        outcome = jax.vmap(forward, in_axes=(axes, 0, None, None, None))(tables, call_cost, is_atom, *best)
 
         def own(draw: ChainTables, cost: jax.Array, start: jax.Array) -> Thresholds:
             return optimise(draw.alone(), cost, is_atom, price, begin(start), 0).at
 
         of_draws = jax.vmap(own, in_axes=(axes, 0, 0))(searched, searched_cost, own_starts)
-        return Sweep(best, jax.tree.map(lambda field: field.astype(dtype), of_draws), outcome)
+        return jax.tree.map(lambda field: field.astype(dtype), Sweep(bayes, of_draws))
 
     if positions.size > is_atom.shape[1] and not early:  # the best combination of all there are on the grid
         starts = Thresholds(found.bayes[1:-1, None])
@@ -119,6 +114,23 @@ def sweep(
         ends = jax.lax.map(first_pass, (wider, found.bayes), batch_size=size)
         starts = jax.tree.map(_with_neighbours, ends)
     return jax.lax.map(second_pass, (prices, found.own[1:-1], starts), batch_size=PRICE_BATCH)
+
+
+@jax.jit
+def run_policies(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, at: Thresholds) -> Outcome:
+    """Return what policies do on every draw, fields ``(num_policies, num_draws, ...)``.
+
+    Parameters
+    ----------
+    tables, call_cost, is_atom
+        As for `sweep`.
+    at
+        Thresholds on the grid, fields ``(num_policies, num_thresholds)``.
+    """
+    on_draws = jax.vmap(forward, in_axes=(tables.draw_axes(), 0, None, None, None))
+    return jax.lax.map(
+        lambda policy: on_draws(tables, call_cost, is_atom, *policy), at, batch_size=PRICE_BATCH
+    )
 
 
 def _with_neighbours(at_prices: jax.Array) -> jax.Array:
@@ -143,18 +155,37 @@ def sweep_chain(
     num_steps
         As for `sweep`.
     """
-    # Whole batches: a remainder would be a second program to compile.
-    extra = -error_prices.size % PRICE_BATCH if error_prices.size > PRICE_BATCH else 0
     found = sweep(
         tables,
         chain.call_cost,
         chain.is_atom,
-        jnp.asarray(np.pad(error_prices, (0, extra), mode="edge"), dtype=chain.call_cost.dtype),
+        jnp.asarray(_whole_batches(error_prices), dtype=chain.call_cost.dtype),
         jnp.asarray(lattice_positions(chain.num_thresholds, chain.grid.num_cells)),
         num_steps=num_steps,
         early=chain.terms.abstains_early,
     )
     return jax.tree.map(lambda field: np.asarray(field)[: error_prices.size], found)
+
+
+def sweep_outcomes(chain: Discretised, tables: ChainTables, at: Thresholds) -> Outcome:
+    """Return what policies do on every draw, as `Discretised.outcomes`, from tables that are there; NumPy.
+
+    Parameters
+    ----------
+    chain, tables
+        The cascade on its grid, and its tables.
+    at
+        Thresholds on the grid, fields ``(num_policies, num_thresholds)``.
+    """
+    asked = jax.tree.map(lambda field: jnp.asarray(_whole_batches(np.asarray(field))), at)
+    found = run_policies(tables, chain.call_cost, chain.is_atom, asked)
+    return jax.tree.map(lambda field: np.asarray(field)[: len(at.defer)], found)
+
+
+def _whole_batches(values: np.ndarray) -> np.ndarray:
+    """Repeat the last of many prices or policies: a batch that is not whole would be compiled by itself."""
+    extra = -len(values) % PRICE_BATCH if len(values) > PRICE_BATCH else 0
+    return np.concatenate([values, np.repeat(values[-1:], extra, axis=0)])
 
 
 def in_32_bits(tree: Any) -> Any:

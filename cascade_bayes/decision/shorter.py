@@ -1,0 +1,142 @@
+r"""The shorter cascade that decides alike: without the models that cannot end a query.
+
+A model whose threshold is inf, and which never abstains, is paid for and never answers; one that never defers
+is the last that is called. Thresholds with such models among them are those of a shorter cascade, and are
+predicted as that. The longer chain predicts something else: what a model's confidence tells of a later one it
+passes on through the models between them alone, and a noisy one between them loses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cascade_bayes.decision.figures import Predicted
+from cascade_bayes.decision.forward import Outcome
+from cascade_bayes.decision.policy import Cuts, Policy
+
+
+class Point(NamedTuple):
+    """The policy of one price, before it is asked for.
+
+    Attributes
+    ----------
+    models
+        Names of the models that can end a query, in cascade order.
+    cuts
+        Its thresholds, ``(num_models - 1,)``.
+    draw_cuts
+        The optimum of each posterior draw, ``(num_draws, num_models - 1)``.
+    predicted
+        What it does on each draw, ``(num_draws, ...)``.
+    """
+
+    models: tuple[str, ...]
+    cuts: Cuts
+    draw_cuts: Cuts
+    predicted: Predicted
+
+
+def ends_queries(cuts: Cuts) -> np.ndarray:
+    """Return which models can end a query, ``(..., num_models)``: those of the shorter cascade.
+
+    A query ends at a model that answers it, or leaves it without an answer.
+
+    Examples
+    --------
+    >>> ends_queries(Cuts(np.array([[0.5, np.inf], [0.5, 0.7], [np.inf, -np.inf]]))).astype(int)
+    array([[1, 0, 1],
+           [1, 1, 1],
+           [0, 1, 0]])
+    """
+    defer = cuts.thresholds
+    low = np.full_like(defer, -np.inf) if cuts.abstain is None else cuts.abstain[..., :-1]
+    passes_on = (low == -np.inf) & (defer == np.inf)
+    never_defers = defer <= low
+    always = np.ones((*defer.shape[:-1], 1), dtype=bool)
+    called = np.logical_and.accumulate(np.concatenate([always, ~never_defers], axis=-1), axis=-1)
+    ends = np.concatenate([~passes_on, always], axis=-1)
+    return np.asarray(called & ends)
+
+
+def shorten(cuts: Cuts, kept: np.ndarray) -> Cuts:
+    """Return the thresholds of the shorter cascade of the models that are kept, ``(num_models,)``."""
+    index = np.flatnonzero(kept)
+    return Cuts(cuts.thresholds[..., index[:-1]], None if cuts.abstain is None else cuts.abstain[..., index])
+
+
+def lengthen(cuts: Cuts, kept: np.ndarray) -> Cuts:
+    """Return the thresholds of the longer cascade that do what those of a shorter one do."""
+    lead, index = cuts.thresholds.shape[:-1], np.flatnonzero(kept)
+    defer = np.full((*lead, len(kept)), np.inf)
+    defer[..., index[-1] :] = -np.inf
+    defer[..., index[:-1]] = cuts.thresholds
+    if cuts.abstain is None:
+        return Cuts(defer[..., :-1])
+    abstain = np.full((*lead, len(kept)), -np.inf)
+    abstain[..., index] = cuts.abstain
+    defer[..., index[-1]] = cuts.abstain[..., -1]  # what it does not leave without an answer it answers
+    return Cuts(defer[..., :-1], abstain)
+
+
+def lengthen_predicted(predicted: Predicted, kept: np.ndarray) -> Predicted:
+    """Return what a shorter cascade does, with the models that it leaves out: they are not called."""
+    reach = np.zeros((*predicted.reach_prob.shape[:-1], len(kept)))
+    reach[..., kept] = predicted.reach_prob
+    return predicted._replace(reach_prob=reach)
+
+
+def lengthen_outcome(outcome: Outcome, kept: np.ndarray, abstains: bool) -> Outcome:
+    """Return what a shorter cascade does where the models that it leaves out are called nonetheless.
+
+    Those before its last model, that is: they pass every query on to the next.
+
+    Parameters
+    ----------
+    outcome
+        Of the shorter cascade, with any leading axes.
+    kept
+        Which models of the longer cascade it has, ``(num_models,)``.
+    abstains
+        Whether abstaining is a last model of both.
+    """
+    index, count = np.flatnonzero(kept), len(kept)
+    lead = np.shape(outcome.error)
+    reach, right = (np.zeros((*lead, count + abstains)) for _ in range(2))
+    early = np.zeros((*lead, count + abstains - 1))
+    for i in range(index[-1] + 1):
+        reach[..., i] = outcome.reach_prob[..., np.searchsorted(index, i)]
+    right[..., index] = outcome.right_prob[..., : len(index)]
+    if abstains:
+        reach[..., -1], right[..., -1] = outcome.reach_prob[..., -1], outcome.right_prob[..., -1]
+        early[..., index[:-1]] = outcome.early_prob[..., :-1]
+        if index[-1] < count - 1:  # its last model's abstentions are now those of one before the last
+            early[..., index[-1]] = outcome.reach_prob[..., -1] - outcome.early_prob.sum(axis=-1)
+    longer: Any = {"reach_prob": reach, "right_prob": right, "early_prob": early}
+    return outcome._replace(**longer)
+
+
+def shorten_policy(policy: Policy) -> Policy:
+    """Return the policy of the shorter cascade that decides alike, with the prediction as it stands."""
+    kept = ends_queries(policy.cuts)
+    if kept.all():
+        return policy
+    index = np.flatnonzero(kept)
+    cuts, draws = (
+        shorten(one, kept)
+        for one in (policy.cuts, Cuts(policy.draw_thresholds, policy.draw_abstain_thresholds))
+    )
+    changed: dict[str, Any] = {
+        "models": tuple(policy.models[i] for i in index),
+        "thresholds": cuts.thresholds,
+        "abstain_thresholds": cuts.abstain,
+        "draw_thresholds": draws.thresholds,
+        "draw_abstain_thresholds": draws.abstain,
+        "call_cost": policy.call_cost[index],
+        "prediction": policy.prediction._replace(
+            reach_prob=tuple(policy.prediction.reach_prob[i] for i in index)
+        ),
+    }
+    return replace(policy, **changed)
