@@ -164,8 +164,11 @@ def rival_sentence(rival: dict[str, Any]) -> str:
     what = {"pair": "cascade of two", "single": "single model"}[rival["kind"]]
     if rival["models"] is None:
         return f"No {what} meets the request."
+    best = f"Best {what}: {' > '.join(rival['models'])}"
+    if rival["kind"] == "pair" and len(rival["models"]) == 1:
+        best = f"No cascade of two is better than one model: {rival['models'][0]}"
     said = (
-        f"Best {what}: {' > '.join(rival['models'])}, expected error {rival['expected_error']:.4g} "
+        f"{best}, expected error {rival['expected_error']:.4g} "
         f"({rival['extra_error']:+.2g}), cost {rival['expected_cost']:.4g} ({rival['extra_cost']:+.2g})"
     )
     if rival["extra_expense"] != rival["extra_cost"]:

@@ -97,7 +97,8 @@ def error_cost_frontier(
     Returns
     -------
     Frontier or Envelope
-        One point a price, ascending; an `Envelope` if any models will do.
+        One point a price, ascending; an `Envelope` if any models will do. A model that would be paid for and
+        never answer is left out of the point's policy.
 
     Raises
     ------
