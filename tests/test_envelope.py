@@ -10,7 +10,8 @@ import cascade_bayes.decision.envelope as envelope_module
 from cascade_bayes import compare, error_cost_frontier, predict
 from cascade_bayes.decision.envelope import Envelope, find_envelope
 from cascade_bayes.decision.points import load_policies
-from cascade_bayes.decision.policy import Policy
+from cascade_bayes.decision.policy import Cuts, Policy
+from cascade_bayes.decision.shorter import ends_queries
 from cascade_bayes.errors import InfeasibleError, InputError
 
 PRICES = np.geomspace(5e-5, 2e-1, 6)
@@ -31,6 +32,23 @@ def test_candidates_are_all_ordered_subsets(envelope, small_posterior) -> None:
     a, b, c = small_posterior.models
     assert envelope.candidates == ((a,), (b,), (c,), (a, b), (a, c), (b, c), (a, b, c))
     assert envelope.error.shape == envelope.expense.shape == (7, len(PRICES), DRAWS)
+
+
+def test_no_policy_has_a_model_that_cannot_end_a_query(envelope) -> None:
+    """A pair that never defers is its first model, one that always does its second."""
+    sizes = set()
+    for names, frontier in envelope.frontiers.items():
+        at = envelope.candidates.index(names)
+        for i in range(len(PRICES)):
+            policy = frontier.policy(i)
+            ends = ends_queries(Cuts(frontier.thresholds[i]))
+            assert policy.models == tuple(name for name, stays in zip(names, ends, strict=True) if stays)
+            assert np.isfinite(policy.thresholds).all()
+            np.testing.assert_allclose(policy.prediction.error, envelope.error[at, i].mean(), rtol=1e-12)
+            own = envelope.candidates.index(policy.models)
+            np.testing.assert_array_equal(envelope.error[at, i], envelope.error[own, i])
+            sizes.add(len(policy.models))
+    assert sizes == {1, 2, 3}
 
 
 @pytest.mark.slow
