@@ -13,6 +13,9 @@ budget may be left. So all combinations of thresholds on a lattice are run
 (`cascade_bayes.decision.combinations`), and then those of ever finer lattices around the best. A lattice is
 run in 32 bits, and its costs are the chain's; what comes out best is judged by the very figures that
 are reported of a policy, at the thresholds that are reported.
+
+Where a model passes every query on, thresholds are those of a shorter cascade, which this chain does not
+predict (`cascade_bayes.decision.shorter`): they are left to the search of that cascade.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ from cascade_bayes.decision.figures import Predicted, predict_outcome
 from cascade_bayes.decision.forward import Outcome, forward
 from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.request import Request
+from cascade_bayes.decision.shorter import passes_on
 from cascade_bayes.decision.sweep import in_32_bits
 from cascade_bayes.decision.table import Table
 
@@ -95,6 +99,8 @@ class Answer(NamedTuple):
 
 def answer_of(request: Request, cuts: Cuts, predicted: Predicted) -> Answer:
     """Return how one policy answers a request."""
+    if passes_on(cuts).any():
+        return Answer(cuts, predicted, np.inf, np.inf, False)
     needed = float(request.needed(getattr(predicted, request.figure)))
     value = float(np.mean(getattr(predicted, request.other)))
     return Answer(cuts, predicted, needed, value, needed <= request.limit)
@@ -229,6 +235,7 @@ class _Search:
         found = run_combinations(*self._short, self.chain.is_atom, self._options(axes))
         error, cost = (np.asarray(field).T for field in found)
         shape = tuple(len(own) for own in axes)
+        shorter = self._pass_on(axes).ravel()
         judged: list[_Judged] = []
         scale = np.ones(cost.shape[1], dtype=cost.dtype)
         seen = np.zeros(0, dtype=int)
@@ -242,12 +249,26 @@ class _Search:
             figures = {"error": error, "expense": cost * scale.astype(cost.dtype)}
             needed = self._request.needed(figures[self._request.figure])
             value = figures[self._request.other].mean(axis=1)
+            needed, value = (np.where(shorter, np.inf, field) for field in (needed, value))
             picked = np.setdiff1d(self._promising(needed, value), seen)
             seen = np.concatenate([seen, picked])
             at = np.stack([own[i] for own, i in zip(axes, np.unravel_index(picked, shape), strict=True)], -1)
             judged += self.judge(at)
             centre = min(judged if centre is None else [*judged, centre], key=_rank)
         return _Lattice(axes, needed, value, judged)
+
+    def _pass_on(self, axes: list[np.ndarray]) -> np.ndarray:
+        """Return at which combinations a model passes every query on, an axis a threshold."""
+        cuts = self.chain.cuts(self._thresholds(np.stack(axes, axis=-1)))
+        found = np.zeros(tuple(len(own) for own in axes), dtype=bool)
+        for i in range(cuts.thresholds.shape[-1]):
+            place = i * (1 + self._early)
+            always = cuts.thresholds[:, i] == np.inf
+            if self._early:  # and never abstains
+                always = always[:, None] & (axes[place + 1] <= 0)
+            ends = (1,) * (found.ndim - place - always.ndim)
+            found |= always.reshape((1,) * place + always.shape + ends)
+        return found
 
     def _promising(self, needed: np.ndarray, value: np.ndarray) -> np.ndarray:
         """Return which combinations to judge: the best that hold, and the best of those that nearly do."""

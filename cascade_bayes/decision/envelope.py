@@ -50,7 +50,6 @@ MAX_MODELS = 8
 """Models of which every cascade is tried, at most: 255 cascades."""
 
 
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Envelope(PricedPolicies):
     """Every cascade of a fit's models at its Bayes thresholds, and the best at each price.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from cascade_bayes._numbers import MAX_PRICES, check_whole
 from cascade_bayes._trees import take
 from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.constrained import Answer, search
+from cascade_bayes.decision.constrained import Answer, answer_of, search
 from cascade_bayes.decision.discretise import Discretised, discretise
 from cascade_bayes.decision.expected import Prediction
 from cascade_bayes.decision.figures import Predicted, predict_outcome, stack
@@ -28,6 +29,7 @@ from cascade_bayes.decision.shorter import (
     lengthen,
     lengthen_predicted,
     shorten,
+    shorten_policy,
 )
 from cascade_bayes.decision.sweep import price_range, sweep_chain, sweep_outcomes
 from cascade_bayes.decision.table import table_of
@@ -44,6 +46,7 @@ DEFAULT_PRICES = 41
 LEVEL = 1e-6
 """Relative difference of losses below which two policies are level: a pair that never defers is its first
 model, but for rounding."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Frontier(PricedPolicies):
@@ -158,23 +161,72 @@ class Frontier(PricedPolicies):
         """Return the best thresholds that keep a limit (see `cascade_bayes.decision.constrained.search`)."""
         return search(table_of(self.posterior), self.chain, request, self.cuts, rival)
 
-    def answered(self, answer: Answer, question: dict[str, Any]) -> Policy:
-        """Return the policy of an answer, with the price at which it comes nearest to being optimal."""
+    def answered(
+        self, answer: Answer, question: dict[str, Any], models: tuple[str, ...] | None = None
+    ) -> Policy:
+        """Return the policy of an answer, with the price at which it comes nearest to being optimal.
+
+        Parameters
+        ----------
+        answer
+            From `answer`.
+        question
+            What was asked.
+        models
+            Those of the cascade that the answer is of, if it is a shorter one.
+        """
         least = self.expense.mean(axis=1) + self.error_prices * self.error.mean(axis=1)
         loss = answer.predicted.expense.mean() + self.error_prices * answer.predicted.error.mean()
         nearest = int(np.argmin((loss - least) / np.where(least > 0, least, 1.0)))
-        return replace(
-            self.policy(nearest, question),
-            thresholds=answer.cuts.thresholds,
-            abstain_thresholds=answer.cuts.abstain,
-            prediction=Prediction.of_draws(answer.predicted),
+        kept = np.asarray([models is None or name in models for name in self.models])
+        cuts, draw_cuts = lengthen(answer.cuts, kept), take(self.draw_cuts, nearest)
+        policy = Policy(
+            models=self.models,
+            thresholds=cuts.thresholds,
+            draw_thresholds=draw_cuts.thresholds,
+            error_price=float(self.error_prices[nearest]),
+            question=question,
+            prediction=Prediction.of_draws(lengthen_predicted(answer.predicted, kept)),
+            abstain_thresholds=cuts.abstain,
+            draw_abstain_thresholds=draw_cuts.abstain,
+            **self.context,
         )
+        return shorten_policy(policy)
 
     def _constrained(self, request: Request, question: dict[str, Any]) -> Policy:
-        answer = self.answer(request)
+        answer, models = self.answer(request), self.models
+        for names in _left_to_others(self.models):
+            found = self._shorter_answer(names, request, answer)
+            if found.rank < answer.rank:
+                answer, models = found, names
         if not answer.holds:
             raise infeasible("this cascade", request.figure, question, answer.needed, self.terms)
-        return self.answered(answer, question)
+        return self.answered(answer, question, models)
+
+    def _shorter_answer(self, names: tuple[str, ...], request: Request, rival: Answer) -> Answer:
+        """Return what the cascade of some of the models answers."""
+        num_draws = self.error.shape[1]
+        if len(names) == 1 and self.terms.abstain_price is None:
+            return answer_of(request, Cuts(np.zeros(0)), take(one_model(self, names).predicted, 0))
+        chain = discretise(
+            self.posterior, names, num_draws, self.num_cells, self.prior_queries, terms=self.terms
+        )
+        kept = np.asarray([name in names for name in self.models])
+        return search(self.posterior.data, chain, request, shorten(self.cuts, kept), rival)
+
+
+MOST_SHORTER = 4
+"""Models of a cascade of which every shorter one is asked about a budget or target; of more, those that leave
+out one model, and each model alone."""
+
+
+def _left_to_others(models: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the shorter cascades that pass a model over: the search of the whole one leaves them out."""
+    count = len(models)
+    sizes = range(1, count) if count <= MOST_SHORTER else sorted({1, count - 1})
+    return [
+        names for size in sizes for names in itertools.combinations(models, size) if names != models[:size]
+    ]
 
 
 def tune_cascade(

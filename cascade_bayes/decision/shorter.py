@@ -39,6 +39,12 @@ class Point(NamedTuple):
     predicted: Predicted
 
 
+def passes_on(cuts: Cuts) -> np.ndarray:
+    """Return which models but the last pass every query on, ``(..., num_models - 1)``."""
+    never_abstains = True if cuts.abstain is None else cuts.abstain[..., :-1] == -np.inf
+    return np.asarray((cuts.thresholds == np.inf) & never_abstains)
+
+
 def ends_queries(cuts: Cuts) -> np.ndarray:
     """Return which models can end a query, ``(..., num_models)``: those of the shorter cascade.
 
@@ -53,11 +59,10 @@ def ends_queries(cuts: Cuts) -> np.ndarray:
     """
     defer = cuts.thresholds
     low = np.full_like(defer, -np.inf) if cuts.abstain is None else cuts.abstain[..., :-1]
-    passes_on = (low == -np.inf) & (defer == np.inf)
     never_defers = defer <= low
     always = np.ones((*defer.shape[:-1], 1), dtype=bool)
     called = np.logical_and.accumulate(np.concatenate([always, ~never_defers], axis=-1), axis=-1)
-    ends = np.concatenate([~passes_on, always], axis=-1)
+    ends = np.concatenate([~passes_on(cuts), always], axis=-1)
     return np.asarray(called & ends)
 
 
