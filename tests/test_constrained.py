@@ -24,6 +24,7 @@ from cascade_bayes.decision.mixture import best_share
 from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.request import Request
 from cascade_bayes.decision.shorter import passes_on
+from cascade_bayes.decision.table import table_of
 from cascade_bayes.errors import InfeasibleError
 
 DRAWS, CELLS = 40, 20
@@ -50,7 +51,7 @@ def every_policy(frontier: Frontier, positions: np.ndarray, early: np.ndarray | 
     chain = frontier.chain
     cuts = chain.cuts(Thresholds(jnp.asarray(positions), None if early is None else jnp.asarray(early)))
     found = [
-        predict_outcome(frontier.posterior.data, chain, some, chain.outcomes(chain.positions(some)))
+        predict_outcome(table_of(frontier.posterior), chain, some, chain.outcomes(chain.positions(some)))
         for some in in_parts(cuts, 125)
     ]
     return jax.tree.map(lambda *fields: np.concatenate(fields), *found)
@@ -68,7 +69,7 @@ def reported_of(frontier: Frontier, policy: Policy) -> Predicted:
     if policy.models != frontier.models:
         chain = discretise(frontier.posterior, policy.models, DRAWS, CELLS)
     cuts = Cuts(policy.thresholds[None])
-    return predict_outcome(frontier.posterior.data, chain, cuts, chain.outcomes(chain.positions(cuts)))
+    return predict_outcome(table_of(frontier.posterior), chain, cuts, chain.outcomes(chain.positions(cuts)))
 
 
 def least(predicted: Predicted, figure: str, limit: float, probability: float) -> float:

@@ -212,7 +212,7 @@ class Frontier(PricedPolicies):
             self.posterior, names, num_draws, self.num_cells, self.prior_queries, terms=self.terms
         )
         kept = np.asarray([name in names for name in self.models])
-        return search(self.posterior.data, chain, request, shorten(self.cuts, kept), rival)
+        return search(table_of(self.posterior), chain, request, shorten(self.cuts, kept), rival)
 
 
 MOST_SHORTER = 4

@@ -184,7 +184,7 @@ def _of_new_queries(of: _Asked, cuts: Cuts, outcome: Outcome, num_queries: int, 
     counts = rng.multinomial(num_queries, flat / flat.sum(axis=-1, keepdims=True)).reshape(shape)
     wrong, unanswered = counts[..., 1, :].sum(axis=-1), counts[..., 2, :].sum(axis=-1)
     found = [
-        Bills(of.table_of(posterior), of.members, own, of.terms, shape[1]).draw(rng, num_queries, *figures)
+        Bills(table_of(of.posterior), of.members, own, of.terms, shape[1]).draw(rng, num_queries, *figures)
         for own, *figures in zip(cuts.each(), wrong, counts.sum(axis=-2), unanswered, strict=True)
     ]
     return stack(found)
