@@ -29,7 +29,6 @@ from cascade_bayes.decision.shorter import (
     lengthen,
     lengthen_predicted,
     shorten,
-    shorten_policy,
 )
 from cascade_bayes.decision.sweep import price_range, sweep_chain, sweep_outcomes
 from cascade_bayes.decision.table import table_of
@@ -178,20 +177,22 @@ class Frontier(PricedPolicies):
         least = self.expense.mean(axis=1) + self.error_prices * self.error.mean(axis=1)
         loss = answer.predicted.expense.mean() + self.error_prices * answer.predicted.error.mean()
         nearest = int(np.argmin((loss - least) / np.where(least > 0, least, 1.0)))
-        kept = np.asarray([models is None or name in models for name in self.models])
-        cuts, draw_cuts = lengthen(answer.cuts, kept), take(self.draw_cuts, nearest)
-        policy = Policy(
-            models=self.models,
+        ends = ends_queries(answer.cuts)
+        asked = np.asarray(models or self.models)[ends]
+        kept = np.isin(self.models, asked)
+        cuts, draw_cuts = shorten(answer.cuts, ends), shorten(take(self.draw_cuts, nearest), kept)
+        reach_prob = answer.predicted.reach_prob[..., ends]
+        return Policy(
+            models=tuple(asked.tolist()),
             thresholds=cuts.thresholds,
             draw_thresholds=draw_cuts.thresholds,
             error_price=float(self.error_prices[nearest]),
             question=question,
-            prediction=Prediction.of_draws(lengthen_predicted(answer.predicted, kept)),
+            prediction=Prediction.of_draws(answer.predicted._replace(reach_prob=reach_prob)),
             abstain_thresholds=cuts.abstain,
             draw_abstain_thresholds=draw_cuts.abstain,
-            **self.context,
+            **self.context | {"call_cost": self.context["call_cost"][kept]},
         )
-        return shorten_policy(policy)
 
     def _constrained(self, request: Request, question: dict[str, Any]) -> Policy:
         answer, models = self.answer(request), self.models
