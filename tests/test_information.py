@@ -158,7 +158,7 @@ def test_new_queries_are_those_that_the_draws_predict(small_posterior) -> None:
 
 def test_bad_requests(small_posterior, policy) -> None:
     for more, clue in (
-        ({"num_queries": [0]}, "num_queries must be numbers of at least 1"),
+        ({"num_queries": [0]}, "num_queries must be at least 1; got 0"),
         ({"error_price": -1.0}, "error_price must be a positive number"),
         ({"num_draws": 20}, "num_draws must be at least 50"),
     ):

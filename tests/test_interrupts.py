@@ -21,8 +21,9 @@ from cascade_bayes._kinds import POLICY
 from cascade_bayes._output import Output
 from cascade_bayes.cli.interrupts import ending_at_signals
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # tests may run in the background, which ignores it
 received = getattr(signal, sys.argv[1])
+# Tests may run in the background, or behind nohup, where signals are ignored.
+signal.signal(received, signal.default_int_handler if received == signal.SIGINT else signal.SIG_DFL)
 
 def send():
     os.kill(os.getpid(), received)

@@ -85,13 +85,20 @@ def unpack(record: Record, groups: Groups) -> Parts:
     _check_draws(spec, {name: array.values for name, array in groups["posterior"].items()}, coords)
     samples = {name: array.values for name, array in groups["posterior"].items() if name in VARIABLES}
     stats = {
-        OWN_STATISTICS.get(name, name): array.values.astype(bool) if name == "diverging" else array.values
+        OWN_STATISTICS.get(name, name): _as_kept(name, array.values)
         for name, array in groups.get("sample_stats", {}).items()
         if name in VARIABLES
     }
     if verdict is not None and verdict.trusted and np.any(stats.get("diverging", False)):
         raise InputError("its verdict is that the fit is to be trusted, and there are divergent transitions.")
     return Parts(samples, stats, _data(record, groups), spec, record.provenance, verdict)
+
+
+def _as_kept(name: str, values: np.ndarray) -> np.ndarray:
+    """Return a sampler's statistic in the type in which a fit has it, whatever integers a file holds."""
+    if name == "diverging":
+        return values.astype(bool)
+    return values.astype(np.int64) if VARIABLES[name].numbers == "whole" else values
 
 
 def _spec(record: Record, constants: Mapping[str, Array]) -> ModelSpec:

@@ -13,6 +13,22 @@ from hypothesis.strategies import SearchStrategy
 #: How many inputs each test tries: by default, and under the marker ``long``.
 examples = pytest.mark.parametrize("num_examples", [2_000, pytest.param(50_000, marks=pytest.mark.long)])
 
+#: Characters of an input that a failure shows.
+MOST_SHOWN = 4_000
+
+
+class _Example:
+    """One input, shown in full only where that is short: a file has 100,000 bytes."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        shown = repr(self.value)
+        return (
+            shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]} and {len(shown) - MOST_SHOWN} more"
+        )
+
 
 def fuzz(
     name: str,
@@ -46,9 +62,9 @@ def fuzz(
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(strategy)
-    def each(example: Any) -> None:
-        tally[check(example)] += 1
+    @given(strategy.map(_Example))
+    def each(example: _Example) -> None:
+        tally[check(example.value)] += 1
 
     each()
     assert tally["accepted"], f"no valid input was tried: {tally}"
