@@ -103,7 +103,7 @@ def _between(t: np.ndarray, scale: Scale, confidence_map: ConfidenceMap, model: 
     any_below, any_above = count > 0, count < len(seen)
     # Where nothing can lie beyond the values that occur, all are deferred or none.
     nothing = ~(any_above | (scale.continuous & (t <= top)))
-    everything = ~any_below & ~scale.continuous
+    everything = ~any_below & (not scale.continuous)
     padded = np.concatenate([[bottom], seen, [top]])
     low, high = padded[count], padded[count + 1]
     with np.errstate(over="ignore"):  # from the least finite number to minus infinity
