@@ -199,7 +199,7 @@ class TestTune:
         assert [row["models"] for row in realised] == [point["models"] for point in shown]
         shown = run("tune", files / "posterior.nc", "--error-price", 1e-7, *args)
         assert len(json.loads(saved.read_text())["models"]) == 1
-        assert "Best cascade of two: small-3b > " in shown.out
+        assert "No cascade of two is better than one model" in shown.out
         assert "Best single model: small-3b, expected error" in shown.out
         assert "it loses 0 US dollars more per thousand" in shown.out
         assert run("evaluate", saved, table, "--json").json()["models"] == ["small-3b"]

@@ -239,8 +239,18 @@ def tune_cascade(
     num_cells: int | None = None,
     prior_queries: float = PRIOR_QUERIES,
     terms: Terms = COSTS_ALONE,
+    known: dict[tuple[str, ...], Frontier] | None = None,
 ) -> Frontier:
-    """Optimise the thresholds of one cascade; see `cascade_bayes.error_cost_frontier`."""
+    """Optimise the thresholds of one cascade; see `cascade_bayes.error_cost_frontier`.
+
+    Parameters
+    ----------
+    posterior, models, error_prices, num_draws, num_cells, prior_queries, terms
+        As there; all models if None.
+    known
+        Cascades of some of these models that have been tuned at the same prices; those that are tuned for
+        this one are added, so that none is tuned twice.
+    """
     chain = discretise(posterior, models, num_draws, num_cells, prior_queries, terms=terms)
     if not chain.num_thresholds:
         raise InputError(
@@ -250,12 +260,12 @@ def tune_cascade(
     tables = chain.tables()
     prices = find_prices(tables, chain, error_prices)
     swept = sweep_prices(posterior, chain, tables, prices, prior_queries, digest=posterior.digest())
-    known: dict[tuple[str, ...], Frontier] = {}
+    shared: dict[tuple[str, ...], Frontier] = {} if known is None else known
 
     def find(names: tuple[str, ...], needed: bool) -> Frontier | None:
-        if needed and names not in known:
+        if needed and names not in shared:
             alone = len(names) == 1 and terms.abstain_price is None
-            known[names] = (
+            shared[names] = (
                 one_model(swept, names)
                 if alone
                 else tune_cascade(
@@ -266,9 +276,10 @@ def tune_cascade(
                     num_cells=num_cells,
                     prior_queries=prior_queries,
                     terms=terms,
+                    known=shared,
                 )
             )
-        return known.get(names)
+        return shared.get(names)
 
     return with_shorter(swept, find)
 
