@@ -20,10 +20,12 @@ from cascade_bayes.decision.policy import Policy
 from cascade_bayes.errors import OutputError
 from cascade_bayes.inference.posterior import Posterior
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name != "posix", reason="needs kill -9")]
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
 
-NUM_MOMENTS = {"fit": 20, "tune": 15, "fit_batch": 15}
-"""Fifty moments at which a process is killed."""
+moments = pytest.mark.parametrize(
+    "num_moments", [pytest.param(5, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.long)]
+)
+"""At how many random moments each command is killed: a start takes seconds, so that 50 are for long runs."""
 
 CLI = [sys.executable, "-m", "cascade_bayes.cli"]
 
@@ -97,7 +99,8 @@ def temporary_files(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith(".cascade-bayes-")]
 
 
-def test_fit(folder: Path, tmp_path: Path) -> None:
+@moments
+def test_fit(num_moments: int, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "p.nc"
     run(fit_command(folder / "0.csv", output, margin="beta"))
     old, new = output.read_bytes(), Posterior.load(folder / "p.nc").digest()
@@ -112,11 +115,12 @@ def test_fit(folder: Path, tmp_path: Path) -> None:
         output.write_bytes(old)
         return True
 
-    kill_at_moments(fit_command(folder / "0.csv", output), NUM_MOMENTS["fit"], 1, look)
+    kill_at_moments(fit_command(folder / "0.csv", output), num_moments, 1, look)
     assert temporary_files(tmp_path) == []
 
 
-def test_tune(folder: Path, tmp_path: Path) -> None:
+@moments
+def test_tune(num_moments: int, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "p.json"
     command = tune_command(folder / "p.nc", output)
     new = (folder / "p.json").read_bytes()
@@ -130,11 +134,12 @@ def test_tune(folder: Path, tmp_path: Path) -> None:
         output.unlink()
         return True
 
-    kill_at_moments(command, NUM_MOMENTS["tune"], 2, look)
+    kill_at_moments(command, num_moments, 2, look)
     assert temporary_files(tmp_path) == []
 
 
-def test_fit_batch(folder: Path, tmp_path: Path) -> None:
+@moments
+def test_fit_batch(num_moments: int, folder: Path, tmp_path: Path) -> None:
     """Each run goes on where the one before was killed; a folder that is complete makes room for the next."""
     tables = [folder / f"{i}.csv" for i in range(4)]
     command: list[object] = [sys.executable, "-c", BATCH, tmp_path / "batch", *tables]
@@ -160,7 +165,7 @@ def test_fit_batch(folder: Path, tmp_path: Path) -> None:
         batch.rename(tmp_path / f"complete-{next(places)}")
         return True
 
-    kill_at_moments(command, NUM_MOMENTS["fit_batch"], 3, look)
+    kill_at_moments(command, num_moments, 3, look)
 
 
 # Full disks
@@ -194,6 +199,7 @@ def mount(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 PAGE = 4096
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replaced", [False, True])
 def test_disks_of_every_size(replaced: bool, folder: Path, mount: Callable[[int], Path]) -> None:
     """A page more at a time, until the posterior can be saved."""
@@ -223,6 +229,7 @@ def test_disks_of_every_size(replaced: bool, folder: Path, mount: Callable[[int]
     assert {Policy.load(disk / name).models for name in saved} <= {policy.models}
 
 
+@pytest.mark.slow
 def test_commands_on_a_full_disk(folder: Path, mount: Callable[[int], Path]) -> None:
     disk = mount(PAGE)
     (disk / "full").write_bytes(bytes(PAGE))

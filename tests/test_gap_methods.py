@@ -112,8 +112,14 @@ def test_claims_are_those_of_all_confidences_where_gaps_are_random() -> None:
     assert np.isnan(prepared(TABLES["log"]).spec.known_anchors.claims).all()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("method", "guide"), METHODS)
+SLOW = [("auto", "full_rank"), ("laplace", "full_rank"), ("map", "full_rank"), ("svi", "mean_field")]
+"""Methods that take less than a minute for all kinds of gaps, compiling included; the others are long."""
+
+
+@pytest.mark.parametrize(
+    ("method", "guide"),
+    [pytest.param(*each, marks=pytest.mark.slow if each in SLOW else pytest.mark.long) for each in METHODS],
+)
 def test_every_method_on_every_kind_of_gap(method: str, guide: str) -> None:
     for name, gaps in TABLES.items():
         posterior = quick_fit(gaps, method, guide)
