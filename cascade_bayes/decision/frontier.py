@@ -263,6 +263,8 @@ def tune_cascade(
     shared: dict[tuple[str, ...], Frontier] = {} if known is None else known
 
     def find(names: tuple[str, ...], needed: bool) -> Frontier | None:
+        if needed and names not in shared and _is_start(names, swept.models, terms):
+            return _first_models(swept, len(names))
         if needed and names not in shared:
             alone = len(names) == 1 and terms.abstain_price is None
             shared[names] = (
@@ -282,6 +284,29 @@ def tune_cascade(
         return shared.get(names)
 
     return with_shorter(swept, find)
+
+
+def _is_start(names: tuple[str, ...], models: tuple[str, ...], terms: Terms) -> bool:
+    """Whether a shorter cascade is the first two or more models of a longer one, and always answers."""
+    return 1 < len(names) < len(models) and names == models[: len(names)] and terms.abstain_price is None
+
+
+def _first_models(swept: Frontier, count: int) -> Frontier:
+    """Return the frontier of the first models of a cascade, for the prices at which the others get no query.
+
+    Models that are never called tell nothing of those before them: there, the thresholds that are best for
+    the longer cascade are best for the shorter one too, and do the same.
+    """
+    cuts, draw_cuts = (Cuts(cuts.thresholds[..., : count - 1]) for cuts in (swept.cuts, swept.draw_cuts))
+    return replace(
+        swept,
+        models=swept.models[:count],
+        cuts=cuts,
+        draw_cuts=draw_cuts,
+        predicted=swept.predicted._replace(reach_prob=swept.predicted.reach_prob[..., :count]),
+        context=swept.context | {"call_cost": swept.context["call_cost"][:count]},
+        shorter={},
+    )
 
 
 def one_model(swept: Frontier, models: tuple[str, ...], predicted: Predicted | None = None) -> Frontier:
