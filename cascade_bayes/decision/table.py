@@ -19,7 +19,7 @@ from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.strata import LARGEST, code_rows, draw_sample, lay_strata
 
 MAX_ROWS = 4096
-"""Queries by which decisions are made, at most: shares of them are within about 0.2 % of all queries'."""
+"""Queries by which decisions are made, at most."""
 
 
 class Table(NamedTuple):

@@ -41,8 +41,8 @@ def effort_sentence(data: CascadeData, structure: Structure) -> str | None:
         )
     return (
         f"More than {MAX_EXACT} queries: margins are fitted to bins of all confidences, the rest to a "
-        f"weighted sample of {SAMPLE_SIZE} queries with the gradient of all. That takes some minutes and 1.5 "
-        "to 3 GB, however many queries there are."
+        f"weighted sample of {SAMPLE_SIZE} queries with the gradient of all. That takes some minutes, and "
+        "hardly more for more queries."
     )
 
 
