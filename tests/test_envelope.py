@@ -172,12 +172,15 @@ def test_among_those_of_one_size(envelope, num_models: int, tmp_path) -> None:
     assert [names for names in envelope.candidates if len(names) == num_models] == list(some.candidates)
     frame = some.to_frame()
     for i, row in frame.iterrows():
-        assert tuple(row["models"]) == envelope.candidates[envelope.best(num_models)[i]]
+        # Models that would pass every query on, or get none, are left out of the best.
+        best = envelope.candidates[envelope.best(num_models)[i]]
+        assert list(row["models"]) == [name for name in best if name in row["models"]]
     assert ("best_pair" in frame) == (num_models == 2)
     some.save(tmp_path / "some.json")
-    assert {len(policy.models) for policy in load_policies(tmp_path / "some.json")} == {num_models}
+    sizes = [len(policy.models) for policy in load_policies(tmp_path / "some.json")]
+    assert max(sizes) == num_models
     price = float(np.sqrt(PRICES[2] * PRICES[3]))
-    assert len(some.at(error_price=price).models) == num_models
+    assert 1 <= len(some.at(error_price=price).models) <= num_models
 
 
 def test_an_answer_that_is_a_model_alone_has_a_price_at_which_it_is_best(envelope) -> None:
@@ -209,7 +212,7 @@ def test_budgets_and_targets_of_any_models(envelope) -> None:
         envelope.at(budget=1e-9)
     with pytest.raises(InfeasibleError, match="lowest error it reaches"):
         envelope.at(target_error=1e-6)
-    for wrong in ({}, {"budget": 1.0, "target_error": 0.1}, {"budget": 1.0, "confidence": 1.0}):
+    for wrong in ({}, {"budget": 1.0, "target_error": 0.1}, {"budget": 1.0, "probability": 1.0}):
         with pytest.raises(InputError):
             envelope.at(**wrong)
 
