@@ -15,6 +15,20 @@ def take(tree: Tree, index: Any) -> Tree:
     return jax.tree.map(lambda field: field[index], tree)
 
 
+def in_one_row(field: np.ndarray) -> np.ndarray:
+    """Return the draws of all chains one after another: ``(chains, samples, ...)`` becomes ``(draws, ...)``.
+
+    What a draw holds may be empty, as the logits of the weights of one component are.
+
+    Examples
+    --------
+    >>> in_one_row(np.zeros((2, 50, 3))).shape, in_one_row(np.zeros((2, 50, 0))).shape
+    ((100, 3), (100, 0))
+    """
+    num_chains, num_samples = field.shape[:2]
+    return field.reshape((num_chains * num_samples, *field.shape[2:]))
+
+
 def evenly_spaced(total: int, count: int) -> np.ndarray:
     """Return ``count`` of the positions 0 to ``total - 1``: the centres of equal stretches.
 

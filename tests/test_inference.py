@@ -291,6 +291,15 @@ def test_one_component_and_one_model(small_data: CascadeData) -> None:
     assert type(post.provenance["seed"]) is int
 
 
+def test_one_component_of_two_models(small_data: CascadeData) -> None:
+    """Weights of one component take no room in a draw, and pairs and cascades are still found for each."""
+    two = small_data.select(["small-3b", "medium-8b"])
+    post = fit(two, "map", seed=3, priors=Priors(num_components=1), progress=False)
+    assert post.samples["mixing_split"].shape == (1, 1, 2, 0)
+    assert np.isfinite(post.samples["tau"]).all()
+    assert post.cascade(0).models == two.models
+
+
 @pytest.mark.slow
 def test_beta_margins_are_fitted_kept_and_cut_into_cells(small_data: CascadeData, tmp_path: Path) -> None:
     post = fit(small_data, margin="beta", **TINY)

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from cascade_bayes import error_cost_frontier, value_of_information
+from cascade_bayes.decision import information as information_module
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.information import Information
 from cascade_bayes.decision.new_queries import NONE, Statistics, simulate_new
@@ -113,6 +114,35 @@ def test_perfect_information_is_what_each_draws_own_thresholds_save(information,
     loss = np.asarray(outcome.cost + price * outcome.error)
     saved = loss[0] - np.diagonal(loss[1:])
     assert information.evpi == pytest.approx(saved.mean(), rel=0.03)
+
+
+def test_thresholds_of_a_shorter_cascade_are_no_candidates(small_posterior, policy) -> None:
+    """A model that passes every query on is paid for nothing; the chain of all predicts something else."""
+    chain = discretise(small_posterior, None, 20)
+    defer = np.array([[-0.5, -0.4], [np.inf, -0.4], [-0.5, np.inf], [-np.inf, np.inf]])
+    left_out = information_module._left_out(chain, chain.positions(Cuts(defer)))
+    assert left_out.tolist() == [False, True, True, True]
+    of_all, of_own, where = information_module._losses(
+        chain, policy, 10.0
+    )  # dear errors: some draws skip one
+    assert np.isfinite(of_all).all()
+    assert np.isinf(of_own).any()
+    assert where.shape == (20, 2)
+
+
+def test_queries_that_end_early_are_left_out(small_posterior) -> None:
+    """Where gaps are at random the complete queries stand for all; of a log that ran, the model does."""
+    chain = discretise(small_posterior, None, 5)
+    ends = jnp.zeros((2, chain.queries.z.shape[1])).at[0, :7].set(1.0)
+    gaps = chain._replace(queries=chain.queries._replace(ends=ends))
+    found = information_module._of_whole_queries(gaps, at_random=True).queries
+    assert found.ends is None
+    assert not np.any(found.weight[:, :7])
+    np.testing.assert_allclose(found.weight.sum(axis=1), chain.queries.weight.sum(axis=1))
+    assert information_module._of_whole_queries(gaps, at_random=False).queries is None
+    every = chain._replace(queries=chain.queries._replace(ends=jnp.ones_like(ends)))
+    assert information_module._of_whole_queries(every, at_random=True).queries is None
+    assert information_module._of_whole_queries(chain, at_random=False) is chain
 
 
 @pytest.mark.slow

@@ -341,6 +341,22 @@ class TestQueries:
         np.testing.assert_array_equal(found.cell[0], complete.cell[0, 1:])
         np.testing.assert_array_equal(found.cell[1, 1:], complete.cell[1, 2:])
 
+    def test_complete_ones_stand_for_all(self) -> None:
+        params, grid, _ = lay(3)
+        data = table(params, 3, 6)
+        confidence = data.confidence.copy()
+        confidence[1, 1:] = np.nan
+        confidence[2, 2] = np.nan
+        found = queries(replace(data, confidence=confidence), grid, 3.0)
+        complete = found.complete()
+        assert complete.ends is None
+        np.testing.assert_array_equal(complete.weight[:, 1:3], 0.0)
+        np.testing.assert_allclose(complete.weight.sum(), found.weight.sum())
+        kept = np.asarray([0, 3, 4, 5])
+        ratio = complete.weight[0, kept] / found.weight[0, kept]
+        np.testing.assert_allclose(ratio, ratio[0])
+        assert complete.complete() is complete
+
     @pytest.mark.slow
     def test_padding_changes_nothing(self) -> None:
         params, grid, _ = lay(3)

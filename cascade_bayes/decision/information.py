@@ -54,7 +54,7 @@ from cascade_bayes.decision.new_queries import NONE, simulate_statistics
 from cascade_bayes.decision.policy import FROM_FRONTIER, Policy
 from cascade_bayes.decision.regression import NUM_FOLDS, fit_folds, predict_from_sample, unexplained
 from cascade_bayes.decision.rows import PRIOR_QUERIES
-from cascade_bayes.decision.shorter import shorten_policy
+from cascade_bayes.decision.shorter import passes_on, shorten_policy
 from cascade_bayes.decision.sweep import sweep_chain
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
@@ -187,8 +187,9 @@ def value_of_information(
     num_draws
         Posterior draws, evenly spaced.
     prior_queries
-        How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`). Where
-        observed queries end before the last model, as those of logs do, the model counts for all.
+        How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`). Of a
+        table with confidences missing at random, complete queries stand for all; where observed queries end
+        before the last model, as those of a running cascade's log do, the model counts for all.
     seed
         Seed of the new queries.
 
@@ -226,9 +227,7 @@ def value_of_information(
         )
     num_draws = min(num_draws, posterior.num_draws)
     chain = discretise(posterior, policy.models, num_draws, prior_queries=prior_queries, terms=policy.terms)
-    if chain.queries is not None and chain.queries.ends is not None:
-        # Queries that end early cannot be drawn anew: neither losses nor new queries take them.
-        chain = discretise(posterior, policy.models, num_draws, prior_queries=np.inf, terms=policy.terms)
+    chain = _of_whole_queries(chain, at_random=posterior.spec.structure == "modular")
     loss, own_loss, own = _losses(chain, policy, price)
     bayes = int(np.argmin(loss.mean(axis=1)))
     statistics = simulate_statistics(chain, policy, sizes, seed)
@@ -254,22 +253,45 @@ def value_of_information(
     )
 
 
+def _of_whole_queries(chain: Discretised, at_random: bool) -> Discretised:
+    """Leave out observed queries that end early: neither losses nor new queries take them.
+
+    If what is missing is so at random, as a modular fit has it, the complete queries stand for all. Otherwise
+    the model counts for all.
+    """
+    if chain.queries is None or chain.queries.ends is None:
+        return chain
+    complete = jnp.all(chain.queries.ends == 0, axis=0) & (chain.queries.weight[0] > 0)
+    speak = at_random and bool(jnp.any(complete))
+    return chain._replace(queries=chain.queries.complete() if speak else None)
+
+
 def _losses(chain: Discretised, policy: Policy, price: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return losses of candidates ``(num_candidates, num_draws)``, of each draw's best, and where these are.
 
-    The last as shares of the scale, ``(num_draws, num_thresholds)``.
+    The last as shares of the scale, ``(num_draws, num_thresholds)``. Thresholds that pass every query of a
+    model on are those of a shorter cascade, which this one does not predict
+    (`cascade_bayes.decision.shorter`): they are no candidates, and the loss of a draw whose best they are is
+    infinite.
     """
     tables = chain.tables()
     swept = sweep_chain(chain, tables, np.asarray([price]), num_steps=0)
     own = take(swept.own, 0)
     some = take(own, evenly_spaced(len(own.defer), min(NUM_CANDIDATES, len(own.defer))))
     asked = jax.tree.map(lambda field: np.asarray(field)[None], chain.positions(policy.cuts))
-    candidates = jax.tree.map(lambda *fields: jnp.asarray(np.concatenate(fields)), asked, swept.bayes, some)
+    candidates = jax.tree.map(lambda *fields: np.concatenate(fields), asked, swept.bayes, some)
+    candidates = take(candidates, ~_left_out(chain, candidates))
     how = tables, chain.call_cost, chain.is_atom, jnp.asarray(price, dtype=chain.call_cost.dtype)
-    of_all, of_own = _loss_matrix(*how, candidates, jax.tree.map(jnp.asarray, own))
+    of_all, of_own = _loss_matrix(*how, *jax.tree.map(jnp.asarray, (candidates, own)))
     positions = [own.defer, *([] if own.early is None else [own.early[:, :-1]])]
     share = np.concatenate(positions, axis=1) / chain.grid.num_cells
-    return np.asarray(of_all, dtype=float), np.asarray(of_own, dtype=float), share
+    own_loss = np.where(_left_out(chain, own), np.inf, np.asarray(of_own, dtype=float))
+    return np.asarray(of_all, dtype=float), own_loss, share
+
+
+def _left_out(chain: Discretised, thresholds: Thresholds) -> np.ndarray:
+    """Whether thresholds pass every query of some model on, ``(num_thresholds,)``."""
+    return np.asarray(passes_on(chain.cuts(thresholds)).any(axis=-1))
 
 
 @jax.jit

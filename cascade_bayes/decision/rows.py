@@ -197,6 +197,18 @@ class Queries(NamedTuple):
         more = ((0, 0), (0, num_queries - self.z.shape[1]))
         return jax.tree.map(lambda field: jnp.pad(field, more), self)
 
+    def complete(self) -> Queries:
+        """Return those that are followed to the last model, with the weight of all.
+
+        They speak for the others if what is missing is so at random. There must be at least one.
+        """
+        if self.ends is None:
+            return self
+        whole = jnp.all(self.ends == 0, axis=0)
+        kept = jnp.where(whole, self.weight, 0.0)
+        share = jnp.sum(self.weight, axis=1, keepdims=True) / jnp.sum(kept, axis=1, keepdims=True)
+        return self._replace(ends=None, weight=kept * share)
+
     def rows(self, weight: jax.Array, right: jax.Array) -> Rows:
         """Return the queries under one draw, or many, of weights and of probabilities of being right.
 

@@ -35,7 +35,7 @@ import numpy as np
 from jax.scipy import stats
 from numpyro import distributions as dist
 
-from cascade_bayes._trees import evenly_spaced, take
+from cascade_bayes._trees import evenly_spaced, in_one_row, take
 from cascade_bayes.copulas import Copula, Kind, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.curves import draw_from_curves
@@ -133,7 +133,7 @@ def sample_pairs(
     if len(kind.continuous) == 1:
         return {}
     lead = next(iter(samples.values())).shape[:2]
-    flat = {k: jnp.asarray(v.reshape((-1, *v.shape[2:]))) for k, v in samples.items()}
+    flat = {k: jnp.asarray(in_one_row(v)) for k, v in samples.items()}
     slopes = None if whole is None else _find_slopes(flat, whole, obs, atom_locs, kind, centres)
     found = _program(kind, at_mode)(key, flat, obs, atom_locs, centres, slopes)
     return {k: np.moveaxis(np.asarray(v), 0, -1).reshape((*lead, -1)) for k, v in found.items()}

@@ -18,7 +18,7 @@ from cascade_bayes._entry import in_64_bits
 from cascade_bayes._kinds import POSTERIOR
 from cascade_bayes._numbers import check_seed, check_whole
 from cascade_bayes._output import Output, write_output
-from cascade_bayes._trees import evenly_spaced
+from cascade_bayes._trees import evenly_spaced, in_one_row
 from cascade_bayes.copulas import Copula
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
@@ -173,7 +173,7 @@ class Posterior:
     @in_64_bits
     def cascade(self, draw: int) -> Cascade:
         """Return the cascade of all models at one draw, counted over all chains."""
-        flat = {k: v.reshape((-1, *v.shape[2:]))[draw] for k, v in self.samples.items()}
+        flat = {k: in_one_row(v)[draw] for k, v in self.samples.items()}
         return Cascade(
             params=params_from_sites({k: jnp.asarray(v) for k, v in flat.items()}, self.spec),
             copulas=self.spec.copulas_of(range(len(self.models))),
