@@ -24,10 +24,10 @@ import pandas as pd
 from tables import find_tables, read
 
 from cascade_bayes import DataWarning, FailedFit, error_cost_frontier, fit_batch
-from cascade_bayes.decision.costs import find_trend
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.terms import COSTS_ALONE
+from cascade_bayes.engine.costs import find_trend
 from cascade_bayes.evaluation import realise
+from cascade_bayes.policy.terms import COSTS_ALONE
 
 NUM_DRAWS = 200
 

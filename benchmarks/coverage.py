@@ -24,7 +24,7 @@ from tables import find_tables, read
 from cascade_bayes import DataWarning, FailedFit, fit_batch, predict
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.predict import Predicted
-from cascade_bayes.decision.rows import PRIOR_QUERIES
+from cascade_bayes.engine.rows import PRIOR_QUERIES
 from cascade_bayes.evaluation import realise
 
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -23,10 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes import Cascade, CascadeData, Posterior, error_cost_frontier, example, fit, simulate
-from cascade_bayes.decision.chain import tables_for_draws
-from cascade_bayes.decision.forward import forward
-from cascade_bayes.decision.grid import make_grid
-from cascade_bayes.decision.optimise import default_starts, optimise
+from cascade_bayes.engine.chain import tables_for_draws
+from cascade_bayes.engine.forward import forward
+from cascade_bayes.engine.grid import make_grid
+from cascade_bayes.engine.optimise import default_starts, optimise
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.params import CascadeParams, find_atoms

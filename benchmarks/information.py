@@ -30,10 +30,11 @@ from cascade_bayes import (
     fit_batch,
     value_of_information,
 )
-from cascade_bayes.decision.discretise import Discretised, discretise
-from cascade_bayes.decision.forward import forward
+from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.new_queries import simulate_new
-from cascade_bayes.decision.policy import Cuts
+from cascade_bayes.engine.discretised import Discretised
+from cascade_bayes.engine.forward import forward
+from cascade_bayes.policy.policy import Cuts
 
 
 def with_new(data: CascadeData, chain: Discretised, z: np.ndarray, right: np.ndarray) -> CascadeData:

@@ -25,11 +25,12 @@ import pandas as pd
 from tables import find_tables, read
 
 from cascade_bayes import certify, error_cost_frontier, fit
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.coordinate import Thresholds
-from cascade_bayes.decision.discretise import Discretised, discretise
-from cascade_bayes.decision.lattice import all_policies
-from cascade_bayes.decision.optimise import mean_loss, optimise
+from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.discretised import Discretised
+from cascade_bayes.engine.lattice import all_policies
+from cascade_bayes.engine.optimise import mean_loss, optimise
 
 WITHIN = 1e-3
 """Relative excess that is good enough."""

@@ -27,12 +27,13 @@ import pandas as pd
 from tables import find_tables, read
 
 from cascade_bayes import DataWarning, error_cost_frontier, fit
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.coordinate import Thresholds
-from cascade_bayes.decision.discretise import Discretised, discretise
-from cascade_bayes.decision.forward import Split, run_chain
-from cascade_bayes.decision.terms import Terms
+from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.discretised import Discretised
+from cascade_bayes.engine.forward import Split, run_chain
 from cascade_bayes.model.simulate import simulate_scores
+from cascade_bayes.policy.terms import Terms
 from cascade_bayes.rule import follow
 
 Pass = Callable[[ChainTables, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]

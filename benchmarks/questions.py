@@ -29,9 +29,9 @@ from cascade_bayes import (
     sample_prior,
     simulate,
 )
-from cascade_bayes.decision.chain import tables_for_draws
-from cascade_bayes.decision.forward import forward
-from cascade_bayes.decision.grid import make_grid
+from cascade_bayes.engine.chain import tables_for_draws
+from cascade_bayes.engine.forward import forward
+from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.simulate import Cascade
 

@@ -19,16 +19,11 @@ if TYPE_CHECKING:
     from cascade_bayes.decision.certificate import Certificate, certify
     from cascade_bayes.decision.compare import Comparison, compare
     from cascade_bayes.decision.envelope import Envelope
-    from cascade_bayes.decision.expected import Evaluation
-    from cascade_bayes.decision.figures import Predicted
     from cascade_bayes.decision.frontier import Frontier
     from cascade_bayes.decision.information import Information, value_of_information
-    from cascade_bayes.decision.mixture import Mixture
-    from cascade_bayes.decision.points import load_policies
-    from cascade_bayes.decision.policy import ABSTAIN, Policy
     from cascade_bayes.decision.predict import predict
-    from cascade_bayes.decision.terms import Terms
     from cascade_bayes.decision.tuning import error_cost_frontier
+    from cascade_bayes.engine.figures import Predicted
     from cascade_bayes.errors import ConvergenceWarning, DataWarning, InfeasibleError, InputError, OutputError
     from cascade_bayes.inference.batch import FailedFit, fit_batch
     from cascade_bayes.inference.checks import CheckResult, check
@@ -48,13 +43,18 @@ if TYPE_CHECKING:
         plot_replicates,
         plot_thresholds,
     )
+    from cascade_bayes.policy.expected import Evaluation
+    from cascade_bayes.policy.mixture import Mixture
+    from cascade_bayes.policy.points import load_policies
+    from cascade_bayes.policy.policy import ABSTAIN, Policy
+    from cascade_bayes.policy.terms import Terms
     from cascade_bayes.reading import read_table
     from cascade_bayes.sbc.calibration import simulation_based_calibration
     from cascade_bayes.sbc.ranks import CalibrationRanks
     from cascade_bayes.transforms import ConfidenceMap
 
 _HOME = {
-    "ABSTAIN": "decision.policy",
+    "ABSTAIN": "policy.policy",
     "CalibrationRanks": "sbc.ranks",
     "Cascade": "model.simulate",
     "CascadeData": "data",
@@ -64,21 +64,21 @@ _HOME = {
     "ConfidenceMap": "transforms",
     "ConvergenceWarning": "errors",
     "DataWarning": "errors",
-    "Evaluation": "decision.expected",
+    "Evaluation": "policy.expected",
     "FailedFit": "inference.batch",
     "Envelope": "decision.envelope",
     "Frontier": "decision.frontier",
     "InfeasibleError": "errors",
     "Information": "decision.information",
     "InputError": "errors",
-    "Policy": "decision.policy",
+    "Policy": "policy.policy",
     "OutputError": "errors",
-    "Mixture": "decision.mixture",
+    "Mixture": "policy.mixture",
     "Posterior": "inference.posterior",
-    "Predicted": "decision.figures",
+    "Predicted": "engine.figures",
     "PriorDraws": "inference.prior",
     "Priors": "model.priors",
-    "Terms": "decision.terms",
+    "Terms": "policy.terms",
     "certify": "decision.certificate",
     "check": "inference.checks",
     "check_fittable": "data",
@@ -86,7 +86,7 @@ _HOME = {
     "error_cost_frontier": "decision.tuning",
     "fit": "inference.fit",
     "fit_batch": "inference.batch",
-    "load_policies": "decision.points",
+    "load_policies": "policy.points",
     "plot_calibration": "plots",
     "plot_chains": "plots",
     "plot_checks": "plots",

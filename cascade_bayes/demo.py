@@ -20,17 +20,17 @@ from cascade_bayes._files import encode
 from cascade_bayes._kinds import PICTURE, POLICY, POSTERIOR
 from cascade_bayes._output import check_folder
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.chain import tables_for_draws
-from cascade_bayes.decision.expected import Evaluation
-from cascade_bayes.decision.forward import forward
-from cascade_bayes.decision.grid import make_grid
-from cascade_bayes.decision.optimise import default_starts, optimise
-from cascade_bayes.decision.policy import Policy
 from cascade_bayes.decision.tuning import error_cost_frontier
+from cascade_bayes.engine.chain import tables_for_draws
+from cascade_bayes.engine.forward import forward
+from cascade_bayes.engine.grid import make_grid
+from cascade_bayes.engine.optimise import default_starts, optimise
 from cascade_bayes.inference.convergence import Verdict
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.plots import plot_frontier, plot_thresholds, save_figure
+from cascade_bayes.policy.expected import Evaluation
+from cascade_bayes.policy.policy import Policy
 from cascade_bayes.reading import read_table
 from cascade_bayes.rule import describe_threshold, show_interval
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.copulas import get_copulas
-from cascade_bayes.decision.chain import ChainTables, tables_for_draws
-from cascade_bayes.decision.grid import make_grid
-from cascade_bayes.decision.optimise import mean_loss
 from cascade_bayes.distributions import BetaMixture, MarginParams
+from cascade_bayes.engine.chain import ChainTables, tables_for_draws
+from cascade_bayes.engine.grid import make_grid
+from cascade_bayes.engine.optimise import mean_loss
 from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.transforms import ConfidenceMap

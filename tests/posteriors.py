@@ -6,7 +6,6 @@ import numpy as np
 
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
-from cascade_bayes.inference.convergence import FitVerdict
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.anchors import find_anchors
 from cascade_bayes.model.centres import Centres
@@ -14,6 +13,7 @@ from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import ModelSpec
 from cascade_bayes.transforms import ConfidenceMap
+from cascade_bayes.verdict import FitVerdict
 
 MODELS = ("small", "middle", "large")
 TRUSTED = FitVerdict(True, "The chains agree.")

@@ -10,20 +10,20 @@ from cascades import COST, first, lay, mean_losses, score_map
 
 from cascade_bayes import ABSTAIN, Policy, Terms, certify, compare, predict, value_of_information
 from cascade_bayes.decision.certificate import best_policy
-from cascade_bayes.decision.chain import ChainTables, with_abstention
-from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.expected import Prediction
-from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.new_queries import simulate_new
-from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
-from cascade_bayes.decision.points import load_policies
-from cascade_bayes.decision.rows import Queries
 from cascade_bayes.decision.tuning import error_cost_frontier
+from cascade_bayes.engine.chain import ChainTables, with_abstention
+from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.forward import forward
+from cascade_bayes.engine.optimise import default_starts, mean_loss, optimise
+from cascade_bayes.engine.rows import Queries
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.evaluation import realise
 from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.policy.expected import Prediction
+from cascade_bayes.policy.points import load_policies
 from cascade_bayes.rule import follow
 
 PRICE = 2e-3

@@ -10,9 +10,9 @@ from cascades import COST, first, lay
 
 from cascade_bayes import certify, error_cost_frontier
 from cascade_bayes.decision.certificate import Certificate, best_policy
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.forward import forward
-from cascade_bayes.decision.lattice import all_policies
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.forward import forward
+from cascade_bayes.engine.lattice import all_policies
 from cascade_bayes.errors import InputError
 
 

@@ -24,8 +24,8 @@ from cascade_bayes.cli import common
 from cascade_bayes.cli.fit import fit as fit_command
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import ConvergenceWarning
-from cascade_bayes.inference.convergence import FitVerdict
 from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.verdict import FitVerdict
 
 DATA = os.environ.get("CASCADE_BAYES_DATA", "")
 

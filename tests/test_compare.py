@@ -7,9 +7,9 @@ import pytest
 
 from cascade_bayes import compare, predict
 from cascade_bayes.decision.compare import Comparison
-from cascade_bayes.decision.expected import Prediction
-from cascade_bayes.decision.policy import Policy
 from cascade_bayes.errors import InputError
+from cascade_bayes.policy.expected import Prediction
+from cascade_bayes.policy.policy import Policy
 
 PRICE = 0.002
 

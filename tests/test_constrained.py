@@ -11,21 +11,21 @@ import pytest
 from cascades import COST, lay
 from test_lattice import with_queries
 
-import cascade_bayes.decision.constrained as constrained
+import cascade_bayes.engine.constrained as constrained
 from cascade_bayes import error_cost_frontier, fit, read_table
-from cascade_bayes.decision.combinations import run_combinations
-from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.envelope import Envelope
-from cascade_bayes.decision.figures import Predicted, predict_outcome
-from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.frontier import Frontier
-from cascade_bayes.decision.mixture import best_share
-from cascade_bayes.decision.policy import Cuts, Policy
-from cascade_bayes.decision.request import Request
-from cascade_bayes.decision.shorter import passes_on
 from cascade_bayes.decision.table import table_of
+from cascade_bayes.engine.combinations import run_combinations
+from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.figures import Predicted, predict_outcome
+from cascade_bayes.engine.forward import forward
 from cascade_bayes.errors import InfeasibleError
+from cascade_bayes.policy.mixture import best_share
+from cascade_bayes.policy.policy import Cuts, Policy
+from cascade_bayes.policy.request import Request
+from cascade_bayes.policy.shorter import passes_on
 
 DRAWS, CELLS = 40, 20
 PRICES = np.geomspace(2e-4, 5e-2, 6)

@@ -16,9 +16,9 @@ import pandas as pd
 import pytest
 
 from cascade_bayes import example
-from cascade_bayes.decision.policy import Policy
 from cascade_bayes.errors import OutputError
 from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.policy.policy import Policy
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
 

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from cascade_bayes import ABSTAIN, InputError, Policy, Terms
-from cascade_bayes.decision.expected import Prediction
+from cascade_bayes.policy.expected import Prediction
 from cascade_bayes.rule import LOWEST
 
 

@@ -14,23 +14,23 @@ from scipy import stats
 
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.chain import ChainTables, chain_tables, tables_for_draws
-from cascade_bayes.decision.costs import call_cost_draws
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.expected import Evaluation, Prediction
-from cascade_bayes.decision.forward import forward
 from cascade_bayes.decision.frontier import Frontier
-from cascade_bayes.decision.grid import make_grid
-from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
-from cascade_bayes.decision.points import load_policies
-from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.distributions import BetaMixture, MarginParams
+from cascade_bayes.engine.chain import ChainTables, chain_tables, tables_for_draws
+from cascade_bayes.engine.costs import call_cost_draws
+from cascade_bayes.engine.forward import forward
+from cascade_bayes.engine.grid import make_grid
+from cascade_bayes.engine.optimise import default_starts, mean_loss, optimise
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.evaluation import realise, realised
 from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.simulate import simulate_scores
+from cascade_bayes.policy.expected import Evaluation, Prediction
+from cascade_bayes.policy.points import load_policies
+from cascade_bayes.policy.policy import Cuts, Policy
 from cascade_bayes.reading import read_table
 from cascade_bayes.rule import follow
 from cascade_bayes.transforms import ConfidenceMap

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cascade_bayes.inference.devices import divide, divide_lanes, largest_divisor
+from cascade_bayes._devices import divide, divide_lanes, largest_divisor
 
 
 @pytest.mark.parametrize(

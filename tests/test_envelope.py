@@ -9,10 +9,10 @@ import pytest
 import cascade_bayes.decision.envelope as envelope_module
 from cascade_bayes import compare, error_cost_frontier, predict
 from cascade_bayes.decision.envelope import Envelope, find_envelope
-from cascade_bayes.decision.points import load_policies
-from cascade_bayes.decision.policy import Cuts, Policy
-from cascade_bayes.decision.shorter import ends_queries
 from cascade_bayes.errors import InfeasibleError, InputError
+from cascade_bayes.policy.points import load_policies
+from cascade_bayes.policy.policy import Cuts, Policy
+from cascade_bayes.policy.shorter import ends_queries
 
 PRICES = np.geomspace(5e-5, 2e-1, 6)
 DRAWS = 40

@@ -18,7 +18,7 @@ import pytest
 import cascade_bayes.inference.fit as fit_module
 from cascade_bayes import error_cost_frontier
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.grid import make_grid
+from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference import _arviz
 from cascade_bayes.inference.fit import fit

@@ -13,11 +13,11 @@ from cascade_bayes.decision import information as information_module
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.information import Information
 from cascade_bayes.decision.new_queries import NONE, Statistics, simulate_new
-from cascade_bayes.decision.policy import Cuts
 from cascade_bayes.decision.regression import fit_folds, predict_from_sample, ridge
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.difficulty import log_labels
+from cascade_bayes.policy.policy import Cuts
 
 DRAWS = 4000
 

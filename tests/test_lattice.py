@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 from cascades import COST, first, lay, mean_losses
 
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.coordinate import Thresholds
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.forward import forward
-from cascade_bayes.decision.lattice import (
+from cascade_bayes.decision.tuning import error_cost_frontier
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.forward import forward
+from cascade_bayes.engine.lattice import (
     MAX_POLICIES,
     Lattice,
     all_policies,
     lattice_optima,
     lattice_positions,
 )
-from cascade_bayes.decision.optimise import mean_loss, optimise
-from cascade_bayes.decision.policy import Cuts
-from cascade_bayes.decision.rows import Rows
-from cascade_bayes.decision.sweep import run_policies, sweep
-from cascade_bayes.decision.tuning import error_cost_frontier
+from cascade_bayes.engine.optimise import mean_loss, optimise
+from cascade_bayes.engine.rows import Rows
+from cascade_bayes.engine.sweep import run_policies, sweep
+from cascade_bayes.policy.policy import Cuts
 
 NUM_CELLS = 16
 POSITIONS = np.array([0, 3, 8, 11, NUM_CELLS])

@@ -16,9 +16,8 @@ from cascade_bayes._trees import take
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision import table as decision_table
-from cascade_bayes.decision.costs import Payments, call_cost_draws, find_trend, query_weights
 from cascade_bayes.decision.predict import predict
-from cascade_bayes.decision.terms import COSTS_ALONE
+from cascade_bayes.engine.costs import Payments, call_cost_draws, find_trend, query_weights
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference import modular, prepare
 from cascade_bayes.inference.effort import random_subset
@@ -42,6 +41,7 @@ from cascade_bayes.model.strata import (
     is_long,
     lay_strata,
 )
+from cascade_bayes.policy.terms import COSTS_ALONE
 from cascade_bayes.transforms import ConfidenceMap
 
 MODELS = ("small", "large")

@@ -12,11 +12,11 @@ import pytest
 from cascade_bayes import InputError, Policy, Terms, load_policies
 from cascade_bayes.cli.common import print_json
 from cascade_bayes.cli.tables import frontier_table, policy_table
-from cascade_bayes.decision.expected import Prediction
-from cascade_bayes.decision.points import PricedPolicies
-from cascade_bayes.decision.policy import FitVerdict
-from cascade_bayes.decision.policy_file import to_file
+from cascade_bayes.policy.expected import Prediction
+from cascade_bayes.policy.file import to_file
+from cascade_bayes.policy.points import PricedPolicies
 from cascade_bayes.rule import LOWEST
+from cascade_bayes.verdict import FitVerdict
 
 INF = np.inf
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cascade_bayes import predict
-from cascade_bayes.decision.costs import Payments
 from cascade_bayes.decision.predict import Predicted
 from cascade_bayes.decision.tuning import error_cost_frontier
+from cascade_bayes.engine.costs import Payments
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import realise
 from cascade_bayes.inference.predictive import replicate

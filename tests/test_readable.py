@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cascade_bayes.decision.readable import CLOSE, NEAR, ONLY_IMPOSSIBLE, Scale, find_scale, readable
+from cascade_bayes.policy.readable import CLOSE, NEAR, ONLY_IMPOSSIBLE, Scale, find_scale, readable
 from cascade_bayes.transforms import ConfidenceMap
 
 INF = np.inf

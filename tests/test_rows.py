@@ -13,11 +13,12 @@ from jax.test_util import check_grads
 from cascade_bayes import predict
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.chain import ChainTables, tables_for_draws
-from cascade_bayes.decision.forward import Outcome, forward, outcomes_for_draws
-from cascade_bayes.decision.grid import Grid
-from cascade_bayes.decision.optimise import default_starts, mean_loss, optimise
-from cascade_bayes.decision.rows import (
+from cascade_bayes.decision.tuning import error_cost_frontier
+from cascade_bayes.engine.chain import ChainTables, tables_for_draws
+from cascade_bayes.engine.forward import Outcome, forward, outcomes_for_draws
+from cascade_bayes.engine.grid import Grid
+from cascade_bayes.engine.optimise import default_starts, mean_loss, optimise
+from cascade_bayes.engine.rows import (
     DRAW_AXES,
     Followed,
     Queries,
@@ -27,7 +28,6 @@ from cascade_bayes.decision.rows import (
     find_queries,
     follow_draws,
 )
-from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.params import CascadeParams

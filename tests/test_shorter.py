@@ -15,11 +15,11 @@ import cascade_bayes as cb
 from cascade_bayes.decision.certificate import certify
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.envelope import Envelope, find_envelope
-from cascade_bayes.decision.points import load_policies
-from cascade_bayes.decision.policy import Cuts
-from cascade_bayes.decision.shorter import ends_queries, lengthen, shorten, shorten_policy
-from cascade_bayes.decision.terms import Terms
 from cascade_bayes.errors import ConvergenceWarning
+from cascade_bayes.policy.points import load_policies
+from cascade_bayes.policy.policy import Cuts
+from cascade_bayes.policy.shorter import ends_queries, lengthen, shorten, shorten_policy
+from cascade_bayes.policy.terms import Terms
 from cascade_bayes.rule import follow
 
 INF = np.inf

@@ -8,15 +8,15 @@ import pytest
 
 from cascade_bayes import Terms, error_cost_frontier, predict
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.costs import TREND_SCALE, call_expense, expense, find_trend, latency
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.new_queries import simulate_new
-from cascade_bayes.decision.policy import Cuts
-from cascade_bayes.decision.terms import COSTS_ALONE
+from cascade_bayes.engine.costs import TREND_SCALE, call_expense, expense, find_trend, latency
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import realise
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.correctness import MAX_REGRESSOR
+from cascade_bayes.policy.policy import Cuts
+from cascade_bayes.policy.terms import COSTS_ALONE
 from cascade_bayes.rule import follow
 
 PER_SECOND = 3e-4

@@ -13,11 +13,13 @@ from typing import Any
 import typer
 
 from cascade_bayes._output import close_outputs
+from cascade_bayes.cli.cache import cache
 from cascade_bayes.cli.check import check
 from cascade_bayes.cli.common import EXIT_INFEASIBLE, EXIT_INPUT, print_marked
 from cascade_bayes.cli.demo import demo
 from cascade_bayes.cli.evaluate import evaluate
 from cascade_bayes.cli.fit import fit
+from cascade_bayes.cli.programs import Damage
 from cascade_bayes.cli.tune import tune
 from cascade_bayes.cli.worth import worth
 from cascade_bayes.errors import InfeasibleError, InputError
@@ -34,8 +36,11 @@ app = typer.Typer(
     "or the command goes by such a fit (--accept-rejected-fit), 4 infeasible request, 130 interrupted, "
     "143 terminated.",
 )
-for command in (fit, check, tune, worth, evaluate, demo):
+for command in (fit, check, tune, worth, evaluate, demo, cache):
     app.command()(command)
+
+
+_damage = Damage()
 
 
 def run() -> None:
@@ -58,9 +63,12 @@ def run() -> None:
         )
         sys.exit(EXIT_INPUT)
     finally:
+        _damage.mend()
         close_outputs()
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Print a warning as one line, without the source line that means nothing to a user."""
+    if _damage.notice(str(message)):
+        return
     print_marked("Warning:", "bold yellow", message)

@@ -24,9 +24,9 @@ from cascade_bayes.cli.options import AcceptRejectedFit, Json, Seed
 from cascade_bayes.cli.tables import check_table
 
 if TYPE_CHECKING:
-    from cascade_bayes.decision.policy import Policy
     from cascade_bayes.inference.checks import CheckResult
     from cascade_bayes.inference.posterior import Posterior
+    from cascade_bayes.policy.policy import Policy
 
 
 _PICTURES = tuple(f"{name}.png" for name in ("margins", "calibration", "deferred", "replicates", "chains"))
@@ -61,9 +61,9 @@ def check(
     if pictures is not None:
         check_folder(pictures, dict.fromkeys(_PICTURES, PICTURE))
     start_jax()
-    from cascade_bayes.decision.policy import Policy
     from cascade_bayes.inference.checks import check as check_posterior
     from cascade_bayes.inference.posterior import Posterior
+    from cascade_bayes.policy.policy import Policy
 
     policy = None if policy_file is None else Policy.load(policy_file)
     posterior = Posterior.load(posterior_file)

@@ -19,7 +19,7 @@ from cascade_bayes._output import Output
 from cascade_bayes.errors import InputError
 
 if TYPE_CHECKING:
-    from cascade_bayes.inference.convergence import FitVerdict
+    from cascade_bayes.verdict import FitVerdict
 
 EXIT_INPUT, EXIT_FAILED, EXIT_INFEASIBLE = 2, 3, 4
 
@@ -29,16 +29,19 @@ out = Console(highlight=False, markup=False)
 
 
 def start_jax(num_chains: int = 1) -> None:
-    """Switch on 64-bit arithmetic, and give each chain a processor core where there are enough."""
+    """Switch on 64-bit arithmetic and the store of programs; give each chain a core where they suffice."""
     import jax
 
-    from cascade_bayes.inference.devices import largest_divisor
+    from cascade_bayes._devices import largest_divisor
+    from cascade_bayes.cli.programs import keep_programs
 
     jax.config.update("jax_enable_x64", True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # the devices of a process that computes are what they are
             jax.config.update("jax_num_cpu_devices", largest_divisor(num_chains, cores))
+    if trouble := keep_programs():
+        say.print(trouble)
 
 
 def open_output(

@@ -23,10 +23,10 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Run a policy, or every point of a frontier, over labelled results: realised error and cost."""
-    from cascade_bayes.decision.points import policies_of
-    from cascade_bayes.decision.policy import Policy
-    from cascade_bayes.decision.policy_file import read
-    from cascade_bayes.decision.schema import FrontierRecord, PolicyRecord
+    from cascade_bayes.policy.file import read
+    from cascade_bayes.policy.points import policies_of
+    from cascade_bayes.policy.policy import Policy
+    from cascade_bayes.policy.schema import FrontierRecord, PolicyRecord
     from cascade_bayes.reading import read_for_policy
 
     record = read(policy_file, PolicyRecord, FrontierRecord)

@@ -112,13 +112,13 @@ def fit(
     start_jax(chains)
     from cascade_bayes.copulas import get_copulas
     from cascade_bayes.data import check_fittable
-    from cascade_bayes.decision.policy import Policy
     from cascade_bayes.errors import DataWarning
     from cascade_bayes.inference.effort import effort_sentence, random_subset
     from cascade_bayes.inference.fit import fit as fit_posterior
     from cascade_bayes.inference.prepare import check_method
     from cascade_bayes.inference.structure import find_selection
     from cascade_bayes.model.margins import get_margin
+    from cascade_bayes.policy.policy import Policy
     from cascade_bayes.reading import read_table
 
     data = read_table(

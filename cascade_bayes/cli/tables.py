@@ -10,8 +10,8 @@ from cascade_bayes.rule import LOWEST, describe_threshold, show_interval, show_t
 
 if TYPE_CHECKING:
     from cascade_bayes.decision.information import Information
-    from cascade_bayes.decision.policy import Policy
     from cascade_bayes.inference.checks import CheckResult
+    from cascade_bayes.policy.policy import Policy
 
 
 def _number(value: float) -> str:

@@ -27,7 +27,7 @@ from cascade_bayes.errors import ConvergenceWarning, InputError
 
 if TYPE_CHECKING:
     from cascade_bayes.decision.frontier import Frontier
-    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.policy.policy import Policy
 
 
 def tune(
@@ -104,10 +104,10 @@ def tune(
     start_jax()
     from cascade_bayes.decision.envelope import Envelope
     from cascade_bayes.decision.frontier import DEFAULT_PRICES
-    from cascade_bayes.decision.points import check_question
-    from cascade_bayes.decision.rows import PRIOR_QUERIES
     from cascade_bayes.decision.tuning import error_cost_frontier
+    from cascade_bayes.engine.rows import PRIOR_QUERIES
     from cascade_bayes.inference.posterior import Posterior
+    from cascade_bayes.policy.points import check_question
 
     if frontier is None:
         check_question(error_price, budget, target_error, probability)

@@ -43,9 +43,9 @@ def worth(
     sizes = _whole_numbers("--queries", queries)
     start_jax()
     from cascade_bayes.decision.information import value_of_information
-    from cascade_bayes.decision.policy import Policy
-    from cascade_bayes.decision.rows import PRIOR_QUERIES
+    from cascade_bayes.engine.rows import PRIOR_QUERIES
     from cascade_bayes.inference.posterior import Posterior
+    from cascade_bayes.policy.policy import Policy
 
     policy, posterior = Policy.load(policy_file), Posterior.load(posterior_file)
     if policy.fit_digest != posterior.digest():

@@ -3,7 +3,7 @@ r"""How far thresholds are from the best policy of any shape.
 A policy of any shape decides at every model by all confidences seen so far. On one draw of the model the
 confidences are a Markov chain, and whether model i is right depends on its own cell m and the cell l of the
 model before: these two are all that a decision needs. Backward induction (Bellman, *Dynamic Programming*,
-1957) gives the least loss of all policies. With R and Q as in `cascade_bayes.decision.chain` and
+1957) gives the least loss of all policies. With R and Q as in `cascade_bayes.engine.chain` and
 :math:`\rho` the price of an error, going on from cell m of model i is worth
 
 .. math::
@@ -42,17 +42,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.coordinate import Thresholds
-from cascade_bayes.decision.discretise import Discretised, discretise
-from cascade_bayes.decision.forward import forward
-from cascade_bayes.decision.optimise import optimise
-from cascade_bayes.decision.points import PricedPolicies
-from cascade_bayes.decision.policy import FROM_FRONTIER, Cuts, Policy
+from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
-from cascade_bayes.decision.shorter import shorten_policy
-from cascade_bayes.decision.sweep import sweep_chain
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.discretised import Discretised
+from cascade_bayes.engine.forward import forward
+from cascade_bayes.engine.optimise import optimise
+from cascade_bayes.engine.sweep import sweep_chain
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
+from cascade_bayes.policy.points import PricedPolicies
+from cascade_bayes.policy.policy import FROM_FRONTIER, Cuts, Policy
+from cascade_bayes.policy.shorter import shorten_policy
 
 
 class BestPolicy(NamedTuple):

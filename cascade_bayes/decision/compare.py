@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
-from cascade_bayes.decision.policy import FROM_FRONTIER, Policy
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
-from cascade_bayes.decision.rows import PRIOR_QUERIES
+from cascade_bayes.engine.rows import PRIOR_QUERIES
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
+from cascade_bayes.policy.policy import FROM_FRONTIER, Policy
 
 
 class Comparison(NamedTuple):
@@ -92,7 +92,7 @@ def compare(
     num_draws
         Posterior draws, evenly spaced.
     prior_queries
-        How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`).
+        How many queries the model counts for beside the observed ones (`cascade_bayes.engine.rows`).
 
     Returns
     -------

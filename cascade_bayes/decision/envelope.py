@@ -22,10 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from cascade_bayes.decision.constrained import answer_of
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.expected import Prediction
-from cascade_bayes.decision.figures import Predicted
 from cascade_bayes.decision.frontier import (
     DEFAULT_DRAWS,
     DEFAULT_PRICES,
@@ -36,15 +33,18 @@ from cascade_bayes.decision.frontier import (
     sweep_prices,
     with_shorter,
 )
-from cascade_bayes.decision.grid import cells_for, make_grid
-from cascade_bayes.decision.points import PricedPolicies, infeasible
-from cascade_bayes.decision.policy import Cuts, Policy
 from cascade_bayes.decision.predict import predict
-from cascade_bayes.decision.request import Request
-from cascade_bayes.decision.rows import PRIOR_QUERIES
-from cascade_bayes.decision.terms import COSTS_ALONE, Terms
+from cascade_bayes.engine.constrained import answer_of
+from cascade_bayes.engine.figures import Predicted
+from cascade_bayes.engine.grid import cells_for, make_grid
+from cascade_bayes.engine.rows import PRIOR_QUERIES
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.policy.expected import Prediction
+from cascade_bayes.policy.points import PricedPolicies, infeasible
+from cascade_bayes.policy.policy import Cuts, Policy
+from cascade_bayes.policy.request import Request
+from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 MAX_MODELS = 8
 """Models of which every cascade is tried, at most: 255 cascades."""
@@ -72,7 +72,7 @@ class Envelope(PricedPolicies):
     posterior
         The fit, for prices between those of the sweep.
     prior_queries
-        How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`).
+        How many queries the model counts for beside the observed ones (`cascade_bayes.engine.rows`).
     num_cells
         Cells of the grid per model.
     """

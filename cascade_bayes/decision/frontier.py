@@ -5,36 +5,32 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from cascade_bayes._numbers import MAX_PRICES, check_whole
 from cascade_bayes._trees import take
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.constrained import Answer, answer_of, search
-from cascade_bayes.decision.discretise import Discretised, discretise
-from cascade_bayes.decision.expected import Prediction
-from cascade_bayes.decision.figures import Predicted, predict_outcome, stack
-from cascade_bayes.decision.optimise import NUM_STEPS
-from cascade_bayes.decision.points import PricedPolicies, infeasible
-from cascade_bayes.decision.policy import Cuts, Policy
+from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.predict import predict
-from cascade_bayes.decision.request import Request
-from cascade_bayes.decision.rows import PRIOR_QUERIES
-from cascade_bayes.decision.shorter import (
-    Point,
-    ends_queries,
-    lengthen,
-    lengthen_predicted,
-    shorten,
-)
-from cascade_bayes.decision.sweep import price_range, sweep_chain, sweep_outcomes
 from cascade_bayes.decision.table import table_of
-from cascade_bayes.decision.terms import COSTS_ALONE, Terms
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.constrained import Answer, answer_of, search
+from cascade_bayes.engine.discretised import Discretised
+from cascade_bayes.engine.figures import Predicted, predict_outcome, stack
+from cascade_bayes.engine.lengthen import lengthen_predicted
+from cascade_bayes.engine.optimise import NUM_STEPS
+from cascade_bayes.engine.rows import PRIOR_QUERIES
+from cascade_bayes.engine.sweep import price_range, sweep_chain, sweep_outcomes
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.policy.expected import Prediction
+from cascade_bayes.policy.points import PricedPolicies, infeasible
+from cascade_bayes.policy.policy import Cuts, Policy
+from cascade_bayes.policy.request import Request
+from cascade_bayes.policy.shorter import ends_queries, lengthen, shorten
+from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 DEFAULT_DRAWS = 200
 """Posterior draws a decision averages over: the Monte Carlo error of a mean is 7 % of the posterior
@@ -45,6 +41,27 @@ DEFAULT_PRICES = 41
 LEVEL = 1e-6
 """Relative difference of losses below which two policies are level: a pair that never defers is its first
 model, but for rounding."""
+
+
+class Point(NamedTuple):
+    """The policy of one price, before it is asked for.
+
+    Attributes
+    ----------
+    models
+        Names of the models that can end a query, in cascade order.
+    cuts
+        Its thresholds, ``(num_models - 1,)``.
+    draw_cuts
+        The optimum of each posterior draw, ``(num_draws, num_models - 1)``.
+    predicted
+        What it does on each draw, ``(num_draws, ...)``.
+    """
+
+    models: tuple[str, ...]
+    cuts: Cuts
+    draw_cuts: Cuts
+    predicted: Predicted
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,13 +83,13 @@ class Frontier(PricedPolicies):
         What the policies do on each draw, ``(num_prices, num_draws, ...)``.
     shorter
         Points whose policy has fewer models than the cascade, by their index: a model that is paid for and
-        never answers is left out (`cascade_bayes.decision.shorter`).
+        never answers is left out (`cascade_bayes.policy.shorter`).
     posterior
         The fit, for prices between those of the sweep.
     chain
         The cascade on its grid, for budgets and targets.
     prior_queries
-        How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`).
+        How many queries the model counts for beside the observed ones (`cascade_bayes.engine.rows`).
     num_cells
         Cells of the grid per model.
     """
@@ -157,7 +174,7 @@ class Frontier(PricedPolicies):
         return np.asarray(getattr(self.predicted, figure))
 
     def answer(self, request: Request, rival: Answer | None = None) -> Answer:
-        """Return the best thresholds that keep a limit (see `cascade_bayes.decision.constrained.search`)."""
+        """Return the best thresholds that keep a limit (see `cascade_bayes.engine.constrained.search`)."""
         return search(table_of(self.posterior), self.chain, request, self.cuts, rival)
 
     def answered(
@@ -454,7 +471,7 @@ def sweep_prices(
     digest
         The fit's.
     polish
-        Let Adam follow the exact line searches; see `cascade_bayes.decision.optimise`.
+        Let Adam follow the exact line searches; see `cascade_bayes.engine.optimise`.
     """
     swept = sweep_chain(chain, tables, error_prices, NUM_STEPS if polish else 0)
     cuts = chain.cuts(swept.bayes)

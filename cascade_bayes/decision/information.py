@@ -46,18 +46,19 @@ import numpy as np
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes._numbers import check_seed, check_whole
 from cascade_bayes._trees import evenly_spaced, take
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.coordinate import Thresholds
-from cascade_bayes.decision.discretise import Discretised, discretise
-from cascade_bayes.decision.forward import forward
+from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.new_queries import NONE, simulate_statistics
-from cascade_bayes.decision.policy import FROM_FRONTIER, Policy
 from cascade_bayes.decision.regression import NUM_FOLDS, fit_folds, predict_from_sample, unexplained
-from cascade_bayes.decision.rows import PRIOR_QUERIES
-from cascade_bayes.decision.shorter import passes_on, shorten_policy
-from cascade_bayes.decision.sweep import sweep_chain
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.discretised import Discretised
+from cascade_bayes.engine.forward import forward
+from cascade_bayes.engine.rows import PRIOR_QUERIES
+from cascade_bayes.engine.sweep import sweep_chain
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
+from cascade_bayes.policy.policy import FROM_FRONTIER, Policy
+from cascade_bayes.policy.shorter import passes_on, shorten_policy
 
 DEFAULT_DRAWS = 500
 """Posterior draws, each with a table of new queries: as many points of the regression."""
@@ -187,7 +188,7 @@ def value_of_information(
     num_draws
         Posterior draws, evenly spaced.
     prior_queries
-        How many queries the model counts for beside the observed ones (`cascade_bayes.decision.rows`). Of a
+        How many queries the model counts for beside the observed ones (`cascade_bayes.engine.rows`). Of a
         table with confidences missing at random, complete queries stand for all; where observed queries end
         before the last model, as those of a running cascade's log do, the model counts for all.
     seed
@@ -271,7 +272,7 @@ def _losses(chain: Discretised, policy: Policy, price: float) -> tuple[np.ndarra
 
     The last as shares of the scale, ``(num_draws, num_thresholds)``. Thresholds that pass every query of a
     model on are those of a shorter cascade, which this one does not predict
-    (`cascade_bayes.decision.shorter`): they are no candidates, and the loss of a draw whose best they are is
+    (`cascade_bayes.policy.shorter`): they are no candidates, and the loss of a draw whose best they are is
     infinite.
     """
     tables = chain.tables()

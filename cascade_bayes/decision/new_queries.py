@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.copulas import Copula
-from cascade_bayes.decision.discretise import Discretised
-from cascade_bayes.decision.policy import Policy
+from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.model.correctness import MAX_REGRESSOR, correctness_logit
 from cascade_bayes.model.difficulty import given_difficulty
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.model.simulate import simulate_scores
+from cascade_bayes.policy.policy import Policy
 
 MANY = 2000
 """Queries at least whose statistics stand for the draw that they were simulated from; twice the new ones."""

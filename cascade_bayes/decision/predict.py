@@ -1,11 +1,11 @@
 r"""What the posterior predicts of given thresholds: of all queries to come, or of so many of them.
 
-On each posterior draw the forward pass (`cascade_bayes.decision.forward`), with the observed queries beside
-it (`cascade_bayes.decision.rows`), gives the probability that a query stops at each model and is answered
+On each posterior draw the forward pass (`cascade_bayes.engine.forward`), with the observed queries beside
+it (`cascade_bayes.engine.rows`), gives the probability that a query stops at each model and is answered
 rightly there. Over all queries to come these are error and cost
 themselves, and their spread over draws is what the labels leave open. Of a table of *m* new queries the
 counts of a draw are multinomial, and each query pays what an observed one paid
-(`cascade_bayes.decision.costs`): the spread is then that of a posterior predictive distribution, which a
+(`cascade_bayes.engine.costs`): the spread is then that of a posterior predictive distribution, which a
 realised error or cost is to be compared with.
 """
 
@@ -19,17 +19,19 @@ import jax
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
-from cascade_bayes.decision.costs import need_latency, stop_prob
-from cascade_bayes.decision.discretise import check_cuts, discretise
-from cascade_bayes.decision.figures import Bills, Predicted, predict_members, stack
-from cascade_bayes.decision.forward import Outcome
-from cascade_bayes.decision.policy import Cuts, Policy
-from cascade_bayes.decision.rows import PRIOR_QUERIES
-from cascade_bayes.decision.shorter import ends_queries, lengthen_outcome, shorten
+from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.table import table_of
-from cascade_bayes.decision.terms import COSTS_ALONE, Terms
+from cascade_bayes.engine.costs import need_latency, stop_prob
+from cascade_bayes.engine.discretised import check_cuts
+from cascade_bayes.engine.figures import Bills, Predicted, predict_members, stack
+from cascade_bayes.engine.forward import Outcome
+from cascade_bayes.engine.lengthen import lengthen_outcome
+from cascade_bayes.engine.rows import PRIOR_QUERIES
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
+from cascade_bayes.policy.policy import Cuts, Policy
+from cascade_bayes.policy.shorter import ends_queries, shorten
+from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 DEFAULT_DRAWS = 1000
 """Posterior draws of a prediction: enough for the quantiles of a 90 % band."""
@@ -58,7 +60,7 @@ def predict(
         A policy, or raw thresholds ``(num_models - 1,)``, or those of many policies,
         ``(..., num_models - 1)``: a query is deferred iff its confidence is below; -inf never defers, inf
         always does. Where a model before the last always defers, it is paid for, and error and the other
-        figures are those of the cascade without it (`cascade_bayes.decision.shorter`).
+        figures are those of the cascade without it (`cascade_bayes.policy.shorter`).
     abstain
         Raw thresholds below which models leave a query without an answer, ``(..., num_models)``; -inf never
         does. A policy's own, or none, if None.
@@ -71,7 +73,7 @@ def predict(
         Posterior draws, evenly spaced.
     prior_queries
         How many queries the model counts for beside the observed ones, inf for the model alone
-        (`cascade_bayes.decision.rows`).
+        (`cascade_bayes.engine.rows`).
     seed
         Seed of the new queries.
     terms

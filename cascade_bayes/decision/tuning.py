@@ -11,10 +11,10 @@ import numpy as np
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes.decision.envelope import Envelope, find_envelope
 from cascade_bayes.decision.frontier import DEFAULT_DRAWS, DEFAULT_PRICES, Frontier, tune_cascade
-from cascade_bayes.decision.rows import PRIOR_QUERIES
-from cascade_bayes.decision.terms import Terms
+from cascade_bayes.engine.rows import PRIOR_QUERIES
 from cascade_bayes.errors import ConvergenceWarning, InputError
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
+from cascade_bayes.policy.terms import Terms
 
 
 @overload
@@ -82,7 +82,7 @@ def error_cost_frontier(
         Cells of the grid per model; if None, `cells_for` as many atoms as there are.
     prior_queries
         How many queries the model counts for beside the observed ones, inf for the model alone
-        (`cascade_bayes.decision.rows`).
+        (`cascade_bayes.engine.rows`).
     latency_price
         US dollars per second that a query waits; the table must have ``latency_ms``.
     abstain_price

@@ -41,7 +41,7 @@ from numpyro.infer.autoguide import (
     AutoMultivariateNormal,
 )
 
-from cascade_bayes.inference.devices import divide_lanes, largest_divisor
+from cascade_bayes._devices import divide_lanes, largest_divisor
 from cascade_bayes.inference.importance import Proposals
 from cascade_bayes.inference.laplace import NormalApproximation
 from cascade_bayes.inference.target import Data, Target

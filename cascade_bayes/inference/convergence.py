@@ -119,21 +119,6 @@ class Point(NamedTuple):
 Verdict = Convergence | Closeness | Point
 
 
-class FitVerdict(NamedTuple):
-    """What was said of a fit, as it travels with everything that is made from it.
-
-    Attributes
-    ----------
-    trusted
-        Whether the fit may be relied on.
-    sentence
-        The verdict in words.
-    """
-
-    trusted: bool
-    sentence: str
-
-
 def judge_approximation(
     k_hat: Mapping[str, float], ess: Mapping[str, float], settled: Mapping[str, bool]
 ) -> Closeness:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.inference.devices import largest_divisor
+from cascade_bayes._devices import largest_divisor
 
 NUM_NODES = 12
 """Values at which a log likelihood is computed."""

@@ -35,11 +35,11 @@ import numpy as np
 from jax.scipy import stats
 from numpyro import distributions as dist
 
+from cascade_bayes._devices import divide
 from cascade_bayes._trees import evenly_spaced, in_one_row, take
 from cascade_bayes.copulas import Copula, Kind, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.curves import draw_from_curves
-from cascade_bayes.inference.devices import divide
 from cascade_bayes.inference.nuts import Draws
 from cascade_bayes.inference.tilt import chunks
 from cascade_bayes.model.cascade import params_from_sites, tau_prior

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import infer
 
-from cascade_bayes.inference.devices import divide
+from cascade_bayes._devices import divide
 from cascade_bayes.inference.laplace import NormalApproximation, normal_approximation
 from cascade_bayes.inference.target import Data, Lanes, Target
 

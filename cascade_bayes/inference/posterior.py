@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,44 +19,26 @@ from cascade_bayes._kinds import POSTERIOR
 from cascade_bayes._numbers import check_seed, check_whole
 from cascade_bayes._output import Output, write_output
 from cascade_bayes._trees import evenly_spaced, in_one_row
-from cascade_bayes.copulas import Copula
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference import posterior_file
-from cascade_bayes.inference.convergence import FitVerdict, Point, Verdict, assess, judge_approximation
+from cascade_bayes.inference.convergence import Point, Verdict, assess, judge_approximation
 from cascade_bayes.inference.hdf5 import Array
 from cascade_bayes.inference.posterior_arrays import Parts
 from cascade_bayes.inference.tree import NUM_REPLICATES, computed_groups, stored_groups
 from cascade_bayes.inference.variables import site_labels
 from cascade_bayes.model.cascade import params_from_sites
-from cascade_bayes.model.params import AtomLayout, CascadeParams
+from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.model.simulate import Cascade
 from cascade_bayes.model.spec import ModelSpec
+from cascade_bayes.model.sub_cascade import SubCascade
 from cascade_bayes.transforms import ConfidenceMap
+from cascade_bayes.verdict import FitVerdict
 
 FROM_FIT = (
     'Fit a table first, posterior = cb.fit(data, seed=0), or load a fit: cb.Posterior.load("posterior.nc").'
 )
 """What to do where a posterior is wanted and something else was given."""
-
-
-class SubCascade(NamedTuple):
-    """A Markov chain and the models of it that are asked.
-
-    Attributes
-    ----------
-    params
-        Draws, every field with a leading axis.
-    layout, copulas
-        Of the chain's models and neighbours.
-    members
-        Positions in the chain of the models asked; the others are integrated over.
-    """
-
-    params: CascadeParams
-    layout: AtomLayout
-    copulas: tuple[Copula, ...]
-    members: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,6 @@ import numpy as np
 from cascade_bayes.copulas import get_copula
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.convergence import FitVerdict
 from cascade_bayes.inference.hdf5 import Array
 from cascade_bayes.inference.posterior_record import Record, recorded_verdict
 from cascade_bayes.inference.variables import (
@@ -34,6 +33,7 @@ from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import ModelSpec
 from cascade_bayes.transforms import KINDS, ConfidenceMap, in_domain
+from cascade_bayes.verdict import FitVerdict
 
 STORED = ("posterior", "observed_data", "constant_data", "sample_stats")
 ANCHORS = ("claims", "rank_middle", "rank_stretch", "rank_at_atoms")

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.convergence import FitVerdict
 from cascade_bayes.inference.hdf5 import FormatError, read_bytes, read_groups
 from cascade_bayes.inference.posterior_arrays import STORED, Groups, Parts, unpack
 from cascade_bayes.inference.posterior_record import SCHEMA, SCHEMA_VERSION, Record, parse_record
+from cascade_bayes.verdict import FitVerdict
 
 RECORD, DIGEST = "cascade_bayes", "cascade_bayes_sha256"
 SEAL = b"\ncascade_bayes seal, SHA-256 of all bytes before: "

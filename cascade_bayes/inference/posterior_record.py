@@ -8,7 +8,8 @@ from typing import Any, Literal
 import msgspec
 
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.convergence import FitVerdict, judge_approximation
+from cascade_bayes.inference.convergence import judge_approximation
+from cascade_bayes.verdict import FitVerdict
 
 SCHEMA = "cascade_bayes.posterior"
 SCHEMA_VERSION = 10

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from cascade_bayes._devices import divide, largest_divisor
 from cascade_bayes.copulas import Copula, Kind
 from cascade_bayes.data import CascadeData
-from cascade_bayes.inference.devices import divide, largest_divisor
 from cascade_bayes.model.likelihood import log_likelihood
 from cascade_bayes.model.observations import NUM_CELLS, Observations
 from cascade_bayes.model.params import AtomLayout, CascadeParams

@@ -14,8 +14,8 @@ from cascade_bayes.plots._common import BLUE, GREY, ORANGE, axes_of
 from cascade_bayes.rule import LOWEST, describe_threshold
 
 if TYPE_CHECKING:
-    from cascade_bayes.decision.points import PricedPolicies
-    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.policy.points import PricedPolicies
+    from cascade_bayes.policy.policy import Policy
 
 
 MAX_NAMED = 6
@@ -101,8 +101,8 @@ def plot_frontier(
 
 def _policies(frontier: PricedPolicies | Sequence[Policy]) -> list[Policy]:
     """Return the policy at every price."""
-    from cascade_bayes.decision.points import PricedPolicies
-    from cascade_bayes.decision.policy import Policy
+    from cascade_bayes.policy.points import PricedPolicies
+    from cascade_bayes.policy.policy import Policy
 
     if isinstance(frontier, PricedPolicies):
         return [frontier.policy(i) for i in range(len(frontier))]

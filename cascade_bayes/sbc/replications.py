@@ -17,10 +17,10 @@ import numpy as np
 
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import Copula, get_copula, get_copulas
-from cascade_bayes.decision.chain import chain_tables
-from cascade_bayes.decision.forward import forward
-from cascade_bayes.decision.grid import Grid, cells_for, make_grid
-from cascade_bayes.decision.optimise import default_starts, optimise
+from cascade_bayes.engine.chain import chain_tables
+from cascade_bayes.engine.forward import forward
+from cascade_bayes.engine.grid import Grid, cells_for, make_grid
+from cascade_bayes.engine.optimise import default_starts, optimise
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.predictive import log_likelihoods, simulate_draws
 from cascade_bayes.inference.prepare import Prepared, Request

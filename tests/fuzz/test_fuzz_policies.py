@@ -14,9 +14,9 @@ from fuzzing import examples, fuzz
 from hypothesis import strategies as st
 
 from cascade_bayes import ABSTAIN, InputError, Policy, Terms, load_policies
-from cascade_bayes.decision.expected import Prediction
-from cascade_bayes.decision.points import PricedPolicies
-from cascade_bayes.decision.policy import FitVerdict
+from cascade_bayes.policy.expected import Prediction
+from cascade_bayes.policy.points import PricedPolicies
+from cascade_bayes.verdict import FitVerdict
 
 LOWEST = -1.7976931348623157e308
 RANGE = {"logprob": (LOWEST, 0.0), "probability": (0.0, 1.0), "score": (LOWEST, -LOWEST)}

@@ -10,12 +10,12 @@ Of all thresholds t of a cascade, with the posterior's draws d,
 or with error and expense the other way round. A sweep over prices of an error cannot answer it: it finds
 the policies on the convex hull of error and expense alone, and between two neighbours of these much of a
 budget may be left. So all combinations of thresholds on a lattice are run
-(`cascade_bayes.decision.combinations`), and then those of ever finer lattices around the best. A lattice is
+(`cascade_bayes.engine.combinations`), and then those of ever finer lattices around the best. A lattice is
 run in 32 bits, and its costs are the chain's; what comes out best is judged by the very figures that
 are reported of a policy, at the thresholds that are reported.
 
 Where a model passes every query on, thresholds are those of a shorter cascade, which this chain does not
-predict (`cascade_bayes.decision.shorter`): they are left to the search of that cascade.
+predict (`cascade_bayes.policy.shorter`): they are left to the search of that cascade.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ import numpy as np
 from scipy.ndimage import minimum_filter
 
 from cascade_bayes._trees import take
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.combinations import run_combinations
-from cascade_bayes.decision.coordinate import Thresholds
-from cascade_bayes.decision.discretise import Discretised
-from cascade_bayes.decision.figures import Predicted, predict_outcome
-from cascade_bayes.decision.forward import Outcome, forward
-from cascade_bayes.decision.policy import Cuts
-from cascade_bayes.decision.request import Request
-from cascade_bayes.decision.shorter import passes_on
-from cascade_bayes.decision.sweep import in_32_bits
-from cascade_bayes.decision.table import Table
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.combinations import run_combinations
+from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.discretised import Discretised
+from cascade_bayes.engine.figures import Predicted, predict_outcome
+from cascade_bayes.engine.forward import Outcome, forward
+from cascade_bayes.engine.sweep import in_32_bits
+from cascade_bayes.engine.table import Table
+from cascade_bayes.policy.policy import Cuts
+from cascade_bayes.policy.request import Request
+from cascade_bayes.policy.shorter import passes_on
 
 MAX_COMBINATIONS = 10_000
 """Combinations on one lattice, at most, where there are few queries."""

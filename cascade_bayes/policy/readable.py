@@ -1,6 +1,6 @@
 r"""Thresholds as people write them: short numbers that stand clear of every confidence that occurs.
 
-The search (`cascade_bayes.decision.optimise`) ends at a place of the grid, for example just above an atom. As
+The search (`cascade_bayes.engine.optimise`) ends at a place of the grid, for example just above an atom. As
 a number that would be 95.00000000000001, which prints as 95, where the decision is the other one; and stored
 in 32 bits the same confidences would be decided otherwise. All numbers between two confidences that occur
 next to each other decide these alike. A threshold is therefore moved, between its neighbours

@@ -1,6 +1,6 @@
 r"""The exact forward pass: error, cost and reach of a threshold policy on one draw.
 
-The pass carries along the chain (`cascade_bayes.decision.chain`, whose R, Q and D these are) the mass
+The pass carries along the chain (`cascade_bayes.engine.chain`, whose R, Q and D these are) the mass
 :math:`\mu_l` that got to each cell and the part of it in which the model there is right. A threshold inside
 cell :math:`l` defers its lower fraction :math:`\varphi`, whose rows differ from the cell's average by the
 slope :math:`D_l` across the cell:
@@ -15,7 +15,7 @@ The pass is multilinear in the deferred fractions and differentiable in threshol
 With *early* abstention every model also sends what lies below a second threshold straight to abstaining, the
 last model of a cascade that abstains.
 
-Observed queries run beside the chain (`cascade_bayes.decision.rows`), each with its own weight, and the
+Observed queries run beside the chain (`cascade_bayes.engine.rows`), each with its own weight, and the
 chain with what is left of 1.
 """
 
@@ -28,12 +28,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._devices import divide
 from cascade_bayes.copulas import Copula
-from cascade_bayes.decision.chain import ChainTables, chain_tables
-from cascade_bayes.decision.costs import CostTrend
-from cascade_bayes.decision.grid import Grid
-from cascade_bayes.decision.rows import Queries, follow_rows, right_prob
-from cascade_bayes.inference.devices import divide
+from cascade_bayes.engine.chain import ChainTables, chain_tables
+from cascade_bayes.engine.costs import CostTrend
+from cascade_bayes.engine.grid import Grid
+from cascade_bayes.engine.rows import Queries, follow_rows, right_prob
 from cascade_bayes.model.params import CascadeParams
 
 

@@ -17,7 +17,7 @@ class Request(NamedTuple):
     Attributes
     ----------
     figure
-        What is limited, a field of `cascade_bayes.decision.figures.Predicted`: ``"expense"``, US dollars per
+        What is limited, a field of `cascade_bayes.engine.figures.Predicted`: ``"expense"``, US dollars per
         query, or ``"error"``.
     limit
         The limit.

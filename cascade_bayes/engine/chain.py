@@ -1,6 +1,6 @@
 r"""One draw of a cascade as a finite chain.
 
-On a grid (`cascade_bayes.decision.grid`) with boundaries :math:`u_0 = 0 \le \dots \le u_N = 1` of the
+On a grid (`cascade_bayes.engine.grid`) with boundaries :math:`u_0 = 0 \le \dots \le u_N = 1` of the
 margin's probability, the chain of confidences moves from cell :math:`l` of model i to cell :math:`m` of
 model i + 1 with probability
 
@@ -19,7 +19,7 @@ A cascade that skips models moves by the product of the skipped models' matrices
 one fit of a chain serves every ordered subset of its models.
 
 A call may cost more or less where the model before it had another confidence: its cost is the mean cost of
-the model's calls times a factor of the cell that deferred (`cascade_bayes.decision.costs`).
+the model's calls times a factor of the cell that deferred (`cascade_bayes.engine.costs`).
 
 Abstaining is a model of its own at the end of the cascade: it costs the price of abstaining and is never
 wrong. The last model's threshold decides whether it is called.
@@ -35,10 +35,10 @@ import jax
 import jax.numpy as jnp
 
 from cascade_bayes.copulas import Copula
-from cascade_bayes.decision.costs import CostTrend
-from cascade_bayes.decision.grid import Grid
-from cascade_bayes.decision.rows import DRAW_AXES, Queries, Rows, right_prob
 from cascade_bayes.distributions import MarginPoint, mixed
+from cascade_bayes.engine.costs import CostTrend
+from cascade_bayes.engine.grid import Grid
+from cascade_bayes.engine.rows import DRAW_AXES, Queries, Rows, right_prob
 from cascade_bayes.model.correctness import own_logit, regressor
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.special import UnitPoint

@@ -19,15 +19,15 @@ from cascade_bayes._entry import in_64_bits
 from cascade_bayes._files import write_json
 from cascade_bayes._output import Output
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision import policy_file
-from cascade_bayes.decision.expected import Prediction
-from cascade_bayes.decision.mixture import WORTH_SAYING, Mixture, best_share
-from cascade_bayes.decision.plain import decoded
-from cascade_bayes.decision.policy import Policy, context_entries, context_of
-from cascade_bayes.decision.request import Request
-from cascade_bayes.decision.schema import FIGURES, FrontierRecord, PointRecord
-from cascade_bayes.decision.terms import Terms
 from cascade_bayes.errors import InfeasibleError, InputError
+from cascade_bayes.policy import file as policy_file
+from cascade_bayes.policy.expected import Prediction
+from cascade_bayes.policy.mixture import WORTH_SAYING, Mixture, best_share
+from cascade_bayes.policy.plain import decoded
+from cascade_bayes.policy.policy import Policy, context_entries, context_of
+from cascade_bayes.policy.request import Request
+from cascade_bayes.policy.schema import FIGURES, FrontierRecord, PointRecord
+from cascade_bayes.policy.terms import Terms
 
 ENDS = ("", "_q05", "_q95")
 """Of the names of a figure's mean and quantiles."""
@@ -101,7 +101,7 @@ class PricedPolicies(ABC):
         -------
         Policy
             For a price, optimised at that very price. For a budget or target, the best that a search over
-            all thresholds finds (`cascade_bayes.decision.constrained`). No price of an error need have it as
+            all thresholds finds (`cascade_bayes.engine.constrained`). No price of an error need have it as
             its optimum: its ``error_price`` is that of the sweep at which it loses least over the optimum,
             relative to what that loses, and ``draw_thresholds`` are what is optimal on each draw at this
             price. See `mixture` for what two policies could do together.

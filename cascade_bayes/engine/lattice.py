@@ -13,7 +13,7 @@ combination of all thresholds but the last, where a search that follows single p
 They are the same at every price of an error, and those averaged over draws give the Bayes loss of every
 combination: its least is the best on the lattice, with certainty.
 
-Observed queries (`cascade_bayes.decision.rows`) enter by their counts: the weight that is deferred by
+Observed queries (`cascade_bayes.engine.rows`) enter by their counts: the weight that is deferred by
 :math:`t_1, \dots, t_i` is a cumulative sum, in i directions, over the cells of their confidences.
 """
 
@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._trees import take
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.rows import Rows
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.rows import Rows
 
 MAX_POLICIES = 10_000
 """Combinations on a lattice, at most: all positions of two thresholds, every third of three."""

@@ -1,6 +1,6 @@
 r"""Every combination of given thresholds at once, wherever on the grid they stand, on every draw.
 
-`cascade_bayes.decision.lattice` does the same for grid points alone, on which every threshold takes the same
+`cascade_bayes.engine.lattice` does the same for grid points alone, on which every threshold takes the same
 positions. Here each model has *options* of its own: a position within a cell, or a pair of positions where
 it may abstain early. What the queries do that got to model i past the options :math:`o_1, \dots, o_{i-1}` is
 computed once for all that comes after,
@@ -10,7 +10,7 @@ computed once for all that comes after,
     \mu_{i+1}(o_1, \dots, o_i) = \{\mu_i(o_1, \dots, o_{i-1}) \varphi_{o_i}\} R_i
         - \{\mu_i(o_1, \dots, o_{i-1}) \tau_{o_i}\} D_i ,
 
-with the deferred fractions :math:`\varphi` and the tilts :math:`\tau` of `cascade_bayes.decision.forward`,
+with the deferred fractions :math:`\varphi` and the tilts :math:`\tau` of `cascade_bayes.engine.forward`,
 of which this is the pass of every combination.
 """
 
@@ -21,10 +21,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.coordinate import Thresholds
-from cascade_bayes.decision.forward import Split, split_cells
-from cascade_bayes.decision.rows import Rows
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.forward import Split, split_cells
+from cascade_bayes.engine.rows import Rows
 
 DRAW_BATCH = 8
 """Draws that are run side by side: enough to make products of matrices, few enough to stay in the cache."""

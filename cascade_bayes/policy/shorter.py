@@ -9,34 +9,11 @@ passes on through the models between them alone, and a noisy one between them lo
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from cascade_bayes.decision.figures import Predicted
-from cascade_bayes.decision.forward import Outcome
-from cascade_bayes.decision.policy import Cuts, Policy
-
-
-class Point(NamedTuple):
-    """The policy of one price, before it is asked for.
-
-    Attributes
-    ----------
-    models
-        Names of the models that can end a query, in cascade order.
-    cuts
-        Its thresholds, ``(num_models - 1,)``.
-    draw_cuts
-        The optimum of each posterior draw, ``(num_draws, num_models - 1)``.
-    predicted
-        What it does on each draw, ``(num_draws, ...)``.
-    """
-
-    models: tuple[str, ...]
-    cuts: Cuts
-    draw_cuts: Cuts
-    predicted: Predicted
+from cascade_bayes.policy.policy import Cuts, Policy
 
 
 def passes_on(cuts: Cuts) -> np.ndarray:
@@ -84,43 +61,6 @@ def lengthen(cuts: Cuts, kept: np.ndarray) -> Cuts:
     abstain[..., index] = cuts.abstain
     defer[..., index[-1]] = cuts.abstain[..., -1]  # what it does not leave without an answer it answers
     return Cuts(defer[..., :-1], abstain)
-
-
-def lengthen_predicted(predicted: Predicted, kept: np.ndarray) -> Predicted:
-    """Return what a shorter cascade does, with the models that it leaves out: they are not called."""
-    reach = np.zeros((*predicted.reach_prob.shape[:-1], len(kept)))
-    reach[..., kept] = predicted.reach_prob
-    return predicted._replace(reach_prob=reach)
-
-
-def lengthen_outcome(outcome: Outcome, kept: np.ndarray, abstains: bool) -> Outcome:
-    """Return what a shorter cascade does where the models that it leaves out are called nonetheless.
-
-    Those before its last model, that is: they pass every query on to the next.
-
-    Parameters
-    ----------
-    outcome
-        Of the shorter cascade, with any leading axes.
-    kept
-        Which models of the longer cascade it has, ``(num_models,)``.
-    abstains
-        Whether abstaining is a last model of both.
-    """
-    index, count = np.flatnonzero(kept), len(kept)
-    lead = np.shape(outcome.error)
-    reach, right = (np.zeros((*lead, count + abstains)) for _ in range(2))
-    early = np.zeros((*lead, count + abstains - 1))
-    for i in range(index[-1] + 1):
-        reach[..., i] = outcome.reach_prob[..., np.searchsorted(index, i)]
-    right[..., index] = outcome.right_prob[..., : len(index)]
-    if abstains:
-        reach[..., -1], right[..., -1] = outcome.reach_prob[..., -1], outcome.right_prob[..., -1]
-        early[..., index[:-1]] = outcome.early_prob[..., :-1]
-        if index[-1] < count - 1:  # its last model's abstentions are now those of one before the last
-            early[..., index[-1]] = outcome.reach_prob[..., -1] - outcome.early_prob.sum(axis=-1)
-    longer: Any = {"reach_prob": reach, "right_prob": right, "early_prob": early}
-    return outcome._replace(**longer)
 
 
 def shorten_policy(policy: Policy) -> Policy:

@@ -1,6 +1,6 @@
 """Policy and frontier files, written whole and read with every value checked.
 
-What may stand in them is in `cascade_bayes.decision.schema`. A digest of the contents, stored beside them,
+What may stand in them is in `cascade_bayes.policy.schema`. A digest of the contents, stored beside them,
 tells a file that was changed since: its predictions need not belong to its thresholds any more.
 """
 
@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from cascade_bayes._files import LONGEST, REMEDY, read_json, show
-from cascade_bayes.decision.schema import FrontierRecord, PolicyRecord
 from cascade_bayes.errors import InputError
+from cascade_bayes.policy.schema import FrontierRecord, PolicyRecord
 from cascade_bayes.rule import LOWEST
 from cascade_bayes.transforms import KINDS
 

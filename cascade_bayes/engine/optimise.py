@@ -6,7 +6,7 @@ The loss of thresholds at positions :math:`r`, in US dollars per query, averaged
 
     L(r) = \frac1D \sum_d \{\mathrm{cost}_d(r) + \text{error\_price} \cdot \mathrm{error}_d(r)\} .
 
-Coordinate sweeps (`cascade_bayes.decision.coordinate`) from several starts end on the grid. From the lowest
+Coordinate sweeps (`cascade_bayes.engine.coordinate`) from several starts end on the grid. From the lowest
 points of the cells beside, Adam (optax) goes on within these cells with the exact gradient, and the best of
 all is kept.
 
@@ -24,9 +24,9 @@ import jax.numpy as jnp
 import optax
 
 from cascade_bayes._trees import take
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.coordinate import Swept, Thresholds, coordinate_sweep, either
-from cascade_bayes.decision.forward import run_draws, split_cells
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.coordinate import Swept, Thresholds, coordinate_sweep, either
+from cascade_bayes.engine.forward import run_draws, split_cells
 
 MAX_SWEEPS = 12
 """Most sweeps; they end as soon as no start moves, mostly after three or four."""
@@ -70,11 +70,11 @@ def mean_loss(
     Parameters
     ----------
     tables, call_cost, error_price
-        As for `cascade_bayes.decision.coordinate.coordinate_sweep`.
+        As for `cascade_bayes.engine.coordinate.coordinate_sweep`.
     is_atom
         ``(num_models, num_cells)``.
     positions, early
-        As for `cascade_bayes.decision.forward.forward`.
+        As for `cascade_bayes.engine.forward.forward`.
     """
     split = split_cells(positions, is_atom[: positions.shape[0]], early)
     outcome = run_draws(tables, call_cost, split)

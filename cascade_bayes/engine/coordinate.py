@@ -31,9 +31,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.forward import Split, split_cells
-from cascade_bayes.decision.rows import at_cells, average, follow_draws
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.forward import Split, split_cells
+from cascade_bayes.engine.rows import at_cells, average, follow_draws
 
 State = tuple[jax.Array, jax.Array]
 """Mass on every draw's cells, and the part of it in which the model is right."""

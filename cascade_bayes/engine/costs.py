@@ -40,9 +40,9 @@ import numpy as np
 from scipy.special import gammaincinv
 
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.correctness import MAX_REGRESSOR
+from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 from cascade_bayes.rule import follow
 
 COST_PRIOR_QUERIES = 2.0
@@ -217,7 +217,7 @@ def query_weights(
 
     The same numbers give the same draws; a query that has much weight with one shape has it with another. One
     that stands for ``weight`` queries, of a long table, has the weights of all of these together; their shape
-    is 1, of which that of `cascade_bayes.decision.rows` is then short by next to nothing.
+    is 1, of which that of `cascade_bayes.engine.rows` is then short by next to nothing.
     """
     if weight is not None:
         return _weights_together(weight.tobytes(), num_draws)

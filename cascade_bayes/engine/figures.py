@@ -7,13 +7,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from cascade_bayes.decision.costs import Payments, expense, latency, stop_prob
-from cascade_bayes.decision.discretise import Discretised
-from cascade_bayes.decision.forward import Outcome
-from cascade_bayes.decision.policy import Cuts
-from cascade_bayes.decision.table import Table
-from cascade_bayes.decision.terms import Terms
+from cascade_bayes.engine.costs import Payments, expense, latency, stop_prob
+from cascade_bayes.engine.discretised import Discretised
+from cascade_bayes.engine.forward import Outcome
+from cascade_bayes.engine.table import Table
 from cascade_bayes.errors import InputError
+from cascade_bayes.policy.policy import Cuts
+from cascade_bayes.policy.terms import Terms
 
 
 class Predicted(NamedTuple):

@@ -19,7 +19,7 @@ confidences, remains the calibration's, whose draws say how far labels are known
 queries paid.
 
 A query is followed as far as its confidences are known, and then handed over to the chain: its mass goes on
-from the cell of its last known confidence. On the grid (`cascade_bayes.decision.grid`) a query lies spread
+from the cell of its last known confidence. On the grid (`cascade_bayes.engine.grid`) a query lies spread
 over its cell, as the chain's mass does, so that the objective has derivatives in the thresholds.
 """
 
@@ -32,12 +32,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision.costs import call_expense, expense, query_weights
-from cascade_bayes.decision.grid import Grid
-from cascade_bayes.decision.terms import COSTS_ALONE, Terms
+from cascade_bayes.engine.costs import call_expense, expense, query_weights
+from cascade_bayes.engine.grid import Grid
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.correctness import correctness_logit
 from cascade_bayes.model.params import CascadeParams
+from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 PRIOR_QUERIES = 10.0
 """How many queries the model counts for, :math:`\\alpha`; others: see `benchmarks/coverage.py`."""

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cascade_bayes.decision.policy import Policy
-from cascade_bayes.decision.request import Request
+from cascade_bayes.policy.policy import Policy
+from cascade_bayes.policy.request import Request
 
 WORTH_SAYING = 1e-3
 """Gain, relative to what a single policy reaches, below which a mixture is not worth its coin."""

@@ -37,7 +37,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class TermsRecord(Record, frozen=True, kw_only=True):
-    """What is paid for (`cascade_bayes.decision.terms.Terms`)."""
+    """What is paid for (`cascade_bayes.policy.terms.Terms`)."""
 
     latency_price: Amount
     abstain_price: Amount | None
@@ -46,7 +46,7 @@ class TermsRecord(Record, frozen=True, kw_only=True):
 
 
 class VerdictRecord(Record, frozen=True, kw_only=True):
-    """What was said of the fit (`cascade_bayes.decision.policy.FitVerdict`)."""
+    """What was said of the fit (`cascade_bayes.policy.policy.FitVerdict`)."""
 
     trusted: bool
     sentence: Name
@@ -73,7 +73,7 @@ class QuestionRecord(Record, frozen=True, kw_only=True):
 
 
 class PredictionRecord(Record, frozen=True, kw_only=True):
-    """Predicted figures (`cascade_bayes.decision.expected.Prediction`)."""
+    """Predicted figures (`cascade_bayes.policy.expected.Prediction`)."""
 
     error: Share
     error_q05: Share

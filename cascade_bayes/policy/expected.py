@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.evaluation import NORMAL_QUANTILE, Realised
+from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 if TYPE_CHECKING:
-    from cascade_bayes.decision.figures import Predicted
+    from cascade_bayes.engine.figures import Predicted
 
 
 ROUNDING = 1e-6
@@ -49,7 +49,7 @@ class Prediction(NamedTuple):
 
     @classmethod
     def of_draws(cls, predicted: Predicted) -> Prediction:
-        """Summarise draws of one policy (`cascade_bayes.decision.figures.Predicted`)."""
+        """Summarise draws of one policy (`cascade_bayes.engine.figures.Predicted`)."""
         found: dict[str, float] = {}
         for name in ("error", "cost", "expense", "abstain", "latency"):
             draws = getattr(predicted, name)

@@ -17,18 +17,18 @@ import numpy as np
 from cascade_bayes._files import encode, show, write_json
 from cascade_bayes._output import Output
 from cascade_bayes.data import CascadeData
-from cascade_bayes.decision import policy_file
-from cascade_bayes.decision.deciding import ABSTAIN as ABSTAIN
-from cascade_bayes.decision.deciding import Abstain as Abstain
-from cascade_bayes.decision.deciding import Decider
-from cascade_bayes.decision.expected import Evaluation, Prediction
-from cascade_bayes.decision.plain import decoded, decoded_draws, encoded, numbers, plain
-from cascade_bayes.decision.schema import FrontierRecord, PolicyRecord
-from cascade_bayes.decision.terms import COSTS_ALONE, Terms
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import realise
-from cascade_bayes.inference.convergence import FitVerdict
+from cascade_bayes.policy import file as policy_file
+from cascade_bayes.policy.deciding import ABSTAIN as ABSTAIN
+from cascade_bayes.policy.deciding import Abstain as Abstain
+from cascade_bayes.policy.deciding import Decider
+from cascade_bayes.policy.expected import Evaluation, Prediction
+from cascade_bayes.policy.plain import decoded, decoded_draws, encoded, numbers, plain
+from cascade_bayes.policy.schema import FrontierRecord, PolicyRecord
+from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 from cascade_bayes.reading import read_for_policy
+from cascade_bayes.verdict import FitVerdict
 
 FROM_FRONTIER = (
     'Take one from a frontier, frontier.at(error_price=0.01), or load one: cb.Policy.load("policy.json").'
@@ -103,7 +103,7 @@ class Policy:
     ------
     InputError
         For a value that a policy cannot have, or that does not go with another one
-        (`cascade_bayes.decision.schema`).
+        (`cascade_bayes.policy.schema`).
     TypeError
         For a value of another type.
 

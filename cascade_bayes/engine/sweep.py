@@ -9,14 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.decision.chain import ChainTables
-from cascade_bayes.decision.coordinate import Thresholds
-from cascade_bayes.decision.discretise import Discretised
-from cascade_bayes.decision.forward import Outcome, Split, forward, run_draws
-from cascade_bayes.decision.lattice import lattice_optima, lattice_positions
-from cascade_bayes.decision.optimise import NUM_STEPS, default_starts, optimise
+from cascade_bayes._devices import largest_divisor
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.discretised import Discretised
+from cascade_bayes.engine.forward import Outcome, Split, forward, run_draws
+from cascade_bayes.engine.lattice import lattice_optima, lattice_positions
+from cascade_bayes.engine.optimise import NUM_STEPS, default_starts, optimise
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.devices import largest_divisor
 
 PRICE_BATCH = 21
 """Prices that are optimised side by side."""
