@@ -49,7 +49,7 @@ from cascade_bayes.engine.coordinate import Thresholds
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.optimise import optimise
-from cascade_bayes.engine.sweep import sweep_chain
+from cascade_bayes.engine.sweep import own_optima
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
 from cascade_bayes.policy.points import PricedPolicies
 from cascade_bayes.policy.policy import FROM_FRONTIER, Cuts, Policy
@@ -302,7 +302,8 @@ def certify(
 def _certify_chain(chain: Discretised, error_prices: np.ndarray, bayes: Thresholds) -> tuple[np.ndarray, ...]:
     """Return value, draw_loss, loss and elsewhere of one cascade by price; ``bayes`` lie on its grid."""
     tables = chain.tables()
-    own = jax.tree.map(jnp.asarray, sweep_chain(chain, tables, error_prices, num_steps=0).own)
+    each = [own_optima(chain, tables, price) for price in error_prices]
+    own = jax.tree.map(lambda *fields: jnp.stack(fields), *each)
     prices = jnp.asarray(error_prices, dtype=chain.call_cost.dtype)
     found = _certify(tables, chain.call_cost, chain.is_atom, prices, bayes, own)
     return tuple(np.asarray(field) for field in found)

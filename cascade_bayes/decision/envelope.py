@@ -15,9 +15,9 @@ disappoints. The choice of the least average is free of it under the model.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,9 @@ from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 MAX_MODELS = 8
 """Models of which every cascade is tried, at most: 255 cascades."""
+
+SEARCHED = 1e-3
+"""Relative difference by which a search may have missed the least loss."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -185,28 +188,84 @@ class Envelope(PricedPolicies):
         """Return the policy of the best candidate at price ``index``."""
         return self._policy(int(self.best()[index]), index, None)
 
+    def summary(self, index: int) -> Policy:
+        """Return the policy of the best candidate without what is optimal on single draws."""
+        names = self.candidates[int(self.best()[index])]
+        return self.frontiers[names].summary(index) if names in self.frontiers else self.policy(index)
+
     def _policy(self, candidate: int, index: int, question: dict[str, Any] | None) -> Policy:
         names = self.candidates[candidate]
         if names in self.frontiers:
             return self.frontiers[names].policy(index, question)
+        return self._alone_policy(names, float(self.error_prices[index]), question)
+
+    def _alone_policy(
+        self, names: tuple[str, ...], error_price: float, question: dict[str, Any] | None = None
+    ) -> Policy:
         predicted = self.alone[names]
-        price = float(self.error_prices[index])
         return Policy(
             models=names,
             thresholds=np.zeros(0),
             draw_thresholds=np.zeros((len(predicted.error), 0)),
-            error_price=price,
-            question=question or {"error_price": price},
+            error_price=error_price,
+            question=question or {"error_price": error_price},
             prediction=Prediction.of_draws(predicted),
             **self.context | {"call_cost": self.context["call_cost"][[self.models.index(names[0])]]},
         )
 
     def _policy_at(self, error_price: float) -> Policy:
-        num_draws = self.error.shape[2]
+        after = int(np.searchsorted(self.error_prices, error_price))
+        if not 0 < after < len(self):
+            return self._tuned(error_price)
+        rivals = [self.candidates[c] for c in self._rivals(after, error_price)]
+        if not self._parts_are_known(rivals):
+            return self._tuned(error_price)
+        tuned: dict[tuple[str, ...], Frontier] = {}
+
+        def tune(names: tuple[str, ...]) -> Frontier:
+            if names not in tuned:
+                near = self.frontiers[names].near(error_price)
+                assert near is not None
+                tuned[names] = with_shorter(near, lambda part: alone(near, part) or tune(part))
+            return tuned[names]
+
+        def alone(longer: Frontier, names: tuple[str, ...]) -> Frontier | None:
+            return one_model(longer, names, self.alone[names]) if names in self.alone else None
+
+        def loss(names: tuple[str, ...]) -> float:
+            found = self.alone[names] if names in self.alone else tune(names)
+            return float(found.expense.mean() + error_price * found.error.mean())
+
+        best = rivals[int(_first_of_least(np.asarray([loss(names) for names in rivals])))]
+        return self._alone_policy(best, error_price) if best in self.alone else tune(best).policy(0)
+
+    def _rivals(self, after: int, error_price: float) -> np.ndarray:
+        r"""Return the candidates that may be the best at a price between two of the sweep's.
+
+        The least loss of a candidate, :math:`\min_t \{\mathrm{expense}(t) + \lambda \, \mathrm{error}(t)\}`,
+        is concave in the price :math:`\lambda`: it lies above the chord of the prices beside, and below the
+        loss of what is best there. Who has a chord above what another one keeps below is not the best.
+        """
+        expense, error = (
+            field[:, after - 1 : after + 1].mean(axis=2) for field in (self.expense, self.error)
+        )
+        beside = self.error_prices[after - 1 : after + 1]
+        share = (error_price - beside[0]) / (beside[1] - beside[0])
+        chord = (expense + beside * error) @ np.asarray([1 - share, share])
+        kept = (expense + error_price * error).min(axis=1)
+        return np.flatnonzero(chord <= kept.min() * (1 + SEARCHED))
+
+    def _parts_are_known(self, rivals: list[tuple[str, ...]]) -> bool:
+        """Whether all shorter cascades of some have been tuned too, at the prices of the sweep."""
+        parts = {part for names in rivals for k in range(1, len(names)) for part in combinations(names, k)}
+        return parts <= {*self.frontiers, *self.alone}
+
+    def _tuned(self, error_price: float) -> Policy:
+        """Tune all candidates at a price, whatever is known of others."""
         finer = find_envelope(
             self.posterior,
             [error_price],
-            num_draws=num_draws,
+            num_draws=self.error.shape[2],
             num_cells=self.num_cells,
             prior_queries=self.prior_queries,
             candidates=self.candidates,
@@ -322,7 +381,7 @@ def find_envelope(
     digest = posterior.digest()
     if candidates is None:
         sizes = range(1, len(names) + 1)
-        candidates = [subset for size in sizes for subset in itertools.combinations(names, size)]
+        candidates = [subset for size in sizes for subset in combinations(names, size)]
     # Prices that are a number are found on the cascade of all models, the last candidate.
     prices = None if isinstance(error_prices, (int, np.integer)) else np.asarray(error_prices, dtype=float)
     swept: dict[tuple[str, ...], Frontier] = {}
@@ -344,20 +403,20 @@ def find_envelope(
             posterior, chain, tables, prices, prior_queries, digest=digest, polish=False
         )
 
-    def find(subset: tuple[str, ...], needed: bool = True) -> Frontier | None:
-        if needed and subset not in swept and subset not in alone:
+    def find(subset: tuple[str, ...]) -> Frontier:
+        if subset not in swept and subset not in alone:
             sweep(subset)
         if subset in alone and subset not in done:
             longer = next(one for names, one in swept.items() if subset[0] in names)
             done[subset] = one_model(longer, subset, alone[subset])
         elif subset in swept and subset not in done:
             done[subset] = with_shorter(swept[subset], find)
-        return done.get(subset)
+        return done[subset]
 
     for subset in reversed(candidates):
         sweep(subset)
     assert prices is not None
-    frontiers = {subset: found for subset in candidates if subset in swept and (found := find(subset))}
+    frontiers = {subset: find(subset) for subset in candidates if subset in swept}
 
     def of_all(figure: str) -> np.ndarray:
         """Figures of single models are the same at every price."""

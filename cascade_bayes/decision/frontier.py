@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from cascade_bayes._entry import in_64_bits
 from cascade_bayes._numbers import MAX_PRICES, check_whole
 from cascade_bayes._trees import take
 from cascade_bayes.decision.discretise import discretise
@@ -22,14 +24,14 @@ from cascade_bayes.engine.figures import Predicted, predict_outcome, stack
 from cascade_bayes.engine.lengthen import lengthen_predicted
 from cascade_bayes.engine.optimise import NUM_STEPS
 from cascade_bayes.engine.rows import PRIOR_QUERIES
-from cascade_bayes.engine.sweep import price_range, sweep_chain, sweep_outcomes
+from cascade_bayes.engine.sweep import own_optima, price_range, search_near, sweep_chain, sweep_outcomes
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.policy.expected import Prediction
 from cascade_bayes.policy.points import PricedPolicies, infeasible
 from cascade_bayes.policy.policy import Cuts, Policy
 from cascade_bayes.policy.request import Request
-from cascade_bayes.policy.shorter import ends_queries, lengthen, shorten
+from cascade_bayes.policy.shorter import ends_queries, lengthen, shorten, spelled_out
 from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 DEFAULT_DRAWS = 200
@@ -52,16 +54,60 @@ class Point(NamedTuple):
         Names of the models that can end a query, in cascade order.
     cuts
         Its thresholds, ``(num_models - 1,)``.
-    draw_cuts
-        The optimum of each posterior draw, ``(num_draws, num_models - 1)``.
     predicted
         What it does on each draw, ``(num_draws, ...)``.
+    draw_optima
+        Gives the optimum of each posterior draw at the price of an index, ``(num_draws, num_models - 1)``.
     """
 
     models: tuple[str, ...]
     cuts: Cuts
-    draw_cuts: Cuts
     predicted: Predicted
+    draw_optima: Callable[[int], Cuts]
+
+
+class DrawOptima:
+    """The thresholds that are optimal on each posterior draw, found when they are asked for.
+
+    Of the many prices and cascades of a sweep few are ever asked about.
+
+    Parameters
+    ----------
+    chain
+        The cascade on its grid.
+    error_prices
+        US dollars per wrong answer, ``(num_prices,)``.
+    """
+
+    def __init__(self, chain: Discretised, error_prices: np.ndarray) -> None:
+        self.chain = chain
+        self._error_prices = error_prices
+        self._found: dict[int, Cuts] = {}
+
+    @in_64_bits
+    def __call__(self, index: int) -> Cuts:
+        """Return raw thresholds at the price of an index, ``(num_draws, num_models - 1)``."""
+        if index not in self._found:
+            at = own_optima(self.chain, tables_of(self.chain), float(self._error_prices[index]))
+            self._found[index] = spelled_out(self.chain.cuts(at))
+        return self._found[index]
+
+
+_recent: OrderedDict[int, tuple[Discretised, ChainTables]] = OrderedDict()
+
+NUM_RECENT = 4
+"""Cascades whose tables are kept for the next question: those of five models take 100 MB."""
+
+
+def tables_of(chain: Discretised) -> ChainTables:
+    """Return the tables of a cascade, which are kept while few others are asked about."""
+    kept, tables = _recent.pop(id(chain), (None, None))
+    if tables is None or kept is not chain:
+        tables = chain.tables()
+    _recent[id(chain)] = chain, tables
+    while len(_recent) > NUM_RECENT:
+        _recent.popitem(last=False)
+    return tables
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,8 +123,8 @@ class Frontier(PricedPolicies):
     cuts
         Bayes thresholds on the raw scale, ``(num_prices, ...)``. Where one of a model before the last is inf,
         or -inf, the policy is that of a shorter cascade, whose own thresholds the others are.
-    draw_cuts
-        The optimum of each posterior draw, ``(num_prices, num_draws, ...)``.
+    draw_optima
+        Gives the optimum of each posterior draw, as a cascade of all its models, at the price of an index.
     predicted
         What the policies do on each draw, ``(num_prices, num_draws, ...)``.
     shorter
@@ -92,16 +138,19 @@ class Frontier(PricedPolicies):
         How many queries the model counts for beside the observed ones (`cascade_bayes.engine.rows`).
     num_cells
         Cells of the grid per model.
+    num_steps
+        Adam's, after the line searches.
     """
 
     models: tuple[str, ...]
     cuts: Cuts
-    draw_cuts: Cuts
+    draw_optima: Callable[[int], Cuts]
     predicted: Predicted
     posterior: Posterior
     chain: Discretised
     prior_queries: float
     num_cells: int
+    num_steps: int
     shorter: dict[int, Point] = field(default_factory=dict)
 
     @property
@@ -112,7 +161,7 @@ class Frontier(PricedPolicies):
     @property
     def draw_thresholds(self) -> np.ndarray:
         """The optimum of each posterior draw, ``(num_prices, num_draws, num_models - 1)``."""
-        return self.draw_cuts.thresholds
+        return np.stack([self._draw_cuts(i).thresholds for i in range(len(self))])
 
     @property
     def error(self) -> np.ndarray:
@@ -136,12 +185,26 @@ class Frontier(PricedPolicies):
 
     def point(self, index: int) -> Point:
         """Return what is known of the policy at price ``index``."""
-        own = Point(self.models, self.cuts, self.draw_cuts, self.predicted)
-        return self.shorter.get(index) or Point(self.models, *take(own[1:], index))
+        if index in self.shorter:
+            return self.shorter[index]
+        return Point(self.models, *take((self.cuts, self.predicted), index), self.draw_optima)
+
+    def _draw_cuts(self, index: int) -> Cuts:
+        """Return the optimum of each draw at a price, as thresholds of all models."""
+        point = self.point(index)
+        return lengthen(point.draw_optima(index), np.isin(self.models, point.models))
 
     def policy(self, index: int, question: dict[str, Any] | None = None) -> Policy:
         """Return the policy of point ``index``, of the models that can end a query alone."""
-        models, cuts, draw_cuts, predicted = self.point(index)
+        return self._policy(index, question, self.point(index).draw_optima(index))
+
+    def summary(self, index: int) -> Policy:
+        """Return the policy of point ``index`` without what is optimal on single draws."""
+        no_draws = take(Cuts.stack([self.point(index).cuts]), slice(0))
+        return self._policy(index, None, no_draws)
+
+    def _policy(self, index: int, question: dict[str, Any] | None, draw_cuts: Cuts) -> Policy:
+        models, cuts, predicted, _ = self.point(index)
         price = float(self.error_prices[index])
         own = [self.models.index(name) for name in models]
         return Policy(
@@ -156,11 +219,34 @@ class Frontier(PricedPolicies):
             **self.context | {"call_cost": self.context["call_cost"][own]},
         )
 
-    def _refined(self, error_prices: np.ndarray) -> Frontier:
+    def near(self, error_price: float) -> Frontier | None:
+        """Return the cascade tuned at a price within the sweep, from what is best at the prices beside.
+
+        Its thresholds may have a model pass every query on; None beyond the outermost prices.
+        """
+        after = int(np.searchsorted(self.error_prices, error_price))
+        if not 0 < after < len(self):
+            return None
+        tables = tables_of(self.chain)
+        starts = self.chain.positions(take(self.cuts, slice(after - 1, after + 1)))
+        at = search_near(self.chain, tables, error_price, starts, self.num_steps)
+        cuts = self.chain.cuts(jax.tree.map(lambda field: field[None], at))
+        prices = np.asarray([error_price])
+        outcome = sweep_outcomes(self.chain, tables, self.chain.positions(cuts))
+        return replace(
+            self,
+            error_prices=prices,
+            cuts=cuts,
+            draw_optima=DrawOptima(self.chain, prices),
+            predicted=predict_outcome(table_of(self.posterior), self.chain, cuts, outcome),
+            shorter={},
+        )
+
+    def _tuned(self, models: tuple[str, ...], error_price: float) -> Frontier:
         return tune_cascade(
             self.posterior,
-            self.models,
-            error_prices,
+            models,
+            [error_price],
             num_draws=self.error.shape[1],
             num_cells=self.num_cells,
             prior_queries=self.prior_queries,
@@ -168,7 +254,17 @@ class Frontier(PricedPolicies):
         )
 
     def _policy_at(self, error_price: float) -> Policy:
-        return self._refined(np.asarray([error_price])).policy(0)
+        found = self.near(error_price)
+        if found is None:
+            return self._tuned(self.models, error_price).policy(0)
+        here = found
+
+        def find(names: tuple[str, ...]) -> Frontier:
+            if len(names) == 1 and self.terms.abstain_price is None:
+                return one_model(here, names)
+            return self._tuned(names, error_price)
+
+        return with_shorter(found, find).policy(0)
 
     def _draws(self, figure: str) -> np.ndarray:
         return np.asarray(getattr(self.predicted, figure))
@@ -197,7 +293,7 @@ class Frontier(PricedPolicies):
         ends = ends_queries(answer.cuts)
         asked = np.asarray(models or self.models)[ends]
         kept = np.isin(self.models, asked)
-        cuts, draw_cuts = shorten(answer.cuts, ends), shorten(take(self.draw_cuts, nearest), kept)
+        cuts, draw_cuts = shorten(answer.cuts, ends), shorten(self._draw_cuts(nearest), kept)
         reach_prob = answer.predicted.reach_prob[..., ends]
         return Policy(
             models=tuple(asked.tolist()),
@@ -279,10 +375,10 @@ def tune_cascade(
     swept = sweep_prices(posterior, chain, tables, prices, prior_queries, digest=posterior.digest())
     shared: dict[tuple[str, ...], Frontier] = {} if known is None else known
 
-    def find(names: tuple[str, ...], needed: bool) -> Frontier | None:
-        if needed and names not in shared and _is_start(names, swept.models, terms):
+    def find(names: tuple[str, ...]) -> Frontier:
+        if names not in shared and _is_start(names, swept.models, terms):
             return _first_models(swept, len(names))
-        if needed and names not in shared:
+        if names not in shared:
             alone = len(names) == 1 and terms.abstain_price is None
             shared[names] = (
                 one_model(swept, names)
@@ -298,7 +394,7 @@ def tune_cascade(
                     known=shared,
                 )
             )
-        return shared.get(names)
+        return shared[names]
 
     return with_shorter(swept, find)
 
@@ -314,12 +410,15 @@ def _first_models(swept: Frontier, count: int) -> Frontier:
     Models that are never called tell nothing of those before them: there, the thresholds that are best for
     the longer cascade are best for the shorter one too, and do the same.
     """
-    cuts, draw_cuts = (Cuts(cuts.thresholds[..., : count - 1]) for cuts in (swept.cuts, swept.draw_cuts))
+
+    def first(cuts: Cuts) -> Cuts:
+        return Cuts(cuts.thresholds[..., : count - 1])
+
     return replace(
         swept,
         models=swept.models[:count],
-        cuts=cuts,
-        draw_cuts=draw_cuts,
+        cuts=first(swept.cuts),
+        draw_optima=lambda index: first(swept.draw_optima(index)),
         predicted=swept.predicted._replace(reach_prob=swept.predicted.reach_prob[..., :count]),
         context=swept.context | {"call_cost": swept.context["call_cost"][:count]},
         shorter={},
@@ -347,14 +446,14 @@ def one_model(swept: Frontier, models: tuple[str, ...], predicted: Predicted | N
         swept,
         models=models,
         cuts=Cuts(np.zeros((num_prices, 0))),
-        draw_cuts=Cuts(np.zeros((num_prices, num_draws, 0))),
+        draw_optima=lambda index: Cuts(np.zeros((num_draws, 0))),
         predicted=jax.tree.map(lambda figures: np.repeat(figures[None], num_prices, axis=0), predicted),
         context=swept.context | {"call_cost": cost},
         shorter={},
     )
 
 
-def with_shorter(frontier: Frontier, find: Callable[[tuple[str, ...], bool], Frontier | None]) -> Frontier:
+def with_shorter(frontier: Frontier, find: Callable[[tuple[str, ...]], Frontier]) -> Frontier:
     """Return a frontier whose policies have no model that cannot end a query.
 
     Where thresholds say that of one, the policy is that of the cascade without it, tuned by itself. What such
@@ -366,61 +465,29 @@ def with_shorter(frontier: Frontier, find: Callable[[tuple[str, ...], bool], Fro
     frontier
         The cascade as it was tuned.
     find
-        Gives the frontier of some of its models at the same prices; None if it is not needed and not at hand.
+        Gives the frontier of some of its models at the same prices.
     """
 
-    def names(kept: np.ndarray) -> tuple[str, ...]:
-        return tuple(name for name, stays in zip(frontier.models, kept, strict=True) if stays)
+    def tuned_alone(kept: np.ndarray) -> Frontier:
+        return frontier if kept.all() else find(tuple(np.asarray(frontier.models)[kept].tolist()))
 
-    def has(models: tuple[str, ...]) -> np.ndarray:
-        return np.asarray([name in models for name in frontier.models])
-
-    def of(models: tuple[str, ...]) -> Frontier:
-        found = frontier if models == frontier.models else find(models, True)
-        assert found is not None
-        return found
-
-    tuned = [of(names(kept)).point(i) for i, kept in enumerate(ends_queries(frontier.cuts))]
+    tuned = [tuned_alone(kept).point(i) for i, kept in enumerate(ends_queries(frontier.cuts))]
     expense, error = (
         np.asarray([getattr(x.predicted, name).mean() for x in tuned]) for name in ("expense", "error")
     )
     loss = expense + frontier.error_prices[:, None] * error
     own = np.arange(len(tuned))
     best = np.where(loss.min(axis=1) < loss[own, own] * (1 - LEVEL), loss.argmin(axis=1), own)
-    points = [
-        tuned[at] if at == i else tuned[at]._replace(draw_cuts=take(of(tuned[at].models).draw_cuts, i))
-        for i, at in enumerate(best)
-    ]
-    draw_cuts = _shorter_draws(frontier.draw_cuts, lambda kept: find(names(kept), False))
-    whole = [point.models == frontier.models for point in points]
+    points = [tuned[at] for at in best]
+    has = [np.isin(frontier.models, point.models) for point in points]
     return replace(
         frontier,
-        cuts=Cuts.stack([lengthen(point.cuts, has(point.models)) for point in points]),
-        draw_cuts=Cuts.stack(
-            [
-                take(draw_cuts, i) if whole[i] else lengthen(point.draw_cuts, has(point.models))
-                for i, point in enumerate(points)
-            ]
+        cuts=Cuts.stack([lengthen(point.cuts, kept) for point, kept in zip(points, has, strict=True)]),
+        predicted=stack(
+            [lengthen_predicted(point.predicted, kept) for point, kept in zip(points, has, strict=True)]
         ),
-        predicted=stack([lengthen_predicted(point.predicted, has(point.models)) for point in points]),
-        shorter={i: point for i, point in enumerate(points) if not whole[i]},
+        shorter={i: points[i] for i, kept in enumerate(has) if not kept.all()},
     )
-
-
-def _shorter_draws(cuts: Cuts, find: Callable[[np.ndarray], Frontier | None]) -> Cuts:
-    """Give draws whose best cascade is a shorter one its best thresholds, where they are at hand."""
-    kept = ends_queries(cuts)
-    found = jax.tree.map(np.copy, cuts)
-    for pattern in np.unique(kept.reshape(-1, kept.shape[-1]), axis=0):
-        if pattern.all():
-            continue
-        at = (kept == pattern).all(axis=-1)
-        shorter = find(pattern)
-        own = shorten(cuts, pattern) if shorter is None else shorter.draw_cuts
-        longer = lengthen(own, pattern)
-        for field_found, field_longer in zip(jax.tree.leaves(found), jax.tree.leaves(longer), strict=True):
-            field_found[at] = field_longer[at]
-    return found
 
 
 def find_prices(
@@ -473,15 +540,16 @@ def sweep_prices(
     polish
         Let Adam follow the exact line searches; see `cascade_bayes.engine.optimise`.
     """
-    swept = sweep_chain(chain, tables, error_prices, NUM_STEPS if polish else 0)
-    cuts = chain.cuts(swept.bayes)
+    num_steps = NUM_STEPS if polish else 0
+    swept = sweep_chain(chain, tables, error_prices, num_steps)
+    cuts = chain.cuts(swept)
     # What is predicted is what the thresholds do that are kept, moved to readable numbers.
     outcome = sweep_outcomes(chain, tables, chain.positions(cuts))
     return Frontier(
         models=tuple(posterior.models[i] for i in chain.members),
         error_prices=error_prices,
         cuts=cuts,
-        draw_cuts=chain.cuts(swept.own),
+        draw_optima=DrawOptima(chain, error_prices),
         predicted=predict_outcome(table_of(posterior), chain, cuts, outcome),
         context={
             "kind": posterior.data.kind,
@@ -494,4 +562,5 @@ def sweep_prices(
         chain=chain,
         prior_queries=prior_queries,
         num_cells=chain.grid.num_cells,
+        num_steps=num_steps,
     )

@@ -54,7 +54,7 @@ from cascade_bayes.engine.coordinate import Thresholds
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.rows import PRIOR_QUERIES
-from cascade_bayes.engine.sweep import sweep_chain
+from cascade_bayes.engine.sweep import own_optima, sweep_chain
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
 from cascade_bayes.policy.policy import FROM_FRONTIER, Policy
@@ -276,11 +276,11 @@ def _losses(chain: Discretised, policy: Policy, price: float) -> tuple[np.ndarra
     infinite.
     """
     tables = chain.tables()
-    swept = sweep_chain(chain, tables, np.asarray([price]), num_steps=0)
-    own = take(swept.own, 0)
+    bayes = sweep_chain(chain, tables, np.asarray([price]), num_steps=0)
+    own = own_optima(chain, tables, price)
     some = take(own, evenly_spaced(len(own.defer), min(NUM_CANDIDATES, len(own.defer))))
     asked = jax.tree.map(lambda field: np.asarray(field)[None], chain.positions(policy.cuts))
-    candidates = jax.tree.map(lambda *fields: np.concatenate(fields), asked, swept.bayes, some)
+    candidates = jax.tree.map(lambda *fields: np.concatenate(fields), asked, bayes, some)
     candidates = take(candidates, ~_left_out(chain, candidates))
     how = tables, chain.call_cost, chain.is_atom, jnp.asarray(price, dtype=chain.call_cost.dtype)
     of_all, of_own = _loss_matrix(*how, *jax.tree.map(jnp.asarray, (candidates, own)))

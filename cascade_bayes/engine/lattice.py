@@ -20,6 +20,7 @@ Observed queries (`cascade_bayes.engine.rows`) enter by their counts: the weight
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -133,25 +134,11 @@ def all_policies(tables: ChainTables, positions: jax.Array) -> Lattice:
     return Lattice(error, paid, tuple(calls))
 
 
-class LatticeOptima(NamedTuple):
-    """Grid positions of least loss on a lattice.
-
-    Attributes
-    ----------
-    bayes
-        Of the loss averaged over draws, ``(num_prices, num_thresholds)``.
-    own
-        Of each draw's loss, ``(num_prices, num_draws, num_thresholds)``.
-    """
-
-    bayes: jax.Array
-    own: jax.Array
-
-
-def lattice_optima(
+@jax.jit
+def bayes_on_lattice(
     tables: ChainTables, call_cost: jax.Array, error_prices: jax.Array, positions: jax.Array
-) -> LatticeOptima:
-    """Return the best thresholds on a lattice at every price, on average and of each draw.
+) -> jax.Array:
+    """Return the thresholds of least average loss on a lattice, ``(num_prices, num_thresholds)``.
 
     Parameters
     ----------
@@ -164,10 +151,37 @@ def lattice_optima(
     positions
         Grid positions that each threshold takes, ascending, ``(num_positions,)``.
     """
+    policies, draws = _by_draw(tables, positions)
+    shape = jax.eval_shape(lambda draws: policies(take(draws, 0)), draws)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
+    total, _ = jax.lax.scan(
+        lambda total, draw: (jax.tree.map(jnp.add, total, policies(draw)), None), zeros, draws
+    )
+    mean = jax.tree.map(lambda field: field / len(call_cost), total)
+    return positions[mean.best(jnp.mean(call_cost, axis=0), error_prices)]
+
+
+@jax.jit
+def own_on_lattice(
+    tables: ChainTables, call_cost: jax.Array, error_price: jax.Array, positions: jax.Array
+) -> jax.Array:
+    """Return the thresholds of each draw's least loss on a lattice, ``(num_draws, num_thresholds)``.
+
+    Parameters
+    ----------
+    tables, call_cost, positions
+        As for `bayes_on_lattice`.
+    error_price
+        US dollars per wrong answer, ``()``.
+    """
+    policies, draws = _by_draw(tables, positions)
+    at = jax.lax.map(lambda draw: policies(draw[0]).best(draw[1], error_price[None])[0], (draws, call_cost))
+    return positions[at]
+
+
+def _by_draw(tables: ChainTables, positions: jax.Array) -> tuple[Callable[[Any], Lattice], Any]:
+    """Return the program of one draw, and what it takes, with a leading axis of draws: the rest is shared."""
     rows = tables.rows
-    # What all draws share is not mapped over.
-    shared = tables._replace(rows=None)
-    by_draw = None if rows is None else (rows.weight, rows.right)
 
     def policies(draw: tuple[ChainTables, Any]) -> Lattice:
         chain, own = draw
@@ -175,16 +189,7 @@ def lattice_optima(
             chain = chain._replace(rows=rows._replace(weight=own[0], right=own[1]))
         return all_policies(chain, positions)
 
-    def one(total: Lattice, draw: tuple[Any, jax.Array]) -> tuple[Lattice, jax.Array]:
-        found = policies(draw[0])
-        return jax.tree.map(jnp.add, total, found), found.best(draw[1], error_prices)
-
-    shape = jax.eval_shape(lambda draws: policies(take(draws, 0)), (shared, by_draw))
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
-    total, own = jax.lax.scan(one, zeros, ((shared, by_draw), call_cost))
-    mean = jax.tree.map(lambda field: field / len(call_cost), total)
-    bayes = mean.best(jnp.mean(call_cost, axis=0), error_prices)
-    return LatticeOptima(positions[bayes], jnp.moveaxis(positions[own], 0, 1))
+    return policies, (tables._replace(rows=None), None if rows is None else (rows.weight, rows.right))
 
 
 class _Followed:

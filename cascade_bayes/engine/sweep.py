@@ -1,62 +1,50 @@
-"""One compiled sweep over error prices: thresholds that are best on average and for each draw."""
+"""Thresholds that are best on average at many error prices, and those that are best for each draw at one.
+
+Few programs do it, whatever the number of prices: prices come in batches of one size. A program is compiled
+for each number of models, and kept.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes._devices import largest_divisor
+from cascade_bayes._trees import take
 from cascade_bayes.engine.chain import ChainTables
 from cascade_bayes.engine.coordinate import Thresholds
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.forward import Outcome, Split, forward, run_draws
-from cascade_bayes.engine.lattice import lattice_optima, lattice_positions
+from cascade_bayes.engine.lattice import bayes_on_lattice, lattice_positions, own_on_lattice
 from cascade_bayes.engine.optimise import NUM_STEPS, default_starts, optimise
 from cascade_bayes.errors import InputError
 
-PRICE_BATCH = 21
-"""Prices that are optimised side by side."""
+BATCH, FEW = 22, 4
+"""Prices, or policies, that one call of a program takes side by side, as tables are read once for all of
+them; the second number where there are no more than that."""
 
 PRICE_RATIO = 1.25
 """Ratio of the outermost prices of a sweep to those beyond, which are searched for the starts alone."""
 
 
-class Sweep(NamedTuple):
-    """Result of the compiled sweep.
-
-    Attributes
-    ----------
-    bayes
-        Thresholds that are best on average, ``(num_prices, num_thresholds)``.
-    own
-        Those of each draw, ``(num_prices, num_draws, num_thresholds)``.
-    """
-
-    bayes: Thresholds
-    own: Thresholds
-
-
-@partial(jax.jit, static_argnames=("num_steps", "early"))
 def sweep(
     tables: ChainTables,
     call_cost: jax.Array,
     is_atom: jax.Array,
-    error_prices: jax.Array,
-    positions: jax.Array,
+    error_prices: np.ndarray,
     num_steps: int = NUM_STEPS,
     early: bool = False,
-) -> Sweep:
-    """Optimise thresholds at every price, over all draws together and for each draw, in one program.
+) -> Thresholds:
+    """Return the thresholds that are best on average at every price; NumPy arrays.
 
-    The search for the best on average starts at the best combination of a lattice. Where that leaves out
-    grid positions, or knows nothing of early abstention, it is made a second time from where it ended at the
-    prices beside: with four and more models a lattice is coarse, and the place that a neighbour found is
-    often better than the own. The outermost prices, or a single one, have neighbours that are searched for
-    that alone.
+    The search starts at the best combination of a lattice. Where that leaves out grid positions, or knows
+    nothing of early abstention, it is made a second time from where it ended at the prices beside: with four
+    and more models a lattice is coarse, and the place that a neighbour found is often better than the own.
+    The outermost prices, or a single one, have neighbours that are searched for that alone.
 
     Parameters
     ----------
@@ -64,107 +52,131 @@ def sweep(
         Draws, fields with a leading axis.
     call_cost
         Draws of US dollars per call, ``(num_draws, num_models)``. They are independent of what decides how
-        many calls there are, so that the search for the best on average takes their mean alone.
+        many calls there are, so that the search takes their mean alone.
     is_atom
         ``(num_models, num_cells)``.
     error_prices
         US dollars per wrong answer, ascending, ``(num_prices,)``.
-    positions
-        Grid positions of the lattice on which the search starts, ascending, ``(num_positions,)``.
     num_steps
-        Adam's, for the thresholds that are best on average.
+        Adam's. A search that is not polished, with 0, is made in 32 bits: it is as good, and takes half as
+        long.
     early
         Whether models may abstain early.
+
+    Returns
+    -------
+    Thresholds
+        Grid positions, ``(num_prices, num_thresholds)``.
     """
-    dtype = tables.mass.dtype
-    axes = tables.draw_axes()
-    # A search that is not polished is as good in half as many bits, and takes half as long.
-    searched, searched_cost, prices = (
-        (tables, call_cost, error_prices) if num_steps else in_32_bits((tables, call_cost, error_prices))
-    )
-    mean_cost = jnp.mean(searched_cost, axis=0)
-    wider = jnp.concatenate([prices[:1] / PRICE_RATIO, prices, prices[-1:] * PRICE_RATIO])
-    found = lattice_optima(searched, searched_cost, wider, positions)
-
-    def begin(defer: jax.Array) -> Thresholds:
-        return Thresholds(defer[None], jnp.zeros_like(defer)[None] if early else None)
-
-    def first_pass(at: tuple[jax.Array, jax.Array]) -> Thresholds:
-        price, start = at
-        starts = begin(start)
-        if early:  # the lattice knows no early abstention
-            more = default_starts(starts.defer.shape[1], is_atom.shape[1], early)
-            starts = jax.tree.map(lambda *fields: jnp.concatenate(fields), starts, more)
-        return optimise(searched, mean_cost, is_atom, price, starts, 0).at
-
-    def second_pass(at: tuple[jax.Array, jax.Array, Thresholds]) -> Sweep:
-        price, own_starts, starts = at
-        bayes = optimise(searched, mean_cost, is_atom, price, starts, num_steps).at
-
-        def own(draw: ChainTables, cost: jax.Array, start: jax.Array) -> Thresholds:
-            return optimise(draw.alone(), cost, is_atom, price, begin(start), 0).at
-
-        of_draws = jax.vmap(own, in_axes=(axes, 0, 0))(searched, searched_cost, own_starts)
-        return jax.tree.map(lambda field: field.astype(dtype), Sweep(bayes, of_draws))
-
-    if positions.size > is_atom.shape[1] and not early:  # the best combination of all there are on the grid
-        starts = Thresholds(found.bayes[1:-1, None])
+    if not num_steps:
+        tables, call_cost = in_32_bits((tables, call_cost))
+    dtype, (num_thresholds, num_cells) = call_cost.dtype, tables.transition.shape[1:3]
+    search = partial(_search, tables, jnp.mean(call_cost, axis=0), is_atom)
+    positions = lattice_positions(num_thresholds, num_cells)
+    wider = np.asarray([error_prices[0] / PRICE_RATIO, *error_prices, error_prices[-1] * PRICE_RATIO], dtype)
+    found = bayes_on_lattice(tables, call_cost, _whole_batches(wider), jnp.asarray(positions))
+    start = found.astype(dtype)[: len(wider), None]
+    starts = Thresholds(start, jnp.zeros_like(start) if early else None)
+    if positions.size > num_cells and not early:  # the best combination of all there are on the grid
+        starts = take(starts, slice(1, -1))
     else:
-        size = largest_divisor(wider.size, PRICE_BATCH + 2)
-        ends = jax.lax.map(first_pass, (wider, found.bayes), batch_size=size)
-        starts = jax.tree.map(_with_neighbours, ends)
-    return jax.lax.map(second_pass, (prices, found.own[1:-1], starts), batch_size=PRICE_BATCH)
-
-
-@jax.jit
-def run_policies(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, at: Thresholds) -> Outcome:
-    """Return what policies do on every draw, fields ``(num_policies, num_draws, ...)``.
-
-    Parameters
-    ----------
-    tables, call_cost, is_atom
-        As for `sweep`.
-    at
-        Thresholds on the grid, fields ``(num_policies, num_thresholds)``.
-    """
-    on_draws = jax.vmap(forward, in_axes=(tables.draw_axes(), 0, None, None, None))
-    return jax.lax.map(
-        lambda policy: on_draws(tables, call_cost, is_atom, *policy), at, batch_size=PRICE_BATCH
-    )
-
-
-def _with_neighbours(at_prices: jax.Array) -> jax.Array:
-    """Return what stands at each price but the outermost, the next lower and the next higher.
-
-    Of ``(num_prices + 2, ...)``, ``(num_prices, 3, ...)``.
-    """
-    return jnp.stack([at_prices[1:-1], at_prices[:-2], at_prices[2:]], axis=1)
+        begin = starts
+        if early:  # the lattice knows no early abstention
+            others = default_starts(num_thresholds, num_cells, early)
+            begin = jax.tree.map(partial(_append_to_each, dtype=dtype), starts, others)
+        starts = jax.tree.map(_with_neighbours, in_batches(partial(search, num_steps=0), (wider, begin)))
+    return in_batches(partial(search, num_steps=num_steps), (wider[1:-1], starts))
 
 
 def sweep_chain(
     chain: Discretised, tables: ChainTables, error_prices: np.ndarray, num_steps: int = NUM_STEPS
-) -> Sweep:
-    """Optimise the thresholds of one cascade at every price; NumPy arrays.
+) -> Thresholds:
+    """Return the thresholds of one cascade that are best on average at every price; see `sweep`."""
+    early = chain.terms.abstains_early
+    return sweep(tables, chain.call_cost, chain.is_atom, error_prices, num_steps, early)
+
+
+def search_near(
+    chain: Discretised, tables: ChainTables, error_price: float, starts: Thresholds, num_steps: int = 0
+) -> Thresholds:
+    """Return the thresholds that are best on average at one price, searched for near given ones; NumPy.
+
+    Parameters
+    ----------
+    chain, tables, num_steps
+        As for `sweep_chain`.
+    error_price
+        US dollars per wrong answer.
+    starts
+        Grid positions, ``(num_starts, num_thresholds)``.
+    """
+    searched, call_cost = (tables, chain.call_cost) if num_steps else in_32_bits((tables, chain.call_cost))
+    dtype = call_cost.dtype
+    begin = jax.tree.map(lambda field: np.asarray(field, dtype)[None], starts)
+    found = in_batches(
+        partial(_search, searched, jnp.mean(call_cost, axis=0), chain.is_atom, num_steps=num_steps),
+        (np.asarray([error_price], dtype), begin),
+    )
+    return take(found, 0)
+
+
+@partial(jax.jit, static_argnames="num_steps")
+def _search(
+    tables: ChainTables,
+    call_cost: jax.Array,
+    is_atom: jax.Array,
+    error_prices: jax.Array,
+    starts: Thresholds,
+    num_steps: int,
+) -> Thresholds:
+    """Search at every price of a batch, from starts ``(num_prices, num_starts, num_thresholds)``."""
+
+    def at_price(price: jax.Array, starts: Thresholds) -> Thresholds:
+        return optimise(tables, call_cost, is_atom, price, starts, num_steps).at
+
+    return jax.vmap(at_price)(error_prices, starts)
+
+
+def own_optima(chain: Discretised, tables: ChainTables, error_price: float) -> Thresholds:
+    """Return the thresholds that are best for each draw by itself, with its own costs of calls; NumPy arrays.
 
     Parameters
     ----------
     chain, tables
         The cascade on its grid, and its tables.
-    error_prices
-        US dollars per wrong answer, ``(num_prices,)``.
-    num_steps
-        As for `sweep`.
+    error_price
+        US dollars per wrong answer.
+
+    Returns
+    -------
+    Thresholds
+        Grid positions, ``(num_draws, num_thresholds)``.
     """
-    found = sweep(
-        tables,
-        chain.call_cost,
-        chain.is_atom,
-        jnp.asarray(_whole_batches(error_prices), dtype=chain.call_cost.dtype),
-        jnp.asarray(lattice_positions(chain.num_thresholds, chain.grid.num_cells)),
-        num_steps=num_steps,
-        early=chain.terms.abstains_early,
-    )
-    return jax.tree.map(lambda field: np.asarray(field)[: error_prices.size], found)
+    searched, call_cost = in_32_bits((tables, chain.call_cost))
+    positions = jnp.asarray(lattice_positions(chain.num_thresholds, chain.grid.num_cells))
+    price = jnp.asarray(error_price, dtype=call_cost.dtype)
+    early = chain.terms.abstains_early
+    found = _own(searched, call_cost, chain.is_atom, price, positions, early)
+    return jax.tree.map(lambda field: np.asarray(field, chain.call_cost.dtype), found)
+
+
+@partial(jax.jit, static_argnames="early")
+def _own(
+    tables: ChainTables,
+    call_cost: jax.Array,
+    is_atom: jax.Array,
+    error_price: jax.Array,
+    positions: jax.Array,
+    early: bool,
+) -> Thresholds:
+    """Search on every draw, from the best of its lattice."""
+    starts = own_on_lattice(tables, call_cost, error_price, positions).astype(call_cost.dtype)
+
+    def on_draw(draw: ChainTables, cost: jax.Array, start: jax.Array) -> Thresholds:
+        begin = Thresholds(start[None], jnp.zeros_like(start)[None] if early else None)
+        return optimise(draw.alone(), cost, is_atom, error_price, begin, 0).at
+
+    return jax.vmap(on_draw, in_axes=(tables.draw_axes(), 0, 0))(tables, call_cost, starts)
 
 
 def sweep_outcomes(chain: Discretised, tables: ChainTables, at: Thresholds) -> Outcome:
@@ -177,15 +189,69 @@ def sweep_outcomes(chain: Discretised, tables: ChainTables, at: Thresholds) -> O
     at
         Thresholds on the grid, fields ``(num_policies, num_thresholds)``.
     """
-    asked = jax.tree.map(lambda field: jnp.asarray(_whole_batches(np.asarray(field))), at)
-    found = run_policies(tables, chain.call_cost, chain.is_atom, asked)
-    return jax.tree.map(lambda field: np.asarray(field)[: len(at.defer)], found)
+    return run_policies(tables, chain.call_cost, chain.is_atom, at)
+
+
+def run_policies(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, at: Thresholds) -> Outcome:
+    """Return what policies do on every draw, fields ``(num_policies, num_draws, ...)``; NumPy arrays.
+
+    Parameters
+    ----------
+    tables, call_cost, is_atom
+        As for `sweep`.
+    at
+        Thresholds on the grid, fields ``(num_policies, num_thresholds)``.
+    """
+    return in_batches(partial(_run_batch, tables, call_cost, is_atom), (jax.tree.map(np.asarray, at),))
+
+
+@jax.jit
+def _run_batch(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, at: Thresholds) -> Outcome:
+    on_draws = jax.vmap(forward, in_axes=(tables.draw_axes(), 0, None, None, None))
+    return jax.vmap(lambda policy: on_draws(tables, call_cost, is_atom, *policy))(at)
+
+
+def in_batches(run: Callable[..., Any], many: tuple[Any, ...]) -> Any:
+    """Call a program on batches of one size, the last one filled up with its last entry; NumPy arrays.
+
+    Parameters
+    ----------
+    run
+        Takes as many pytrees as ``many`` has, and returns one, all with a leading axis of the batch.
+    many
+        Pytrees of NumPy arrays with a common leading axis.
+    """
+    count = len(jax.tree.leaves(many)[0])
+    size = _batch_of(count)
+    padded = jax.tree.map(_whole_batches, many)
+    found = [
+        run(*(take(tree, slice(start, start + size)) for tree in padded)) for start in range(0, count, size)
+    ]
+    return jax.tree.map(lambda *fields: np.concatenate([np.asarray(f) for f in fields])[:count], *found)
+
+
+def _with_neighbours(at_prices: np.ndarray) -> np.ndarray:
+    """Return what stands at each price but the outermost, the next lower and the next higher.
+
+    Of ``(num_prices + 2, ...)``, ``(num_prices, 3, ...)``.
+    """
+    return np.stack([at_prices[1:-1], at_prices[:-2], at_prices[2:]], axis=1)
+
+
+def _append_to_each(own: np.ndarray, others: jax.Array, dtype: np.dtype) -> np.ndarray:
+    """Append starts that all prices share to each price's own, along the second axis."""
+    shared = np.broadcast_to(np.asarray(others, dtype), (len(own), *others.shape))
+    return np.concatenate([own, shared], axis=1)
 
 
 def _whole_batches(values: np.ndarray) -> np.ndarray:
-    """Repeat the last of many prices or policies: a batch that is not whole would be compiled by itself."""
-    extra = -len(values) % PRICE_BATCH if len(values) > PRICE_BATCH else 0
-    return np.concatenate([values, np.repeat(values[-1:], extra, axis=0)])
+    """Repeat the last entry until batches are whole: one that is not would be compiled by itself."""
+    missing = -len(values) % _batch_of(len(values))
+    return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
+
+
+def _batch_of(count: int) -> int:
+    return FEW if count <= FEW else BATCH
 
 
 def in_32_bits(tree: Any) -> Any:

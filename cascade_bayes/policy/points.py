@@ -63,6 +63,13 @@ class PricedPolicies(ABC):
         """Return the policy of point ``index``."""
 
     @abstractmethod
+    def summary(self, index: int) -> Policy:
+        """Return the policy of point ``index`` without what is optimal on single draws.
+
+        Finding that is most of what a policy takes, and figures need it not.
+        """
+
+    @abstractmethod
     def _policy_at(self, error_price: float) -> Policy:
         """Return the policy at a price that is not one of the sweep's."""
 
@@ -163,7 +170,7 @@ class PricedPolicies(ABC):
         """Return the rows of `to_frame` as dictionaries."""
         rows = []
         for i in range(len(self)):
-            policy = self.policy(i)
+            policy = self.summary(i)
             row: dict[str, Any] = {
                 "error_price": policy.error_price,
                 "models": list(policy.models),
@@ -197,7 +204,7 @@ class PricedPolicies(ABC):
     def evaluate(self, data: CascadeData) -> list[dict[str, Any]]:
         """Return realised error and cost of every point on a table, one record a price."""
         return [
-            {"error_price": float(self.error_prices[i]), **self.policy(i).evaluate(data).to_dict()}
+            {"error_price": float(self.error_prices[i]), **self.summary(i).evaluate(data).to_dict()}
             for i in range(len(self))
         ]
 

@@ -63,6 +63,28 @@ def lengthen(cuts: Cuts, kept: np.ndarray) -> Cuts:
     return Cuts(defer[..., :-1], abstain)
 
 
+def spelled_out(cuts: Cuts) -> Cuts:
+    """Return thresholds that decide alike, with those of models that cannot end a query made plain.
+
+    Such a model passes every query on, or is not called; its thresholds say so in one way alone.
+
+    Parameters
+    ----------
+    cuts
+        With one leading axis or more.
+    """
+    kept = ends_queries(cuts)
+    found = Cuts(cuts.thresholds.copy(), None if cuts.abstain is None else cuts.abstain.copy())
+    for pattern in np.unique(kept.reshape(-1, kept.shape[-1]), axis=0):
+        at = (kept == pattern).all(axis=-1)
+        some = Cuts(cuts.thresholds[at], None if cuts.abstain is None else cuts.abstain[at])
+        plain = lengthen(shorten(some, pattern), pattern)
+        found.thresholds[at] = plain.thresholds
+        if found.abstain is not None and plain.abstain is not None:
+            found.abstain[at] = plain.abstain
+    return found
+
+
 def shorten_policy(policy: Policy) -> Policy:
     """Return the policy of the shorter cascade that decides alike, with the prediction as it stands."""
     kept = ends_queries(policy.cuts)
