@@ -24,6 +24,7 @@ from cascade_bayes._trees import take
 from cascade_bayes.inference import approximate, importance
 from cascade_bayes.inference.approximate import Guide
 from cascade_bayes.inference.convergence import MAX_K_HAT
+from cascade_bayes.inference.devices import num_cores
 from cascade_bayes.inference.importance import Proposals
 from cascade_bayes.inference.laplace import NormalApproximation, find_modes, normal_approximation
 from cascade_bayes.inference.nuts import Chains, Draws, NutsOptions, compile_chains, constrained
@@ -109,7 +110,7 @@ def draw(
             for part, x in zip(parts, modes, strict=True)
         ]
     if method == "nuts":
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(num_cores()) as pool:  # more at once take memory, and no less time
             compile_chains(parts, options.nuts, pool)
     approximations = [normal_approximation(*part) for part in parts]
     if method in ("nuts", "auto"):
