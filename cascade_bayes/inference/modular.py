@@ -143,7 +143,8 @@ def sample_pairs(
         found = program(key, flat, obs, atom_locs, centres, None)
     else:
         slopes = _find_slopes(flat, whole, obs, atom_locs, kind, centres)
-        found = _by_parts(partial(program, obs=obs, atom_locs=atom_locs, centres=centres, slopes=slopes), key, flat)
+        draw = partial(program, obs=obs, atom_locs=atom_locs, centres=centres, slopes=slopes)
+        found = _by_parts(draw, key, flat)
     return {k: np.moveaxis(np.asarray(v), 0, -1).reshape((*lead, -1)) for k, v in found.items()}
 
 
