@@ -20,17 +20,18 @@ from cascade_bayes.decision.costs import Payments, call_cost_draws, find_trend, 
 from cascade_bayes.decision.predict import predict
 from cascade_bayes.decision.terms import COSTS_ALONE
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference import modular, prepare
-from cascade_bayes.inference.effort import random_subset
+from cascade_bayes.inference import checks, modular, prepare
+from cascade_bayes.inference.effort import MAX_LOOKED_AT, effort_sentence, random_subset, with_random_subset
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.modules import MarginData, make_modules
 from cascade_bayes.inference.prepare import Arrays, Prepared, Request
 from cascade_bayes.inference.tilt import MAX_STEP, tilt
 from cascade_bayes.model import observations as of_observations
 from cascade_bayes.model.anchors import find_anchors
+from cascade_bayes.model.margins import component_means, get_margin
 from cascade_bayes.model.observations import Observations, observations, sample_of
 from cascade_bayes.model.params import MAX_DISCRETE, find_atoms
-from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.priors import Priors, default_priors
 from cascade_bayes.model.spec import ModelSpec
 from cascade_bayes.model.strata import (
     MAX_EXACT,
@@ -281,6 +282,90 @@ def test_a_sample_has_the_whole_tables_tops_of_pairs() -> None:
         assert np.abs(alone[name] - exact[name]).max() > 3e-4
 
 
+def test_pairs_are_drawn_in_parts_of_even_length_with_keys_of_their_own() -> None:
+    seen = []
+
+    def draw(key: jax.Array, sites: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        seen.append((jax.random.uniform(key).item(), len(sites["slope"])))
+        return {"tau": 2.0 * sites["slope"][None]}
+
+    slope = jnp.arange(1500.0)
+    found = modular._by_parts(draw, jax.random.key(0), {"slope": slope})
+    np.testing.assert_array_equal(found["tau"], 2.0 * slope[None])
+    assert [length for _, length in seen] == [500, 500, 500]
+    assert len({number for number, _ in seen}) == 3
+
+
+@pytest.mark.parametrize(("num_queries", "wanted"), [(1000, Priors()), (1001, Priors.long_table())])
+def test_a_long_table_has_priors_of_its_own_unless_others_are_named(num_queries: int, wanted: Priors) -> None:
+    data = long_table(num_queries)
+    assert default_priors(num_queries) == wanted
+    assert prepare.prepare(data, Request(seed=0)).spec.priors == wanted
+    named = Priors(slope_scale=0.5)
+    assert prepare.prepare(data, Request(seed=0, priors=named)).spec.priors == named
+
+
+def test_components_of_a_long_table_are_narrower_than_their_distance() -> None:
+    def ratio(priors: Priors) -> np.ndarray:
+        mean = np.asarray(component_means(priors.num_components))
+        distance = np.diff(np.log(mean) - np.log1p(-mean))
+        median = np.exp(np.asarray(get_margin("logit_normal").prior(priors).loc))
+        return np.asarray(np.sqrt(median[1:] * median[:-1]) / distance)
+
+    assert np.ptp(ratio(Priors.long_table())) < 0.05  # everywhere the same
+    assert ratio(Priors.long_table()).max() < 0.8
+    assert ratio(Priors()).max() > 2.0
+    # In all else the priors are the same.
+    ours = Priors.long_table().to_dict()
+    other = {name for name, value in Priors().to_dict().items() if ours[name] != value}
+    assert other == {"normal_scale", "normal_log_scale", "normal_power"}
+
+
+def test_a_fit_is_looked_at_by_some_of_its_queries(
+    small_posterior: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert with_random_subset(small_posterior, MAX_LOOKED_AT, 0) is small_posterior
+    assert with_random_subset(small_posterior, None, 0) is small_posterior
+    few = with_random_subset(small_posterior, 20, 1)
+    assert few.data.num_queries == 20
+    assert few.samples is small_posterior.samples
+    seen: list[Any] = []
+
+    def spy(_: Any, posterior: Any, *more: Any) -> tuple[()]:
+        seen.append(posterior.data.query_ids)
+        return ()
+
+    for name in ("check_margins", "check_pairs", "check_replicates"):
+        monkeypatch.setattr(checks, name, spy)
+    checks.check(small_posterior, num_draws=4, seed=1, max_queries=20)
+    assert len(seen) == 3
+    assert all(np.array_equal(names, few.data.query_ids) for names in seen)
+    with pytest.raises(InputError, match="max_queries must be at least 1; got 0"):
+        checks.check(small_posterior, max_queries=0)
+
+
+def test_arviz_gets_some_of_the_queries_in_all_groups(
+    small_posterior: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cascade_bayes.inference import posterior as of_posterior
+
+    computed: list[int] = []
+    monkeypatch.setattr(
+        of_posterior, "computed_groups", lambda few, *_: computed.append(few.data.num_queries) or {}
+    )
+    tree = small_posterior.to_arviz(max_queries=20)
+    assert computed == [20]
+    assert tree["observed_data"]["confidence"].sizes["query"] == 20
+    assert small_posterior.to_arviz()["observed_data"]["confidence"].sizes["query"] > 20
+
+
+def test_what_a_long_fit_takes_is_said_before() -> None:
+    assert effort_sentence(long_table(MAX_EXACT), "modular") is None
+    said = effort_sentence(long_table(MAX_EXACT + 1), "modular")
+    assert said is not None
+    assert "gradient of all" in said
+
+
 def test_a_subset_is_random_and_seeded() -> None:
     data = long_table(50)
     some = random_subset(data, 20, seed=1)
@@ -383,6 +468,16 @@ class TestDecisions:
                 getattr(found, name).mean(axis=1), getattr(exact, name).mean(axis=1), atol=room
             )
         np.testing.assert_allclose(found.cost.mean(axis=1), exact.cost.mean(axis=1), rtol=0.02)
+
+
+@pytest.mark.slow
+def test_the_default_fit_of_a_long_table_converges() -> None:
+    posterior = fit(long_table(20_000), seed=0, progress=False)
+    verdict = posterior.convergence()
+    assert verdict.converged, verdict.sentence()
+    # 2,000 draws of everything, and trajectories of some ten steps.
+    assert posterior.samples["tau"].shape[:2] == (4, 500)
+    assert posterior.sample_stats["num_steps"].mean() < 40
 
 
 @pytest.mark.slow
