@@ -364,6 +364,10 @@ def test_what_a_long_fit_takes_is_said_before() -> None:
     said = effort_sentence(long_table(MAX_EXACT + 1), "modular")
     assert said is not None
     assert "gradient of all" in said
+    assert "two minutes of processor time and 1.3 GB" in said
+    chain = effort_sentence(long_table(MAX_EXACT + 1), "chain")
+    assert chain is not None
+    assert "bins" not in chain
 
 
 def test_a_subset_is_random_and_seeded() -> None:
