@@ -23,7 +23,7 @@ from cascade_bayes.errors import InputError
 from cascade_bayes.inference import checks, modular, prepare
 from cascade_bayes.inference.effort import MAX_LOOKED_AT, effort_sentence, random_subset, with_random_subset
 from cascade_bayes.inference.fit import fit
-from cascade_bayes.inference.modules import MarginData, make_modules
+from cascade_bayes.inference.modules import MarginData, make_modules, margins_module
 from cascade_bayes.inference.prepare import Arrays, Prepared, Request
 from cascade_bayes.inference.tilt import MAX_STEP, tilt
 from cascade_bayes.model import observations as of_observations
@@ -152,7 +152,7 @@ def test_atoms_may_be_more_than_the_bins() -> None:
     assert count.sum() == z.size
 
 
-@pytest.mark.parametrize("structure", ["modular", "chain"])
+@pytest.mark.parametrize("structure", ["modular", pytest.param("chain", marks=pytest.mark.slow)])
 def test_a_weighted_query_counts_as_often_as_it_is_repeated(structure: Any) -> None:
     one = prepared(long_table(60), structure)
     times = np.random.default_rng(0).integers(0, 4, 60)
@@ -179,6 +179,7 @@ def test_a_weighted_confidence_counts_as_often_as_it_is_repeated() -> None:
     )
 
 
+@pytest.mark.slow
 def test_bins_leave_the_log_density_of_margins_what_it_was() -> None:
     one = prepared(long_table(20_000))
     target, exact = modules(one, one.obs)[0].lanes
@@ -207,7 +208,9 @@ def test_the_compressed_problem_does_not_grow_with_the_table(structure: Any) -> 
         assert float(table.obs.weight.sum()) == num_queries
         found = [table.obs.z.shape]
         if structure == "modular":
-            found += [leaf.shape for leaf in jax.tree.leaves(table.modules()[0].lanes.data)]
+            assert table.whole is not None
+            margins = margins_module(table.whole, table.atom_locs, table.kind, MODELS, in_bins=True)
+            found += [leaf.shape for leaf in jax.tree.leaves(margins.lanes.data)]
         return found
 
     few, many = sizes(1500), sizes(12_000)
@@ -256,6 +259,7 @@ def test_a_tilted_sample_has_the_mode_of_the_whole_table_and_nearly_its_curvatur
     np.testing.assert_allclose(deviations[1], deviations[0], rtol=0.15)
 
 
+@pytest.mark.slow
 def test_a_sample_has_the_whole_tables_tops_of_pairs() -> None:
     one = prepared(long_table(4000))
     sample = sample_of(one.obs, one.spec.layout.locs)
@@ -440,6 +444,7 @@ class TestDecisions:
         wanted = Payments(repeated.confidence, repeated.cost, cuts, 2000).expected(reach)
         np.testing.assert_allclose(found.mean(), wanted.mean(), rtol=0.01)
 
+    @pytest.mark.slow
     def test_a_sample_has_the_tables_costs_and_nearly_its_shares(
         self, small_posterior: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -499,6 +504,7 @@ def test_a_fit_of_5000_queries_is_that_of_all_of_them(monkeypatch: pytest.Monkey
         np.testing.assert_allclose(own.std(axis=0), wanted.std(axis=0), rtol=0.2, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_fits(tmp_path: Any) -> None:
     from typer.testing import CliRunner
 

@@ -51,13 +51,13 @@ def effort_sentence(data: CascadeData, structure: Structure) -> str | None:
         )
     if structure == "chain":
         return (
-            f"More than {MAX_EXACT} queries: the chain is fitted to a weighted sample of {SAMPLE_SIZE} of them "
+            f"More than {MAX_EXACT} queries: a chain is fitted to a weighted sample of {SAMPLE_SIZE} of them "
             "with the gradient of all. That takes some minutes, and hardly more for more queries."
         )
     return (
         f"More than {MAX_EXACT} queries: margins are fitted to bins of all confidences, the rest to a "
-        f"weighted sample of {SAMPLE_SIZE} queries with the gradient of all. For three models that takes about "
-        "two minutes of processor time and 1.3 GB, and hardly more for more queries."
+        f"weighted sample of {SAMPLE_SIZE} of them with the gradient of all. For three models that takes "
+        "about two minutes of processor time and 1.3 GB, and hardly more for more queries."
     )
 
 
