@@ -368,7 +368,7 @@ def test_what_a_long_fit_takes_is_said_before() -> None:
     said = effort_sentence(long_table(MAX_EXACT + 1), "modular")
     assert said is not None
     assert "gradient of all" in said
-    assert "two minutes of processor time and 1.3 GB" in said
+    assert "two minutes of processor time and 1.4 GB" in said
     chain = effort_sentence(long_table(MAX_EXACT + 1), "chain")
     assert chain is not None
     assert "bins" not in chain

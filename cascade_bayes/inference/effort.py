@@ -57,7 +57,7 @@ def effort_sentence(data: CascadeData, structure: Structure) -> str | None:
     return (
         f"More than {MAX_EXACT} queries: margins are fitted to bins of all confidences, the rest to a "
         f"weighted sample of {SAMPLE_SIZE} of them with the gradient of all. For three models that takes "
-        "about two minutes of processor time and 1.3 GB, and hardly more for more queries."
+        "about two minutes of processor time and 1.4 GB, and hardly more for more queries."
     )
 
 
