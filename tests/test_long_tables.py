@@ -19,17 +19,18 @@ from cascade_bayes.decision import table as decision_table
 from cascade_bayes.decision.predict import predict
 from cascade_bayes.engine.costs import Payments, call_cost_draws, find_trend, query_weights
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference import modular, prepare
-from cascade_bayes.inference.effort import random_subset
+from cascade_bayes.inference import checks, modular, prepare
+from cascade_bayes.inference.effort import MAX_LOOKED_AT, effort_sentence, random_subset, with_random_subset
 from cascade_bayes.inference.fit import fit
-from cascade_bayes.inference.modules import MarginData, make_modules
+from cascade_bayes.inference.modules import MarginData, make_modules, margins_module
 from cascade_bayes.inference.prepare import Arrays, Prepared, Request
 from cascade_bayes.inference.tilt import MAX_STEP, tilt
 from cascade_bayes.model import observations as of_observations
 from cascade_bayes.model.anchors import find_anchors
+from cascade_bayes.model.margins import component_means, get_margin
 from cascade_bayes.model.observations import Observations, observations, sample_of
 from cascade_bayes.model.params import MAX_DISCRETE, find_atoms
-from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.priors import Priors, default_priors
 from cascade_bayes.model.spec import ModelSpec
 from cascade_bayes.model.strata import (
     MAX_EXACT,
@@ -151,7 +152,7 @@ def test_atoms_may_be_more_than_the_bins() -> None:
     assert count.sum() == z.size
 
 
-@pytest.mark.parametrize("structure", ["modular", "chain"])
+@pytest.mark.parametrize("structure", ["modular", pytest.param("chain", marks=pytest.mark.slow)])
 def test_a_weighted_query_counts_as_often_as_it_is_repeated(structure: Any) -> None:
     one = prepared(long_table(60), structure)
     times = np.random.default_rng(0).integers(0, 4, 60)
@@ -178,6 +179,7 @@ def test_a_weighted_confidence_counts_as_often_as_it_is_repeated() -> None:
     )
 
 
+@pytest.mark.slow
 def test_bins_leave_the_log_density_of_margins_what_it_was() -> None:
     one = prepared(long_table(20_000))
     target, exact = modules(one, one.obs)[0].lanes
@@ -206,7 +208,9 @@ def test_the_compressed_problem_does_not_grow_with_the_table(structure: Any) -> 
         assert float(table.obs.weight.sum()) == num_queries
         found = [table.obs.z.shape]
         if structure == "modular":
-            found += [leaf.shape for leaf in jax.tree.leaves(table.modules()[0].lanes.data)]
+            assert table.whole is not None
+            margins = margins_module(table.whole, table.atom_locs, table.kind, MODELS, in_bins=True)
+            found += [leaf.shape for leaf in jax.tree.leaves(margins.lanes.data)]
         return found
 
     few, many = sizes(1500), sizes(12_000)
@@ -255,6 +259,7 @@ def test_a_tilted_sample_has_the_mode_of_the_whole_table_and_nearly_its_curvatur
     np.testing.assert_allclose(deviations[1], deviations[0], rtol=0.15)
 
 
+@pytest.mark.slow
 def test_a_sample_has_the_whole_tables_tops_of_pairs() -> None:
     one = prepared(long_table(4000))
     sample = sample_of(one.obs, one.spec.layout.locs)
@@ -279,6 +284,94 @@ def test_a_sample_has_the_whole_tables_tops_of_pairs() -> None:
     for name in ("tau", "upstream"):  # of standard deviations of 0.01 and 0.05
         np.testing.assert_allclose(mended[name], exact[name], atol=1e-5)
         assert np.abs(alone[name] - exact[name]).max() > 3e-4
+
+
+def test_pairs_are_drawn_in_parts_of_even_length_with_keys_of_their_own() -> None:
+    seen = []
+
+    def draw(key: jax.Array, sites: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        seen.append((jax.random.uniform(key).item(), len(sites["slope"])))
+        return {"tau": 2.0 * sites["slope"][None]}
+
+    slope = jnp.arange(1500.0)
+    found = modular._by_parts(draw, jax.random.key(0), {"slope": slope})
+    np.testing.assert_array_equal(found["tau"], 2.0 * slope[None])
+    assert [length for _, length in seen] == [500, 500, 500]
+    assert len({number for number, _ in seen}) == 3
+
+
+@pytest.mark.parametrize(("num_queries", "wanted"), [(1000, Priors()), (1001, Priors.long_table())])
+def test_a_long_table_has_priors_of_its_own_unless_others_are_named(num_queries: int, wanted: Priors) -> None:
+    data = long_table(num_queries)
+    assert default_priors(num_queries) == wanted
+    assert prepare.prepare(data, Request(seed=0)).spec.priors == wanted
+    named = Priors(slope_scale=0.5)
+    assert prepare.prepare(data, Request(seed=0, priors=named)).spec.priors == named
+
+
+def test_components_of_a_long_table_are_narrower_than_their_distance() -> None:
+    def ratio(priors: Priors) -> np.ndarray:
+        mean = np.asarray(component_means(priors.num_components))
+        distance = np.diff(np.log(mean) - np.log1p(-mean))
+        median = np.exp(np.asarray(get_margin("logit_normal").prior(priors).loc))
+        return np.asarray(np.sqrt(median[1:] * median[:-1]) / distance)
+
+    assert np.ptp(ratio(Priors.long_table())) < 0.05  # everywhere the same
+    assert ratio(Priors.long_table()).max() < 0.8
+    assert ratio(Priors()).max() > 2.0
+    # In all else the priors are the same.
+    ours = Priors.long_table().to_dict()
+    other = {name for name, value in Priors().to_dict().items() if ours[name] != value}
+    assert other == {"normal_scale", "normal_log_scale", "normal_power"}
+
+
+def test_a_fit_is_looked_at_by_some_of_its_queries(
+    small_posterior: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert with_random_subset(small_posterior, MAX_LOOKED_AT, 0) is small_posterior
+    assert with_random_subset(small_posterior, None, 0) is small_posterior
+    few = with_random_subset(small_posterior, 20, 1)
+    assert few.data.num_queries == 20
+    assert few.samples is small_posterior.samples
+    seen: list[Any] = []
+
+    def spy(_: Any, posterior: Any, *more: Any) -> tuple[()]:
+        seen.append(posterior.data.query_ids)
+        return ()
+
+    for name in ("check_margins", "check_pairs", "check_replicates"):
+        monkeypatch.setattr(checks, name, spy)
+    checks.check(small_posterior, num_draws=4, seed=1, max_queries=20)
+    assert len(seen) == 3
+    assert all(np.array_equal(names, few.data.query_ids) for names in seen)
+    with pytest.raises(InputError, match="max_queries must be at least 1; got 0"):
+        checks.check(small_posterior, max_queries=0)
+
+
+def test_arviz_gets_some_of_the_queries_in_all_groups(
+    small_posterior: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cascade_bayes.inference import posterior as of_posterior
+
+    computed: list[int] = []
+    monkeypatch.setattr(
+        of_posterior, "computed_groups", lambda few, *_: computed.append(few.data.num_queries) or {}
+    )
+    tree = small_posterior.to_arviz(max_queries=20)
+    assert computed == [20]
+    assert tree["observed_data"]["confidence"].sizes["query"] == 20
+    assert small_posterior.to_arviz()["observed_data"]["confidence"].sizes["query"] > 20
+
+
+def test_what_a_long_fit_takes_is_said_before() -> None:
+    assert effort_sentence(long_table(MAX_EXACT), "modular") is None
+    said = effort_sentence(long_table(MAX_EXACT + 1), "modular")
+    assert said is not None
+    assert "gradient of all" in said
+    assert "two minutes of processor time and 1.4 GB" in said
+    chain = effort_sentence(long_table(MAX_EXACT + 1), "chain")
+    assert chain is not None
+    assert "bins" not in chain
 
 
 def test_a_subset_is_random_and_seeded() -> None:
@@ -351,6 +444,7 @@ class TestDecisions:
         wanted = Payments(repeated.confidence, repeated.cost, cuts, 2000).expected(reach)
         np.testing.assert_allclose(found.mean(), wanted.mean(), rtol=0.01)
 
+    @pytest.mark.slow
     def test_a_sample_has_the_tables_costs_and_nearly_its_shares(
         self, small_posterior: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -386,6 +480,16 @@ class TestDecisions:
 
 
 @pytest.mark.slow
+def test_the_default_fit_of_a_long_table_converges() -> None:
+    posterior = fit(long_table(20_000), seed=0, progress=False)
+    verdict = posterior.convergence()
+    assert verdict.converged, verdict.sentence()
+    # 2,000 draws of everything, and trajectories of some ten steps.
+    assert posterior.samples["tau"].shape[:2] == (4, 500)
+    assert posterior.sample_stats["num_steps"].mean() < 40
+
+
+@pytest.mark.slow
 def test_a_fit_of_5000_queries_is_that_of_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     data = long_table(5000)
     options: dict[str, Any] = {"seed": 0, "priors": Priors(num_components=4), "progress": False}
@@ -400,6 +504,7 @@ def test_a_fit_of_5000_queries_is_that_of_all_of_them(monkeypatch: pytest.Monkey
         np.testing.assert_allclose(own.std(axis=0), wanted.std(axis=0), rtol=0.2, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_fits(tmp_path: Any) -> None:
     from typer.testing import CliRunner
 

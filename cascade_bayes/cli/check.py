@@ -16,6 +16,7 @@ from cascade_bayes.cli.common import (
     out,
     print_json,
     print_marked,
+    say,
     show_verdict,
     start_jax,
     verdict_record,
@@ -53,6 +54,10 @@ def check(
     draws: Annotated[
         int, typer.Option(help="Posterior draws at which the tests are made.", min=2, max=MAX_COUNT)
     ] = 200,
+    max_queries: Annotated[
+        int,
+        typer.Option(help="Random queries to look at, chosen by --seed, if the table has more.", min=1),
+    ] = 10_000,
     seed: Seed = 0,
     accept_rejected_fit: AcceptRejectedFit = False,
     as_json: Json = False,
@@ -62,6 +67,7 @@ def check(
         check_folder(pictures, dict.fromkeys(_PICTURES, PICTURE))
     start_jax()
     from cascade_bayes.inference.checks import check as check_posterior
+    from cascade_bayes.inference.effort import with_random_subset
     from cascade_bayes.inference.posterior import Posterior
     from cascade_bayes.policy.policy import Policy
 
@@ -69,7 +75,13 @@ def check(
     posterior = Posterior.load(posterior_file)
     verdict = posterior.fit_verdict
     show_verdict(verdict)
-    result = check_posterior(posterior, policy, level=level, num_draws=draws, seed=seed)
+    whole = posterior.data.num_queries
+    posterior = with_random_subset(posterior, max_queries, seed)
+    if posterior.data.num_queries < whole:
+        say.print(f"Looking at a random {max_queries} of the {whole} queries (--max-queries, --seed {seed}).")
+    result = check_posterior(
+        posterior, policy, level=level, num_draws=draws, seed=seed, max_queries=max_queries
+    )
     written = [] if pictures is None else _draw_checks(pictures, posterior, policy, result)
     if as_json:
         pictures_written = {"pictures": [str(path) for path in written]}

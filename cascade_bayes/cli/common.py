@@ -32,14 +32,13 @@ def start_jax(num_chains: int = 1) -> None:
     """Switch on 64-bit arithmetic and the store of programs; give each chain a core where they suffice."""
     import jax
 
-    from cascade_bayes._devices import largest_divisor
+    from cascade_bayes._devices import largest_divisor, num_cores
     from cascade_bayes.cli.programs import keep_programs
 
     jax.config.update("jax_enable_x64", True)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):  # the devices of a process that computes are what they are
-            jax.config.update("jax_num_cpu_devices", largest_divisor(num_chains, cores))
+            jax.config.update("jax_num_cpu_devices", largest_divisor(num_chains, num_cores()))
     if trouble := keep_programs():
         say.print(trouble)
 

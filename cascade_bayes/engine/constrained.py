@@ -50,7 +50,11 @@ MAX_AXES = 8
 """Thresholds that a lattice varies, at most; of more only one or two are moved at a time."""
 
 NUM_JUDGED = 32
-"""Policies that are judged at a time."""
+"""Policies that are judged at a time, at most."""
+
+MAX_JUDGED_PATHS = 32_768
+"""Policies times observed queries that are judged at a time, at most: each takes a number for every draw and
+model."""
 
 NUM_STARTS = 3
 """Places of a first lattice around which finer ones are laid."""
@@ -184,6 +188,7 @@ class _Search:
         self.num_axes = chain.num_thresholds * (1 + self._early) - self._early
         num_queries = 1 if self._tables.rows is None else self._tables.rows.cell.shape[1]
         self._most = min(MAX_COMBINATIONS, MAX_PATHS // num_queries)
+        self._num_judged = min(NUM_JUDGED, max(MAX_JUDGED_PATHS // num_queries, 1))
 
     # Thresholds and axes
 
@@ -353,9 +358,9 @@ class _Search:
     def judge(self, at: np.ndarray) -> list[_Judged]:
         """Return policies at positions ``(num_policies, num_axes)`` with the figures that are reported."""
         judged = []
-        for begin in range(0, len(at), NUM_JUDGED):
-            some = at[begin : begin + NUM_JUDGED]
-            padded = np.pad(some, ((0, NUM_JUDGED - len(some)), (0, 0)), mode="edge")
+        for begin in range(0, len(at), self._num_judged):
+            some = at[begin : begin + self._num_judged]
+            padded = np.pad(some, ((0, self._num_judged - len(some)), (0, 0)), mode="edge")
             cuts = self.chain.cuts(self._thresholds(padded))
             outcome = _run_policies(
                 self._tables, self.chain.call_cost, self.chain.is_atom, self.chain.positions(cuts)

@@ -97,7 +97,7 @@ def fit(
     monotone
         Keep slopes positive: more confident answers of a model are right at least as often.
     priors
-        Hyperparameters; the defaults of `Priors` if None.
+        Hyperparameters; if None the defaults of `Priors`, of a long table of `Priors.long_table`.
     atoms
         Point masses by model name, on the raw scale, in place of those that
         `cascade_bayes.model.params.find_atoms` would find.

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._devices import num_cores
 from cascade_bayes._trees import take
 from cascade_bayes.inference import approximate, importance
 from cascade_bayes.inference.approximate import Guide
@@ -109,7 +110,7 @@ def draw(
             for part, x in zip(parts, modes, strict=True)
         ]
     if method == "nuts":
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(num_cores()) as pool:  # more at once take memory, and no less time
             compile_chains(parts, options.nuts, pool)
     approximations = [normal_approximation(*part) for part in parts]
     if method in ("nuts", "auto"):

@@ -35,7 +35,7 @@ import numpy as np
 from jax.scipy import stats
 from numpyro import distributions as dist
 
-from cascade_bayes._devices import divide
+from cascade_bayes._devices import divide, largest_divisor
 from cascade_bayes._trees import evenly_spaced, in_one_row, take
 from cascade_bayes.copulas import Copula, Kind, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
@@ -51,6 +51,10 @@ from cascade_bayes.model.spec import ModelKind, ModelSpec
 
 MAX_DRAWS = 2000
 """Draws of margins and calibration that are kept; each costs a curve for every pair."""
+
+AT_ONCE = 500
+"""Draws of a long table's margins whose distribution functions are held at once, which bounds the memory they
+take: 25 megabytes for each model."""
 
 MAX_T = {64: 5.0, 32: 3.5}
 """Largest artanh of Kendall's tau in size, by bits: tau 0.9999 and 0.998. Beyond, 32 bits cannot tell the
@@ -134,9 +138,26 @@ def sample_pairs(
         return {}
     lead = next(iter(samples.values())).shape[:2]
     flat = {k: jnp.asarray(in_one_row(v)) for k, v in samples.items()}
-    slopes = None if whole is None else _find_slopes(flat, whole, obs, atom_locs, kind, centres)
-    found = _program(kind, at_mode)(key, flat, obs, atom_locs, centres, slopes)
+    program = _program(kind, at_mode)
+    if whole is None:
+        found = program(key, flat, obs, atom_locs, centres, None)
+    else:
+        slopes = _find_slopes(flat, whole, obs, atom_locs, kind, centres)
+        draw = partial(program, obs=obs, atom_locs=atom_locs, centres=centres, slopes=slopes)
+        found = _by_parts(draw, key, flat)
     return {k: np.moveaxis(np.asarray(v), 0, -1).reshape((*lead, -1)) for k, v in found.items()}
+
+
+def _by_parts(draw: Any, key: jax.Array, sites: dict[str, jax.Array]) -> dict[str, np.ndarray]:
+    """Draw for `AT_ONCE` draws of the first module after the other, and put the results together."""
+    num_draws = len(next(iter(sites.values())))
+    length = largest_divisor(num_draws, AT_ONCE)
+    keys = jax.random.split(key, num_draws // length)
+    parts = [
+        draw(key, take(sites, slice(start, start + length)))
+        for key, start in zip(keys, range(0, num_draws, length), strict=True)
+    ]
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
 
 
 @cache

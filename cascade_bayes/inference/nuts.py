@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 from numpyro import infer
 
 from cascade_bayes._devices import divide
@@ -206,10 +207,17 @@ def compile_chains(parts: Sequence[Lanes], options: NutsOptions, pool: Executor)
 
 
 def shapes(info: Any, shardings: Any = None) -> Any:
-    """Return what stands for arrays of these shapes, and of these shardings if there are any."""
-    if shardings is None:
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), info)
-    return jax.tree.map(lambda x, own: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own), info, shardings)
+    """Return what stands for arrays of these shapes, and of these shardings if there are any.
+
+    Arrays of a single device are bound to none: a program compiled for those of that very device would be
+    another than the one that is called.
+    """
+
+    def one(x: Any, own: Any = None) -> jax.ShapeDtypeStruct:
+        bound = None if isinstance(own, SingleDeviceSharding) else own
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=bound)
+
+    return jax.tree.map(one, info) if shardings is None else jax.tree.map(one, info, shardings)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -33,7 +33,7 @@ from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.margins import DEFAULT_MARGIN, get_margin
 from cascade_bayes.model.observations import Observations, observations, sample_of
 from cascade_bayes.model.params import find_atoms
-from cascade_bayes.model.priors import Priors
+from cascade_bayes.model.priors import Priors, default_priors
 from cascade_bayes.model.spec import ModelKind, ModelSpec, Structure
 from cascade_bayes.model.strata import SAMPLE_SIZE
 
@@ -145,7 +145,8 @@ def prepare(data: CascadeData, request: Request) -> Prepared:
         As `cascade_bayes.fit` does of tables.
     """
     check_fittable(data)
-    priors = request.priors or Priors()  # the default's many components shrink where there are few data
+    # The default's many components shrink where there are few data.
+    priors = request.priors or default_priors(data.num_queries)
     if request.priors is not None:
         _check_components(data, priors)
     selection = find_selection(data)

@@ -15,7 +15,8 @@ name              component               site, one value a component           
 
 The logit of a beta variable of mean :math:`m` and concentration :math:`c` has a standard deviation of about
 :math:`1/\sqrt{c\,m(1-m)}` (delta method). The normals' medians grow in the same way towards both ends, so
-that with equal weights either family is close to the uniform score.
+that with equal weights either family is close to the uniform score; those of a long table
+(`Priors.long_table`) grow as the distances between neighbours do, the square of it.
 
 Weights are a Polya tree (Mauldin, Sudderth & Williams, Annals of Statistics 20, 1992; with logistic splits
 in place of Beta ones, as in Jara & Hanson, Biometrika 98, 2011): the components are halved, and halved again,
@@ -128,7 +129,8 @@ def _beta_part(mixing_probs: jax.Array, concentration: jax.Array) -> BetaMixture
 
 def _logit_normal_prior(priors: Priors) -> dist.Distribution:
     mean = component_means(priors.num_components)
-    median = priors.normal_scale / jnp.sqrt(priors.num_components * mean * (1.0 - mean))
+    root = jnp.sqrt(priors.num_components * mean * (1.0 - mean))
+    median = priors.normal_scale / root**priors.normal_power
     return dist.LogNormal(jnp.log(median), priors.normal_log_scale)
 
 

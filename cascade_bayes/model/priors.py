@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from cascade_bayes.errors import InputError
+from cascade_bayes.model.strata import is_long
 
 MAX_COMPONENTS = 16
 
@@ -40,11 +41,13 @@ class Priors:
         Log-normal prior (median, log-scale) of ``concentration1 + concentration0`` of a component, in
         units of the number of components. At 2.6 ten components of equal weights come
         within 0.006 nats of uniform.
-    normal_scale, normal_log_scale
+    normal_scale, normal_log_scale, normal_power
         Log-normal prior (median, log-scale) of the standard deviation of a normal component of the
-        logit, in units of ``1 / sqrt(J m (1 - m))`` for the component at the score m of J. At 1.05 ten
-        components of equal weights come within 0.006 nats of uniform. A wider log-scale than 0.35 lets a
-        component narrow onto a value that repeats: a second mode, at which chains get stuck.
+        logit. The median is in units of ``1 / sqrt(J m (1 - m))**normal_power`` for the component at the
+        score m of J: with 1 it grows towards both ends as the standard deviation of a beta variable's logit
+        does, with 2 as the distance between neighbours does. At 1.05 and 1 ten components of equal weights
+        come within 0.006 nats of uniform. A wider log-scale than 0.35 lets a component narrow onto a value
+        that repeats: a second mode, at which chains get stuck.
     atom_logit_loc, atom_logit_scale
         Normal prior of the log odds of an atom against the continuous part. Seen atoms hold from
         under 1 % to 76 % of the queries.
@@ -107,6 +110,7 @@ class Priors:
     concentration_scale: float = 0.5
     normal_scale: float = 1.05
     normal_log_scale: float = 0.35
+    normal_power: float = 1.0
     atom_logit_loc: float = -1.0
     atom_logit_scale: float = 1.5
     tau_concentration1: float = 1.5
@@ -180,6 +184,20 @@ class Priors:
         )
 
     @classmethod
+    def long_table(cls) -> Priors:
+        """Return the defaults of a long table (`cascade_bayes.model.strata`), which differ in its margins.
+
+        By `Priors()` a component in the middle is twice as wide as the distance to the next, and its width is
+        free. However many the confidences, they then tell neighbours apart hardly at all, and all the better
+        what these come to together: a posterior as thin as the table is long, and bent, of which NUTS
+        takes hundreds of steps a draw. Here components are a little narrower than their distance,
+        and their widths are nearly known. Each weight is then told by the confidences around it, and
+        the posterior is close to a normal distribution. A short table would lose by it: weights of their own
+        are more than it can tell.
+        """
+        return cls(normal_scale=0.7, normal_log_scale=0.1, normal_power=2.0)
+
+    @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Priors:
         """Return priors with these overrides of the defaults.
 
@@ -212,3 +230,14 @@ class Priors:
     def to_dict(self) -> dict[str, Any]:
         """Return the hyperparameters as a plain dictionary."""
         return asdict(self)
+
+
+def default_priors(num_queries: int) -> Priors:
+    """Return the priors of a table of so many queries, where the user names none.
+
+    Examples
+    --------
+    >>> default_priors(300) == Priors(), default_priors(3000) == Priors.long_table()
+    (True, True)
+    """
+    return Priors.long_table() if is_long(num_queries) else Priors()

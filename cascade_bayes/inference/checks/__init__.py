@@ -14,6 +14,7 @@ from cascade_bayes.inference.checks.goodness import check_margins, check_pairs
 from cascade_bayes.inference.checks.replicates import check_replicates
 from cascade_bayes.inference.checks.result import ABOUT, CheckResult, Finding
 from cascade_bayes.inference.checks.sampling import check_sampling
+from cascade_bayes.inference.effort import MAX_LOOKED_AT, with_random_subset
 
 if TYPE_CHECKING:
     from cascade_bayes.inference.posterior import Posterior
@@ -29,6 +30,7 @@ def check(
     level: float = 0.01,
     num_draws: int = 200,
     seed: int = 0,
+    max_queries: int | None = MAX_LOOKED_AT,
 ) -> CheckResult:
     """Ask of a fit whether its draws, its model and its predictions can be trusted.
 
@@ -47,7 +49,9 @@ def check(
     num_draws
         Posterior draws at which the tests are made.
     seed
-        Of what is random about values at atoms and about replicates.
+        Of what is random about values at atoms and about replicates, and of the choice of queries.
+    max_queries
+        How many random queries to look at if the table has more; all if None.
 
     Returns
     -------
@@ -57,8 +61,8 @@ def check(
     Raises
     ------
     InputError
-        If the level does not lie between 0 and 1, there are fewer than two draws, or the policy has a model
-        that the fit has not.
+        If the level does not lie between 0 and 1, there are fewer than two draws or no queries, or the policy
+        has a model that the fit has not.
     """
     from cascade_bayes.inference.posterior import FROM_FIT, Posterior
 
@@ -67,6 +71,7 @@ def check(
         raise InputError(f"level must lie between 0 and 1; got {level!r}.")
     check_whole("num_draws", num_draws, low=2)
     check_seed(seed)
+    posterior = with_random_subset(posterior, max_queries, seed)
     models = posterior.models if policy is None else tuple(policy.models)
     unknown = [name for name in models if name not in posterior.models]
     if unknown:
