@@ -130,7 +130,8 @@ def _beta_part(mixing_probs: jax.Array, concentration: jax.Array) -> BetaMixture
 def _logit_normal_prior(priors: Priors) -> dist.Distribution:
     mean = component_means(priors.num_components)
     root = jnp.sqrt(priors.num_components * mean * (1.0 - mean))
-    median = priors.normal_scale / root**priors.normal_power
+    power = priors.normal_power
+    median = priors.normal_scale / (root if power == 1 else root**power)  # of 1 to the last digit
     return dist.LogNormal(jnp.log(median), priors.normal_log_scale)
 
 
