@@ -107,6 +107,7 @@ class TestForward:
             np.testing.assert_allclose(found.cost, paid, rtol=1e-12)
             np.testing.assert_allclose(found.reach_prob, [*reach, left], atol=1e-12)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("z", [(-0.52, -0.5, 0.3), (-0.8, 0.6, 1.0)])
     def test_within_cells_equals_finer_cells(self, z: tuple[float, float, float]) -> None:
         """Both thresholds in one coarse cell, and in two."""
@@ -128,6 +129,7 @@ class TestForward:
 
 
 class TestSearch:
+    @pytest.mark.slow
     @pytest.mark.parametrize("k", [1, *(pytest.param(k, marks=pytest.mark.slow) for k in (2, 3))])
     @pytest.mark.parametrize("early", [pytest.param(True, marks=pytest.mark.slow), False])
     def test_is_the_best_of_all_thresholds(self, k: int, early: bool) -> None:
@@ -213,6 +215,7 @@ def single_model(tables: ChainTables) -> ChainTables:
 
 
 class TestCertificate:
+    @pytest.mark.slow
     @pytest.mark.parametrize("early", [True, False])
     def test_is_the_best_of_all_policies(self, early: bool) -> None:
         """Two models of three cells: answer, go on or abstain at each cell, and at each pair of cells."""
@@ -321,6 +324,7 @@ class TestPolicy:
             early = [np.mean(left & (stop == i)) for i in range(2)]
             np.testing.assert_allclose(outcome.early_prob[d, :2], early, atol=0.02)
 
+    @pytest.mark.slow
     def test_of_new_queries(self, policy: Policy, small_posterior: Posterior) -> None:
         limit = predict(small_posterior, policy, num_draws=100)
         many = predict(small_posterior, policy, num_draws=100, num_queries=20_000)

@@ -123,6 +123,7 @@ class TestRanks:
             at_atoms + np.array([-1.0, 0.5, 2.0]), scipy.special.logit(mid), rtol=1e-12
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("monotone", [pytest.param(False, marks=pytest.mark.slow), True])
     def test_priors_are_those_of_ranks(self, monotone: bool) -> None:
         """Log odds of being right, slopes by rank and atoms off the curve are as the priors say."""
@@ -234,6 +235,7 @@ def test_a_model_that_claims_more_is_expected_to_be_right_more_often(
     assert abs(gain[0.5][0]) < gain[0.5][1]
 
 
+@pytest.mark.slow
 def test_anchors_are_kept_with_the_posterior(small_posterior: Posterior, tmp_path: Path) -> None:
     small_posterior.save(tmp_path / "posterior.nc")
     loaded = Posterior.load(tmp_path / "posterior.nc")

@@ -87,6 +87,7 @@ def test_four_models_decide_by_two_confidences_alone() -> None:
     assert float(found.value) == pytest.approx(best, abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_no_thresholds_are_better(k: int) -> None:
     tables = lay(k, num_cells=16)[2]

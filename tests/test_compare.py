@@ -47,6 +47,7 @@ def test_is_the_difference_of_predictions(small_posterior, policies) -> None:
     assert found.prob_better + other.prob_better == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_what_both_share_cancels(small_posterior, policies) -> None:
     found = compare(small_posterior, *policies)
     three, two = (predict(small_posterior, policy) for policy in policies)
@@ -56,6 +57,7 @@ def test_what_both_share_cancels(small_posterior, policies) -> None:
     assert same.prob_better == 0.5
 
 
+@pytest.mark.slow
 def test_a_policy_that_wastes_money_is_worse(small_posterior, policies) -> None:
     """Asking all models about every query, at a price of an error that is next to nothing."""
     wasteful = replace(policies[0], thresholds=np.array([np.inf, np.inf]))

@@ -91,6 +91,7 @@ def question_of(figure: str, limit: float, probability: float) -> dict:
     return {{"expense": "budget", "error": "target_error"}[figure]: limit, "probability": probability}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", ["expense", "error"])
 @pytest.mark.parametrize("which", ["pair", "frontier"])
 def test_no_combination_on_the_grid_answers_better(which: str, figure: str, request) -> None:
@@ -116,6 +117,7 @@ def test_no_combination_on_the_grid_answers_better(which: str, figure: str, requ
     assert spared >= 2  # what the sweep alone would have left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("abstain", ["final", pytest.param("early", marks=pytest.mark.slow)])
 def test_with_abstention_too(small_posterior, abstain: str) -> None:
     """A pair has two thresholds if the last model may abstain, and three if both may."""
@@ -198,6 +200,7 @@ def test_a_budget_is_spent_where_the_sweep_sees_two_policies_alone() -> None:
         assert policy.prediction.expense > low + 0.8 * (budget - low)
 
 
+@pytest.mark.slow
 def test_the_envelope_answers_as_the_best_of_its_cascades(small_posterior) -> None:
     envelope: Envelope = error_cost_frontier(
         small_posterior, error_prices=PRICES, num_draws=DRAWS, num_cells=CELLS

@@ -57,6 +57,7 @@ def test_quantiles_of_tau(name: str, num_queries: int, tau: float) -> None:
     np.testing.assert_allclose(np.interp(t, edges, cdf), LEVELS, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_where_the_arithmetic_gives_up_there_is_nothing() -> None:
     def log_likelihood(_: Array, x: Array) -> Array:
         return jnp.where(x > 30, jnp.nan, -0.5 * (x - 2) ** 2)

@@ -104,6 +104,7 @@ class TestForward:
             np.testing.assert_allclose(outcome.cost, paid, atol=1e-12)
             np.testing.assert_allclose(outcome.reach_prob, reach, atol=1e-12)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("k", [3, pytest.param(5, marks=pytest.mark.slow)])
     def test_refining_the_grid_changes_little(self, k: int) -> None:
         params, layout = cascade(k)
@@ -143,6 +144,7 @@ class TestForward:
         np.testing.assert_allclose(outcome.error, 1 - right, atol=2e-5)
         np.testing.assert_allclose(outcome.cost, 1 + 5 * threshold, atol=1e-4)
 
+    @pytest.mark.slow
     def test_probability_is_conserved(self) -> None:
         _, _, tables = lay(5)
         np.testing.assert_allclose(tables.mass.sum(), 1, atol=1e-12)
@@ -164,6 +166,7 @@ class TestForward:
         wanted = full.mass @ full.transition[0] @ full.right[1]
         np.testing.assert_allclose(skip.mass @ skip.right[0], wanted, atol=1e-12)
 
+    @pytest.mark.slow
     def test_gradients_in_thresholds(self) -> None:
         _, grid, tables = lay(3)
 
@@ -253,6 +256,7 @@ class TestOptimise:
             best.loss, mean_loss(tables, cost, is_atom, best.at.defer, error_price), rtol=1e-12
         )
 
+    @pytest.mark.slow
     def test_stationary_where_stopping_equals_going_on(self) -> None:
         """For two models the threshold solves price (1 - p_1(z)) = cost_2 + price P(wrong_2 | z)."""
         _, grid, tables = lay(2, num_cells=200, atoms=False)
@@ -270,6 +274,7 @@ class TestOptimise:
         assert 20 < crossing < 180
         assert abs(float(best.at.defer[0]) - crossing) < 0.6
 
+    @pytest.mark.slow
     def test_threshold_stands_on_the_right_side_of_an_atom(self) -> None:
         """All mass in one atom: defer it iff cost + price * error_2 is below price * error_1."""
         tables = ChainTables(
@@ -505,6 +510,7 @@ class TestFrontier:
         feasible = np.mean(frontier.error <= target, axis=1) >= 0.9
         assert policy.prediction.cost <= frontier.cost.mean(axis=1)[feasible].min() * (1 + 1e-9)
 
+    @pytest.mark.slow
     def test_other_prices_are_tuned_as_those_of_the_sweep(self, small_posterior) -> None:
         how = {"num_draws": 10, "num_cells": 24, "prior_queries": np.inf}
         swept = error_cost_frontier(small_posterior, models="all", error_prices=[0.001, 0.004], **how)

@@ -210,6 +210,7 @@ def test_gradients() -> None:
     check_grads(total, at, order=1, modes=["rev", "fwd"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_extreme_log_odds_stay_finite_in_32_bits() -> None:
     eta = jnp.full((8, 2), 300.0, dtype=jnp.float32) * jnp.array([1.0, -1.0], dtype=jnp.float32)
     known, z = jnp.ones(eta.shape, bool), jnp.full(eta.shape, 2.0, dtype=jnp.float32)

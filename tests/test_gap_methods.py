@@ -56,6 +56,7 @@ def certain(data: CascadeData) -> CascadeData:
     return replace(data, confidence=np.where(at[:, None], 1.0, data.confidence))
 
 
+@pytest.mark.slow
 def test_the_pattern_of_gaps_serves_both_arithmetics() -> None:
     """NUTS reads a chain in 64 bits, approximations then in 32: neither may trip over the other's indices."""
     table = certain(make_table(2, 30))

@@ -107,6 +107,7 @@ def by_quadrature(q: int, num_nodes: int, copulas: tuple[Copula, ...]) -> float:
 slow = pytest.mark.slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("q", "copulas"),
     [

@@ -273,6 +273,7 @@ def test_logit_normal_margins_from_sites() -> None:
     np.testing.assert_array_equal(part.mixing_probs, beta.mixing_probs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("margin", list(MARGINS))
 def test_priors_of_margins_centre_on_the_uniform_score(margin: str) -> None:
     """At the median of every site the score's density stays close to 1 over its middle 90 %."""

@@ -73,6 +73,7 @@ def test_of_new_queries_is_what_simulated_tables_realise(small_posterior) -> Non
         assert abs(np.log(got.std() / np.std(wanted))) <= 4 / np.sqrt(num_draws), name
 
 
+@pytest.mark.slow
 def test_more_queries_leave_the_posterior_alone(small_posterior) -> None:
     thresholds = [-0.2, -0.1]
     limit = predict(small_posterior, thresholds)

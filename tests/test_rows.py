@@ -86,6 +86,7 @@ def single(tables: ChainTables) -> ChainTables:
 
 
 class TestForward:
+    @pytest.mark.slow
     @pytest.mark.parametrize("members", [None, (0, 2), pytest.param((1, 2), marks=pytest.mark.slow)])
     def test_equals_following_each_query_by_hand(self, members: tuple[int, ...] | None) -> None:
         params, grid, _ = lay(3)
@@ -135,6 +136,7 @@ class TestForward:
                 rtol=1e-12,
             )
 
+    @pytest.mark.slow
     def test_unknown_confidences_are_the_chains(self) -> None:
         """By enumeration of all paths of a discrete chain that begin as each query did."""
         rng = np.random.default_rng(3)
@@ -261,6 +263,7 @@ def test_no_grid_point_is_better(k: int, gaps: bool, error_price: float) -> None
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error_price", [25.0, 30.0])
 def test_parabolas_are_exact_for_a_single_threshold(error_price: float) -> None:
     _, grid, tables = lay(2, num_cells=40, atoms=False)

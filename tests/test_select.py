@@ -30,6 +30,7 @@ def continuous(u: Array) -> MarginPoint:
     return MarginPoint(point, point, jnp.zeros(len(u), bool), jnp.zeros(len(u)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["frank", "gumbel"])
 def test_score_equals_refitting_without_each_query(name: str) -> None:
     rng = np.random.default_rng(3)

@@ -97,6 +97,7 @@ def test_the_shorter_cascade_decides_alike(abstains: bool) -> None:
 
 
 class TestPredict:
+    @pytest.mark.slow
     def test_with_and_without_the_model_it_is_the_same(self, small_posterior) -> None:
         a, _b, c = small_posterior.models
         with_b = cb.predict(small_posterior, [[-0.1, INF], [-0.1, -0.05]], num_draws=DRAWS)

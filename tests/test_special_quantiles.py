@@ -77,6 +77,7 @@ class TestInverseOfIncompleteBeta:
             np.where(small, 0, upper), np.where(small, 0, np.log(-np.expm1(log_p))), rtol=1e-11, atol=1e-11
         )
 
+    @pytest.mark.slow
     def test_first_and_second_derivatives(self) -> None:
         args = tuple(jnp.array(x) for x in ((2.0, 0.4, 30.0), (3.0, 7.0, 12.0), (-1.5, -4.0, -0.2)))
 
@@ -142,6 +143,7 @@ class TestNormal:
         np.testing.assert_allclose(normal_cdf(x).log_u, log_p, rtol=1e-13)
         np.testing.assert_allclose(normal_quantile(point.flip()), -x, rtol=1e-15)
 
+    @pytest.mark.slow
     def test_gradients(self) -> None:
         x = jnp.array([-30.0, -3.0, 0.3, 4.0])
         check_grads(lambda x: normal_cdf(x).log_u, (x,), order=2, modes=("fwd",), rtol=1e-5)
@@ -172,6 +174,7 @@ class TestStudent:
             student_log_density(jnp.asarray(x), df), scipy.stats.t.logpdf(x, df), rtol=1e-12, atol=1e-13
         )
 
+    @pytest.mark.slow
     def test_gradients(self) -> None:
         x = jnp.array([-40.0, -1.0, 0.2, 3.0])
         check_grads(lambda x: student_cdf(x, 4.0).log_u, (x,), order=2, modes=("fwd",), rtol=1e-5)

@@ -155,6 +155,7 @@ def run_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     return run
 
 
+@pytest.mark.slow
 def test_the_command_line_says_which_it_takes(run_fit: Any) -> None:
     table = make_table()
     said = run_fit(log_of(table, table.confidence[:, 0] < 0.5))

@@ -80,6 +80,7 @@ class TestLatency:
         assert unknown.realised_loss is None
         assert "latency" not in unknown.sentence()
 
+    @pytest.mark.slow
     def test_of_new_queries(self, small_posterior: Posterior) -> None:
         slow = with_latency(small_posterior)
         terms = Terms(latency_price=PER_SECOND)
