@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -11,10 +10,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from cascade_bayes._entry import in_64_bits
 from cascade_bayes._numbers import MAX_PRICES, check_whole
 from cascade_bayes._trees import take
 from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.draw_optima import DrawOptima, tables_of
 from cascade_bayes.decision.predict import predict
 from cascade_bayes.decision.table import table_of
 from cascade_bayes.engine.chain import ChainTables
@@ -24,14 +23,14 @@ from cascade_bayes.engine.figures import Predicted, predict_outcome, stack
 from cascade_bayes.engine.lengthen import lengthen_predicted
 from cascade_bayes.engine.optimise import NUM_STEPS
 from cascade_bayes.engine.rows import PRIOR_QUERIES
-from cascade_bayes.engine.sweep import own_optima, price_range, search_near, sweep_chain, sweep_outcomes
+from cascade_bayes.engine.sweep import price_range, search_near, sweep_chain, sweep_outcomes
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.policy.expected import Prediction
 from cascade_bayes.policy.points import PricedPolicies, infeasible
 from cascade_bayes.policy.policy import Cuts, Policy
 from cascade_bayes.policy.request import Request
-from cascade_bayes.policy.shorter import ends_queries, lengthen, shorten, spelled_out
+from cascade_bayes.policy.shorter import ends_queries, lengthen, shorten
 from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 DEFAULT_DRAWS = 200
@@ -64,50 +63,6 @@ class Point(NamedTuple):
     cuts: Cuts
     predicted: Predicted
     draw_optima: Callable[[int], Cuts]
-
-
-class DrawOptima:
-    """The thresholds that are optimal on each posterior draw, found when they are asked for.
-
-    Of the many prices and cascades of a sweep few are ever asked about.
-
-    Parameters
-    ----------
-    chain
-        The cascade on its grid.
-    error_prices
-        US dollars per wrong answer, ``(num_prices,)``.
-    """
-
-    def __init__(self, chain: Discretised, error_prices: np.ndarray) -> None:
-        self.chain = chain
-        self._error_prices = error_prices
-        self._found: dict[int, Cuts] = {}
-
-    @in_64_bits
-    def __call__(self, index: int) -> Cuts:
-        """Return raw thresholds at the price of an index, ``(num_draws, num_models - 1)``."""
-        if index not in self._found:
-            at = own_optima(self.chain, tables_of(self.chain), float(self._error_prices[index]))
-            self._found[index] = spelled_out(self.chain.cuts(at))
-        return self._found[index]
-
-
-_recent: OrderedDict[int, tuple[Discretised, ChainTables]] = OrderedDict()
-
-NUM_RECENT = 4
-"""Cascades whose tables are kept for the next question: those of five models take 100 MB."""
-
-
-def tables_of(chain: Discretised) -> ChainTables:
-    """Return the tables of a cascade, which are kept while few others are asked about."""
-    kept, tables = _recent.pop(id(chain), (None, None))
-    if tables is None or kept is not chain:
-        tables = chain.tables()
-    _recent[id(chain)] = chain, tables
-    while len(_recent) > NUM_RECENT:
-        _recent.popitem(last=False)
-    return tables
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
