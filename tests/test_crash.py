@@ -23,7 +23,7 @@ from cascade_bayes.policy.policy import Policy
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs kill -9")
 
 moments = pytest.mark.parametrize(
-    "num_moments", [pytest.param(5, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.long)]
+    "num_moments", [pytest.param(3, marks=pytest.mark.slow), pytest.param(50, marks=pytest.mark.long)]
 )
 """At how many random moments each command is killed: a start takes seconds, so that 50 are for long runs."""
 
