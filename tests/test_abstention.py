@@ -264,7 +264,7 @@ class TestCertificate:
         assert float(found.elsewhere[0]) == pytest.approx(0.4)
 
 
-@pytest.fixture(scope="module", params=[pytest.param("early", marks=pytest.mark.slow), "final"])
+@pytest.fixture(scope="module", params=[pytest.param("early", marks=pytest.mark.long), "final"])
 def policy(small_posterior: Posterior, request) -> Policy:
     """Of three models of the small table."""
     frontier = error_cost_frontier(
@@ -471,6 +471,7 @@ class TestQuestions:
         assert found.prediction.error < 0.05
 
     @pytest.mark.slow
+    @pytest.mark.long
     def test_which_models(self, small_posterior: Posterior) -> None:
         """Single models abstain too."""
         envelope = error_cost_frontier(

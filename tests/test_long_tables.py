@@ -489,7 +489,7 @@ def test_the_default_fit_of_a_long_table_converges() -> None:
     assert posterior.sample_stats["num_steps"].mean() < 40
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fit_of_5000_queries_is_that_of_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     data = long_table(5000)
     options: dict[str, Any] = {"seed": 0, "priors": Priors(num_components=4), "progress": False}
