@@ -271,7 +271,9 @@ def certify(
     """
     need(posterior, Posterior, "posterior", FROM_FIT)
     need(policies, (Policy, PricedPolicies), "policies", FROM_FRONTIER)
-    asked = [policies] if isinstance(policies, Policy) else [policies.policy(i) for i in range(len(policies))]
+    asked = (
+        [policies] if isinstance(policies, Policy) else [policies.summary(i) for i in range(len(policies))]
+    )
     each = [shorten_policy(policy) for policy in asked]
     found: dict[int, tuple[np.ndarray, ...]] = {}
     for models in dict.fromkeys(policy.models for policy in each):

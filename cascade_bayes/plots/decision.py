@@ -105,7 +105,7 @@ def _policies(frontier: PricedPolicies | Sequence[Policy]) -> list[Policy]:
     from cascade_bayes.policy.policy import Policy
 
     if isinstance(frontier, PricedPolicies):
-        return [frontier.policy(i) for i in range(len(frontier))]
+        return [frontier.summary(i) for i in range(len(frontier))]
     policies = list(frontier) if isinstance(frontier, list | tuple) else []
     remedy = "Pass error_cost_frontier(posterior), or load_policies of a frontier's file."
     if not policies:
