@@ -122,7 +122,7 @@ def between_quartiles(draws: np.ndarray) -> np.ndarray:
     return high - low
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_draws_are_those_of_single_fits(tables: list[CascadeData]) -> None:
     """Means within five Monte Carlo standard errors, spreads within a quarter.
 

@@ -543,7 +543,9 @@ def test_lanes_propose_until_enough_are_effective(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("copula", ["gumbel", "student_t_4", "frank"])
+@pytest.mark.parametrize(
+    "copula", ["gumbel", *(pytest.param(name, marks=pytest.mark.long) for name in ("student_t_4", "frank"))]
+)
 def test_weights_in_32_bits_are_those_of_64(small_data: CascadeData, copula: str) -> None:
     """Of a joint chain, whose density has every kind of term."""
     layout = find_atoms(small_data)
