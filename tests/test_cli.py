@@ -685,7 +685,7 @@ def whole_job(train: Path, test: Path, folder: Path, confidence: str = "logprob"
     return verdict
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_whole_job_on_the_example(tmp_path: Path) -> None:
     assert whole_job(example.train_path(), example.test_path(), tmp_path)["structure"] == "modular"
 
