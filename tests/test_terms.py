@@ -107,7 +107,7 @@ class TestLatency:
             error_cost_frontier(partly, models="all", error_prices=[0.01], latency_price=1e-3)
         # A model that the cascade leaves out need not be known.
         how = {"models": ["small-3b", "large-70b"], "error_prices": [0.01], "latency_price": 1e-3}
-        left_out, whole = (error_cost_frontier(p, models="all", num_draws=20, **how) for p in (partly, slow))
+        left_out, whole = (error_cost_frontier(p, num_draws=20, **how) for p in (partly, slow))
         np.testing.assert_allclose(left_out.expense, whole.expense, rtol=1e-12)
         assert latency(partly.data, (0, 2)) is not None
         assert latency(partly.data, (0, 1)) is None
