@@ -719,7 +719,7 @@ def test_whole_job_on_verbal_confidences(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::cascade_bayes.errors.DataWarning")
 def test_whole_job_with_missing_rows(tmp_path: Path) -> None:
     every = pd.read_parquet(example.train_path())
-    # The last of three models is absent for half of the queries, the middle for ten: no confidence tells which.
+    # Of three models the last is absent for half of the queries, the middle for ten, whatever is known.
     queries = every["query"].unique()[:200]
     frame = every[every["query"].isin(queries) & every["model"].isin(["mini-1b", "medium-8b", "giant-405b"])]
     last, inner = frame["model"] == "giant-405b", frame["model"] == "medium-8b"
