@@ -32,9 +32,9 @@ def divide(
     Parameters
     ----------
     function
-        Of pytrees of arrays; it must not mix elements along the divided axes.
+        Function of pytrees of arrays, which must not mix elements along the divided axes.
     length
-        Of these axes.
+        Length of these axes.
     axes
         Which axis of each argument is divided; None for arguments that every device needs whole.
     out_axis

@@ -79,7 +79,7 @@ def elliptical_cdf(
     generator
         ``g(q)`` of the head of this module.
     quantile
-        Of the margin.
+        Quantile function of the margin.
     h_v_given_u
         The family's h-function, on interior points.
     """

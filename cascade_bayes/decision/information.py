@@ -82,7 +82,7 @@ class Information:
     num_queries
         Sizes of the new tables, ``(num_sizes,)``.
     labels
-        Of whom the new queries have labels: all models, none, or one of them, ``(num_labels,)``.
+        Whose labels the new queries have: those of all models, none, or one of them, ``(num_labels,)``.
     perfect
         Value of perfect information on each draw, ``(num_draws,)``; its mean is what is expected.
     gain

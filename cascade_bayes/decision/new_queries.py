@@ -32,16 +32,16 @@ class Statistics(NamedTuple):
     Attributes
     ----------
     sample
-        Of tables of the sizes that are asked for, ``(num_draws, num_sizes, num_statistics)``; the smaller are
-        the beginnings of the larger.
+        Statistics of tables of the sizes that are asked for, ``(num_draws, num_sizes, num_statistics)``; the
+        smaller are the beginnings of the larger.
     draw
-        Of very many other queries, ``(num_draws, num_statistics)``.
+        Statistics of very many other queries, ``(num_draws, num_statistics)``.
     noise
         Covariance of a single query's about its draw's, ``(num_statistics, num_statistics)``.
     many
         How many queries ``draw`` is a mean of.
     sizes
-        Of the tables, ``(num_sizes,)``.
+        Sizes of the tables, ``(num_sizes,)``.
     names
         Whose labels each statistic needs: a model's name, or "no labels".
     """
@@ -111,7 +111,7 @@ def simulate_new(chain: Discretised, num_queries: int, seed: int) -> tuple[jax.A
     chain
         Draws, and observed queries beside them.
     num_queries
-        Of each draw.
+        How many on each draw.
     seed
         Seed of the queries.
 

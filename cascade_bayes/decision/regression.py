@@ -25,11 +25,11 @@ class Fold(NamedTuple):
     held
         Which draws it has not seen, ``(num_draws,)``.
     centre, scale
-        Of the statistics of those it has, ``(num_statistics,)``.
+        Means and spreads of the statistics of those it has, ``(num_statistics,)``.
     covariance
-        Of their standardised statistics, ``(num_statistics, num_statistics)``.
+        Covariance of their standardised statistics, ``(num_statistics, num_statistics)``.
     mean
-        Of their targets, ``(num_targets,)``.
+        Mean of their targets, ``(num_targets,)``.
     weights
         Coefficients of standardised statistics, ``(num_statistics, num_targets)``.
     """
@@ -66,7 +66,7 @@ def predict_from_sample(
     folds
         From `fit_folds`.
     statistics
-        Of samples and draws.
+        Statistics of samples and of draws.
     size
         Which of the sizes.
     known

@@ -65,11 +65,11 @@ class Swept(NamedTuple):
     Attributes
     ----------
     at
-        On the grid.
+        Thresholds on the grid.
     beside
-        Moved to the lowest point of the parabolas beside.
+        The same, moved to the lowest point of the parabolas beside.
     loss
-        Of ``at``, US dollars per query, ``()``.
+        Loss of ``at``, US dollars per query, ``()``.
     """
 
     at: Thresholds
@@ -93,7 +93,7 @@ def coordinate_sweep(
     call_cost
         US dollars per call, ``(num_models,)``.
     is_atom
-        Of the models that have thresholds, ``(num_models - 1, num_cells)``.
+        Which cells are atoms, of the models that have thresholds, ``(num_models - 1, num_cells)``.
     error_price
         US dollars per wrong answer, ``()``.
     at

@@ -56,7 +56,7 @@ MIN_CALLS = 10
 """Observed calls below which no slope is looked for."""
 
 MILLISECONDS = 1000.0
-"""In a second."""
+"""Milliseconds in a second."""
 
 
 def expense(data: CascadeData, terms: Terms) -> np.ndarray:

@@ -34,7 +34,7 @@ class Discretised(NamedTuple):
     chain_grid
         Cells of all models of that chain.
     confidence_map
-        Of its own models: grid positions to raw thresholds and back.
+        Carries grid positions of its own models to raw thresholds, and back.
     scales
         Confidences of its own models that thresholds have to tell apart, one a model.
     call_cost

@@ -61,7 +61,7 @@ class Predicted(NamedTuple):
         figure
             Its name.
         probability
-            Of the interval.
+            Probability of the interval.
         error_price
             US dollars per wrong answer, for the loss.
 

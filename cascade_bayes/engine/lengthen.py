@@ -28,7 +28,7 @@ def lengthen_outcome(outcome: Outcome, kept: np.ndarray, abstains: bool) -> Outc
     Parameters
     ----------
     outcome
-        Of the shorter cascade, with any leading axes.
+        What the shorter cascade does, with any leading axes.
     kept
         Which models of the longer cascade it has, ``(num_models,)``.
     abstains

@@ -99,7 +99,7 @@ def optimise(
         Starting positions, ``(num_starts, num_models - 1)``. With ``early`` of them models may abstain early,
         and abstaining must be the last model.
     num_steps
-        Of Adam; with 0 a threshold stays where its parabola is lowest.
+        Steps of Adam; with 0 a threshold stays where its parabola is lowest.
     """
     dtype = tables.mass.dtype
     is_atom = is_atom[: starts.defer.shape[-1]]

@@ -49,14 +49,14 @@ class Rows(NamedTuple):
     Attributes
     ----------
     cell
-        Of each confidence, ``(num_models - 1, num_queries)``; 0 where it is not known.
+        Cell of each confidence, ``(num_models - 1, num_queries)``; 0 where it is not known.
     ends
         1 where a query is handed over to the chain, because its next confidence is not known, else 0,
         ``(num_models - 1, num_queries)``; None if none is.
     cost
         US dollars of a call, ``(num_models, num_queries)``.
     weight
-        Of the queries; what they lack to 1 is the chain's, ``(num_queries,)``.
+        Weights of the queries; what they lack to 1 is the chain's, ``(num_queries,)``.
     right
         Probability that a model is right, ``(num_models, num_queries)``.
     """
@@ -212,7 +212,7 @@ class Queries(NamedTuple):
     def rows(self, weight: jax.Array, right: jax.Array) -> Rows:
         """Return the queries under one draw, or many, of weights and of probabilities of being right.
 
-        Of a cascade that abstains, ``right`` is that of its models; abstaining, never wrong, is added.
+        Where a cascade abstains, ``right`` is that of its models; abstaining, never wrong, is added.
         """
         if right.shape[-2] < len(self.cost):
             right = jnp.concatenate([right, jnp.ones_like(right[..., :1, :])], axis=-2)
@@ -262,7 +262,7 @@ def find_queries(
     prior_queries
         How many queries the model counts for; inf for the model alone.
     dtype
-        Of the arrays.
+        Precision of the arrays.
     terms
         What is paid for; where it can be abstained, abstaining is the last model.
     stand_for

@@ -233,7 +233,7 @@ def in_batches(run: Callable[..., Any], many: tuple[Any, ...]) -> Any:
 def _with_neighbours(at_prices: np.ndarray) -> np.ndarray:
     """Return what stands at each price but the outermost, the next lower and the next higher.
 
-    Of ``(num_prices + 2, ...)``, ``(num_prices, 3, ...)``.
+    From ``(num_prices + 2, ...)`` it makes ``(num_prices, 3, ...)``.
     """
     return np.stack([at_prices[1:-1], at_prices[:-2], at_prices[2:]], axis=1)
 

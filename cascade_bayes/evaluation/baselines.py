@@ -79,7 +79,7 @@ class Empirical:
         Parameters
         ----------
         thresholds
-            Of each model but the last, ``(num_thresholds[i],)``.
+            Thresholds of each model but the last, ``(num_thresholds[i],)``.
 
         Returns
         -------

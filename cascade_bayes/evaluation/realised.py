@@ -144,9 +144,9 @@ def _need(data: CascadeData, what: str, missing: NDArray[np.bool_], stop: NDArra
     data
         The table.
     what
-        That is missing.
+        What is missing, in words.
     missing
-        Of which queries, ``(num_queries,)``.
+        Which queries lack it, ``(num_queries,)``.
     stop
         The model at which each query stops, ``(num_queries,)``.
     """

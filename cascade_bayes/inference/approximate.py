@@ -63,7 +63,7 @@ FLOW_LEARNING_RATE = 0.01
 """Weights of a network: at 0.05 they run away on some tables."""
 
 FINAL_SHARE = 0.02
-"""Of the learning rate, at the end of the schedule."""
+"""Share of the learning rate that is left at the end of its schedule."""
 
 BLOCK = 0.1
 """Share of the steps over which the bound is averaged to judge convergence, last and last but one."""
@@ -122,7 +122,7 @@ def propose_laplace(
 
 
 def _log_densities(target: Target, x: jax.Array, lane: Data) -> jax.Array:
-    """Of flat parameters ``(num_draws, dim)``."""
+    """Return the log densities of flat parameters ``(num_draws, dim)``."""
     return -jax.lax.map(lambda x: target.potential(x, lane), x, batch_size=largest_divisor(len(x), BATCH))
 
 
@@ -309,7 +309,7 @@ def run_svi(
     guide
         The family.
     num_steps
-        Of Adam, whose rate falls along half a cosine.
+        Steps of Adam, whose rate falls along half a cosine.
     """
     _, made = _svi(target, guide, num_steps)
     # The guide keeps what it finds in its first call, which must not be traced.

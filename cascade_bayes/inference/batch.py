@@ -178,11 +178,11 @@ class _Chunk(NamedTuple):
     Attributes
     ----------
     places
-        In the list of tables.
+        Positions in the list of tables.
     kind, num_queries
         What all tables alike, of other chunks too, have room in.
     size
-        Of the largest of their chunks; smaller ones are filled up, or would be compiled anew.
+        Size of the largest of their chunks; smaller ones are filled up, or would be compiled anew.
     """
 
     places: tuple[int, ...]

@@ -121,7 +121,7 @@ def draw_from_curves(
         return stretch[0] + (stretch[1] - stretch[0]) * 0.5 * (1.0 + jnp.asarray(_CENTRES))
 
     def log_densities(stretch: tuple[jax.Array, jax.Array]) -> jax.Array:
-        """At the centres of the cells, less their tops, ``(num_draws, NUM_CELLS)``."""
+        """Return them at the centres of the cells, less their tops, ``(num_draws, NUM_CELLS)``."""
         nodes = stretch[0] + (stretch[1] - stretch[0]) * 0.5 * (1.0 + jnp.asarray(_POINTS))
         log_density = at(draws, nodes, batch) @ jnp.asarray(_INTERPOLATION).T + log_prior(centres(stretch))
         return log_density - log_density.max(axis=1, keepdims=True)

@@ -36,7 +36,7 @@ def effort_sentence(data: CascadeData, structure: Structure) -> str | None:
     data
         The table.
     structure
-        Of the model.
+        Structure of the model.
     """
     if not is_long(data.num_queries):
         return None
@@ -77,7 +77,7 @@ def random_subset(data: CascadeData, max_queries: int | None, seed: int) -> Casc
     max_queries
         How many; all if None.
     seed
-        Of the choice.
+        Seed of the choice.
 
     Raises
     ------

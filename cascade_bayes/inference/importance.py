@@ -88,7 +88,7 @@ class Resampled(NamedTuple):
     x
         Flat unconstrained parameters, ``(num_lanes, num_draws, dim)``.
     k_hat, ess
-        Of each lane's proposals, ``(num_lanes,)``; see `Weighted`.
+        Verdict on each lane's proposals, ``(num_lanes,)``; see `Weighted`.
     """
 
     x: np.ndarray

@@ -47,7 +47,7 @@ class Options(NamedTuple):
     nuts
         Chains and draws; the approximate methods return as many.
     guide, num_steps
-        Of ``svi``.
+        Family of approximations, and steps of the search, of ``svi``.
     max_kept
         Draws that the approximate methods return at most, all chains together.
     """

@@ -88,9 +88,9 @@ class Slopes(NamedTuple):
     Attributes
     ----------
     tau, tau_centre
-        Of artanh tau, ``(num_pairs_with_tau,)`` both.
+        Slope and centre in artanh tau, ``(num_pairs_with_tau,)`` both.
     upstream, upstream_centre
-        Of upstream effects, ``(num_pairs,)`` both.
+        Slope and centre in upstream effects, ``(num_pairs,)`` both.
     """
 
     tau: jax.Array
@@ -122,7 +122,7 @@ def sample_pairs(
         The table, without a record of gaps, and its model, of structure ``"modular"``, as for
         `cascade_bayes.inference.modules.make_modules`.
     centres
-        Of all pairs, with as many slots for atoms.
+        Centres of all pairs, with as many slots for atoms.
     whole
         The whole table, where ``obs`` is a weighted sample of it.
     at_mode

@@ -182,7 +182,7 @@ def compile_chains(parts: Sequence[Lanes], options: NutsOptions, pool: Executor)
     parts
         The densities and their data.
     options
-        Of the chains.
+        Settings of the chains.
     pool
         Where to compile. Only compiling is left to it: models are traced here, because NumPyro's handlers
         know no threads.

@@ -224,8 +224,8 @@ class Posterior:
             Tables to simulate from the posterior, and draws, with a table each, of the prior. Those of the
             posterior are from draws evenly spaced in every chain, at least one a chain.
         seed
-            Of the simulation, the prior draws and the choice of queries; the same seed gives the same
-            container.
+            Seed of the simulation, the prior draws and the choice of queries; the same seed gives the
+            same container.
         max_queries
             How many random queries all groups are to have if the table has more; all if None. There is a log
             likelihood for every draw and query: of 200,000 queries 3.2 gigabytes.

@@ -64,7 +64,7 @@ class Replicates(NamedTuple):
     confidence
         ``(num_draws, num_queries, num_models)``; NaN where the observed table has none.
     correct
-        Of the same shape, as `labels_with_gaps` has it.
+        Labels of the same shape, as `labels_with_gaps` has them.
     """
 
     confidence: np.ndarray

@@ -183,8 +183,8 @@ class Arrays:
     kind
         The model of all these tables: its slots for atoms are those that any of them has.
     num_queries
-        Of the longest; the arrays have `room_for` them. Of tables that are long
-        (`cascade_bayes.model.strata`), where it has no say, all are.
+        Number of queries of the longest table; the arrays have `room_for` them. It has no say where tables
+        are long (`cascade_bayes.model.strata`); then all are.
     """
 
     def __init__(self, one: Prepared, kind: ModelKind, num_queries: int) -> None:

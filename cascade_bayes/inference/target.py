@@ -43,9 +43,9 @@ class Tilted(NamedTuple):
     Attributes
     ----------
     data
-        Of the density itself.
+        Data of the density itself.
     slope, centre
-        Of flat unconstrained parameters, ``(dim,)`` both.
+        Slope, and where it adds nothing, in flat unconstrained parameters, ``(dim,)`` both.
     """
 
     data: Data

@@ -66,7 +66,7 @@ def sample_margins(spec: MarginSpec, models: tuple[int, ...], num_atoms: int) ->
     models
         ``(num_models,)``, or ``()`` for a single margin.
     num_atoms
-        Of all of them together.
+        Number of atoms of all models together.
     """
     priors, family = spec.priors, get_margin(spec.margin)
     sites = {
@@ -87,7 +87,7 @@ def sample_calibration(
     Parameters
     ----------
     priors, monotone
-        Of the model.
+        The model's priors, and whether its calibration must rise with the confidence.
     anchors
         What is known of the confidences.
     atoms

@@ -55,7 +55,7 @@ class Factors(NamedTuple):
     Attributes
     ----------
     log_density
-        Of the margins, ``(num_models, num_gaps)``.
+        Log densities of the margins, ``(num_models, num_gaps)``.
     points
         Confidences as copulas see them, of the same shape.
     log_ratio

@@ -118,7 +118,7 @@ def draw_sample(stratum: np.ndarray, seed: int = 0) -> Sample:
     stratum
         Stratum of each row, from 0, none empty, ``(num_rows,)``.
     seed
-        Of the draw.
+        Seed of the draw.
     """
     shuffled = np.random.default_rng(seed).permutation(len(stratum))
     labels, first, count = np.unique(stratum[shuffled], return_index=True, return_counts=True)

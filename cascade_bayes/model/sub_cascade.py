@@ -16,7 +16,7 @@ class SubCascade(NamedTuple):
     params
         Draws, every field with a leading axis.
     layout, copulas
-        Of the chain's models and neighbours.
+        Atoms of the chain's models, and copulas of its neighbours.
     members
         Positions in the chain of the models asked; the others are integrated over.
     """

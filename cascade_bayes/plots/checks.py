@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cascade_bayes.inference.posterior import Posterior
 
 NUM_GROUPS = 8
-"""Of queries by confidence, on a calibration curve."""
+"""Groups of queries, by their confidence, that a calibration curve shows."""
 
 
 @in_64_bits
@@ -65,7 +65,7 @@ def plot_calibration(
     num_draws
         Posterior draws.
     seed
-        Of the replicates that make the bands.
+        Seed of the replicates that make the bands.
 
     Returns
     -------

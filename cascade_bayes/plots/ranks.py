@@ -25,8 +25,8 @@ def plot_ranks(
     quantities
         Which; all if None.
     level
-        Of each band: it holds the whole curve of a calibrated quantity with this probability. Of many
-        quantities some leave it.
+        Probability with which each band holds the whole curve of a calibrated quantity. Some curves of many
+        quantities leave theirs.
 
     Returns
     -------

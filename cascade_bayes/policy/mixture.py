@@ -32,7 +32,7 @@ class Share(NamedTuple):
     first, second
         Their indices; the first keeps the limit by itself.
     share
-        Of the queries that get the second, between 0 and 1.
+        Share of the queries that get the second, between 0 and 1.
     value
         Posterior mean of the figure that is to be least.
     """

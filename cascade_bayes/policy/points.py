@@ -30,7 +30,7 @@ from cascade_bayes.policy.schema import FIGURES, FrontierRecord, PointRecord
 from cascade_bayes.policy.terms import Terms
 
 ENDS = ("", "_q05", "_q95")
-"""Of the names of a figure's mean and quantiles."""
+"""Endings of the names of a figure's mean, and of its 5 % and 95 % quantiles."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -260,7 +260,7 @@ def infeasible(
     Parameters
     ----------
     whose
-        Of which policies it is said.
+        Whose policies were searched, in words.
     figure
         ``"expense"`` or ``"error"``, which is to keep a limit.
     question

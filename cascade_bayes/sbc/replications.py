@@ -76,7 +76,7 @@ class Design:
     call_cost
         US dollars per call, ``(num_models,)``.
     num_queries
-        Of each table.
+        Number of queries of each table.
     error_price
         US dollars per wrong answer.
     grid

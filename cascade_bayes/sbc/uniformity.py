@@ -152,7 +152,7 @@ def _chance_of_leaving(tails: np.ndarray, gamma: float) -> float:
 def describe_ranks(ranks: np.ndarray, num_draws: int) -> str:
     r"""Say in what way ranks are farthest from uniform (Talts et al., arXiv 1804.06788, section 4.2).
 
-    Of :math:`u = (r + 1/2) / (L + 1)`, the mean is compared with 1/2, and the mean of
+    The mean of :math:`u = (r + 1/2) / (L + 1)` is compared with 1/2, and the mean of
     :math:`12 (u - 1/2)^2` with 1, each in its standard errors.
 
     Examples

@@ -49,7 +49,7 @@ def check(
     num_draws
         Posterior draws at which the tests are made.
     seed
-        Of what is random about values at atoms and about replicates, and of the choice of queries.
+        Seed of values drawn at atoms, of replicates, and of the choice of queries.
     max_queries
         How many random queries to look at if the table has more; all if None.
 

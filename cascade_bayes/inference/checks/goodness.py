@@ -35,10 +35,10 @@ from cascade_bayes.inference.posterior import Posterior
 
 MARGIN_DEGREE = 4
 PAIR_DEGREES = (2, 3)
-"""Of polynomials of the earlier model's rank, and of the later one's probability."""
+"""Degrees of the polynomials of the earlier model's rank, and of the later one's probability."""
 MARKOV_DEGREES = (2, 2)
 GIVEN_DEGREE = 4
-"""Of polynomials of the model between, beyond which the first one's are taken."""
+"""Degree of the polynomials of the model between, beyond which the first one's are taken."""
 
 
 def check_margins(key: jax.Array, posterior: Posterior, num_draws: int) -> Iterator[Finding]:

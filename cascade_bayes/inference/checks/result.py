@@ -31,7 +31,7 @@ class Finding:
     check
         A name in `ABOUT`.
     subject
-        Of what: a model, a pair, a parameter.
+        What it is asked about: a model, a pair, a parameter.
     passed
         None where it could not be asked.
     sentence
@@ -39,7 +39,7 @@ class Finding:
     figures
         What it rests on.
     p_value
-        Of a test, for this question alone; None where the rule is a bound.
+        The p value of a test, for this question alone; None where the rule is a bound.
     """
 
     check: str

@@ -80,7 +80,7 @@ def smooth_test(w: np.ndarray, basis: np.ndarray, degree: int) -> np.ndarray:
     basis
         Orthonormal columns, ``(n, num_columns)``.
     degree
-        Of the polynomials: 1 sees shifts, 2 spread, 3 and 4 skewness and tails.
+        Degree of the polynomials: 1 sees shifts, 2 spread, 3 and 4 skewness and tails.
 
     Returns
     -------
