@@ -62,12 +62,12 @@ class PricedPolicies(ABC):
     def policy(self, index: int) -> Policy:
         """Return the policy of point ``index``."""
 
-    @abstractmethod
     def summary(self, index: int) -> Policy:
-        """Return the policy of point ``index`` without what is optimal on single draws.
+        """Return the policy of point ``index``, which may lack what is optimal on single draws.
 
         Finding that is most of what a policy takes, and figures need it not.
         """
+        return self.policy(index)
 
     @abstractmethod
     def _policy_at(self, error_price: float) -> Policy:
