@@ -26,7 +26,10 @@ PRIVATE = ("/home", "/tmp", "/Users", "\\Users", str(Path(__file__).parents[1]))
 
 TIMEOUT_S = 900
 
-pytestmark = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+LONG = ("02_threshold_uncertainty",)
+"""Notebooks that take five minutes even with few draws."""
+
+every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 @pytest.fixture
@@ -83,6 +86,7 @@ def shortened(source):
     return "\n".join([source, *lines])
 
 
+@every
 def test_stored_outputs(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
@@ -99,7 +103,14 @@ def test_stored_outputs(path):
         assert not [start for start in PRIVATE if start in text]
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.long if path.stem in LONG else pytest.mark.slow)
+        for path in NOTEBOOKS
+    ],
+    ids=lambda path: path.stem,
+)
 @pytest.mark.usefixtures("jupyter")
 def test_code_runs(path, tmp_path):
     import nbformat
