@@ -21,8 +21,7 @@ warnings.showwarning = app._show_warning
 start_jax()
 import jax, jax.numpy as jnp
 jax.jit(lambda x: jnp.cos(x) @ x.T)(jnp.ones((4, 4))).block_until_ready()
-print("damaged" if app._damage.found else "whole")
-app._damage.mend()
+print(app._damage.mend() or "whole")
 """
 
 
@@ -52,7 +51,7 @@ def test_a_second_command_loads_what_the_first_has_stored(tmp_path: Path) -> Non
     assert {path.name: path.stat().st_mtime_ns for path in store.glob("*-cache")} == stored
     for path in store.glob("*-cache"):  # as a kill in the middle of a write leaves them
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    assert compute(root) == "damaged"
+    assert compute(root).startswith(f"Compiled programs in {root} were damaged and have been removed")
     assert not stores(root)
 
 
@@ -126,10 +125,15 @@ def test_none_are_kept_where_none_can_be_loaded(
     assert (folder / programs.REFUSED).exists()
 
 
-def test_other_warnings_are_shown() -> None:
-    damage = Damage()
+def test_other_warnings_are_shown(unset, monkeypatch: pytest.MonkeyPatch) -> None:
+    damage, complaint = Damage(), "Error reading persistent compilation cache entry for 'jit_f'"
     assert not damage.notice("the fit did not converge")
-    assert not damage.found
+    monkeypatch.setenv(JAX_VARIABLE, "of-jax")  # a folder that is not ours
+    assert not damage.notice(complaint)
+    assert damage.mend() is None
+    monkeypatch.delenv(JAX_VARIABLE)
+    assert damage.notice(complaint)
+    assert damage.found
 
 
 def test_cache_shows_and_clears_its_own_alone(
@@ -149,7 +153,7 @@ def test_cache_shows_and_clears_its_own_alone(
         assert ended.value.code == 0
         return capsys.readouterr().out
 
-    assert run() == f"1 compiled programs, 2.0 MB in {tmp_path}.\n"
-    assert f"Removed 1 compiled programs, 2.0 MB from {tmp_path}." in run("--clear")
+    assert run() == f"1 compiled program, 2.0 MB in {tmp_path}.\n"
+    assert f"Removed 1 compiled program, 2.0 MB from {tmp_path}." in run("--clear")
     assert run() == f"0 compiled programs, 0.0 MB in {tmp_path}.\n"
     assert mine.read_text() == "keep me"

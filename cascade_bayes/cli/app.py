@@ -15,7 +15,7 @@ import typer
 from cascade_bayes._output import close_outputs
 from cascade_bayes.cli.cache import cache
 from cascade_bayes.cli.check import check
-from cascade_bayes.cli.common import EXIT_INFEASIBLE, EXIT_INPUT, print_marked
+from cascade_bayes.cli.common import EXIT_INFEASIBLE, EXIT_INPUT, print_marked, say
 from cascade_bayes.cli.demo import demo
 from cascade_bayes.cli.evaluate import evaluate
 from cascade_bayes.cli.fit import fit
@@ -63,8 +63,9 @@ def run() -> None:
         )
         sys.exit(EXIT_INPUT)
     finally:
-        _damage.mend()
         close_outputs()
+        if done := _damage.mend():
+            say.print(done)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

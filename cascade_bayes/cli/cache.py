@@ -18,7 +18,7 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove all of them.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show how many compiled programs are kept, where, and their size.
+    """Show how many compiled programs are kept for later commands, where, and their size.
 
     Commands keep the programs that they compile, so that the next one begins at once.
     CASCADE_BAYES_CACHE=off keeps none; CASCADE_BAYES_CACHE=FOLDER keeps them there.
@@ -38,7 +38,7 @@ def cache(
     if as_json:
         print_json({"folder": str(folder), "num_programs": count, "bytes": size, "cleared": clear})
         return
-    amount = f"{count} compiled programs, {size / 1e6:.1f} MB"
+    amount = f"{count} compiled program{'' if count == 1 else 's'}, {size / 1e6:.1f} MB"
     out.print(f"Removed {amount} from {folder}." if clear else f"{amount} in {folder}.", soft_wrap=True)
     if JAX_VARIABLE in os.environ:
         out.print(f"{JAX_VARIABLE} is set: JAX keeps programs there instead.", soft_wrap=True)

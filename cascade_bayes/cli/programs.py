@@ -156,19 +156,28 @@ def _error_output() -> Iterator[io.BytesIO]:
 
 
 class Damage:
-    """Whether JAX has complained of a stored program: one that was cut short stays so until it is removed."""
+    """Remembers whether JAX complained of a stored program that was cut short, and removes what is stored.
+
+    Such a program stays as it is until it is removed, and is compiled anew by every command.
+    """
 
     def __init__(self) -> None:
         self.found = False
 
     def notice(self, warning: str) -> bool:
-        """Return whether a warning is such a complaint, and remember it."""
-        here = DAMAGED in warning
+        """Return whether a warning is such a complaint about a store of ours, and remember it."""
+        here = DAMAGED in warning and JAX_VARIABLE not in os.environ
         self.found = self.found or here
         return here
 
-    def mend(self) -> None:
-        """Throw all stored programs away if one was damaged; the next command stores them anew."""
+    def mend(self) -> str | None:
+        """Throw all stored programs away if one was damaged; return in words that it was done."""
         root = cache_folder()
-        if self.found and root is not None and JAX_VARIABLE not in os.environ:
-            shutil.rmtree(programs_folder(root), ignore_errors=True)
+        if not self.found or root is None:
+            return None
+        self.found = False
+        shutil.rmtree(programs_folder(root), ignore_errors=True)
+        return (
+            f"Compiled programs in {root} were damaged and have been removed; the next command stores them "
+            "anew."
+        )
