@@ -78,7 +78,7 @@ class Output:
     Attributes
     ----------
     path
-        As the user gave it.
+        Name of the output, as the user gave it.
     is_standard
         Whether it is standard output.
 

@@ -142,7 +142,7 @@ class Envelope(PricedPolicies):
         Parameters
         ----------
         **question
-            As for `at`.
+            The question and its number, as `at` takes them.
         """
         found: dict[str, Policy | None] = {}
         for name, num_models in (("pair", 2), ("single", 1)):

@@ -314,7 +314,7 @@ def tune_cascade(
     Parameters
     ----------
     posterior, models, error_prices, num_draws, num_cells, prior_queries, terms
-        As there; all models if None.
+        The same parameters as there; all models of the fit if None.
     known
         Cascades of some of these models that have been tuned at the same prices; those that are tuned for
         this one are added, so that none is tuned twice.

@@ -277,11 +277,11 @@ def tables_for_draws(
     grid
         Cells of all models.
     copulas, members
-        As for `chain_tables`.
+        The same as for `chain_tables`.
     queries
         Observed queries; None for the chain alone.
     trend, abstains
-        As for `chain_tables`, ``trend`` with a leading axis of draws.
+        The same as for `chain_tables`, ``trend`` with a leading axis of draws.
     """
     dtype = params.intercept.dtype
     edges, is_atom = jnp.asarray(grid.edges, dtype=dtype), jnp.asarray(grid.is_atom)

@@ -215,11 +215,11 @@ def outcomes_for_draws(
     Parameters
     ----------
     params, grid, copulas, members, queries, trend, abstains
-        As for `tables_for_draws`.
+        The same as for `tables_for_draws`.
     call_cost
         US dollars per call, ``(num_draws, num_models)``.
     positions, early
-        As for `forward`, with a leading axis of policies.
+        Thresholds as `forward` takes them, with a leading axis of policies.
 
     Returns
     -------

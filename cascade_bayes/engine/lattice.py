@@ -170,7 +170,7 @@ def own_on_lattice(
     Parameters
     ----------
     tables, call_cost, positions
-        As for `bayes_on_lattice`.
+        The same as for `bayes_on_lattice`.
     error_price
         US dollars per wrong answer, ``()``.
     """

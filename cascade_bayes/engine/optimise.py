@@ -94,7 +94,7 @@ def optimise(
     Parameters
     ----------
     tables, call_cost, is_atom, error_price
-        As in `mean_loss`.
+        The same as for `mean_loss`.
     starts
         Starting positions, ``(num_starts, num_models - 1)``. With ``early`` of them models may abstain early,
         and abstaining must be the last model.

@@ -104,7 +104,7 @@ def search_near(
     Parameters
     ----------
     chain, tables, num_steps
-        As for `sweep_chain`.
+        The same as for `sweep_chain`.
     error_price
         US dollars per wrong answer.
     starts
@@ -198,7 +198,7 @@ def run_policies(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, 
     Parameters
     ----------
     tables, call_cost, is_atom
-        As for `sweep`.
+        The same as for `sweep`.
     at
         Thresholds on the grid, fields ``(num_policies, num_thresholds)``.
     """
