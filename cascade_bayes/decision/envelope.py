@@ -253,7 +253,7 @@ class Envelope(PricedPolicies):
         share = (error_price - beside[0]) / (beside[1] - beside[0])
         chord = (expense + beside * error) @ np.asarray([1 - share, share])
         kept = (expense + error_price * error).min(axis=1)
-        return np.flatnonzero(chord <= kept.min() * (1 + SEARCHED))
+        return np.flatnonzero((chord <= kept.min() * (1 + SEARCHED)) | (kept == kept.min()))
 
     def _parts_are_known(self, rivals: list[tuple[str, ...]]) -> bool:
         """Whether all shorter cascades of some have been tuned too, at the prices of the sweep."""
