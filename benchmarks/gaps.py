@@ -136,7 +136,7 @@ def excess_loss(posterior: Posterior, truth: Cascade, prices: np.ndarray) -> np.
     layout = find_atoms(simulate(truth, 300, 0))
     grid = make_grid(params, layout, num_cells=128)
     tables = tables_for_draws(params, grid, truth.copulas, (0, 1, 2))
-    one = jax.tree.map(lambda x: x[0], tables)
+    one = tables.draw(0)
     cost, is_atom = jnp.asarray(truth.call_cost), jnp.asarray(grid.is_atom)
     found = []
     for price, thresholds in zip(prices, frontier.thresholds, strict=True):

@@ -85,14 +85,10 @@ def main() -> None:
     fits = fit_batch(tables, options.method, seed=1, progress=False)
     print(f"fitted {len(fits)} tables in {time.perf_counter() - start:.0f} s", flush=True)
     draws = chain.tables()
-    rows = draws.rows
 
     def loss(d: int, thresholds: np.ndarray) -> float:
-        one = jax.tree.map(lambda field: field[d], draws._replace(rows=None))
-        if rows is not None:
-            one = one._replace(rows=rows._replace(weight=rows.weight[d], right=rows.right[d]))
         at = chain.positions(Cuts(thresholds))
-        outcome = forward(one, chain.call_cost[d], chain.is_atom, *at)
+        outcome = forward(draws.draw(d), chain.call_cost[d], chain.is_atom, *at)
         return float(outcome.cost + policy.error_price * outcome.error)
 
     gain = []

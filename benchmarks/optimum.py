@@ -43,15 +43,13 @@ def exhaustive(chain: Discretised, tables: ChainTables, prices: np.ndarray) -> n
 
     @jax.jit
     def averages(tables: ChainTables) -> tuple[jax.Array, jax.Array]:
-        def one(d: int) -> tuple[jax.Array, jax.Array]:
-            rows = tables.rows
-            draw = jax.tree.map(lambda field: field[d], tables._replace(rows=None))
-            if rows is not None:
-                draw = draw._replace(rows=rows._replace(weight=rows.weight[d], right=rows.right[d]))
-            found = all_policies(draw, positions)
+        shared, draws = tables.own_steps(chain.num_thresholds).by_draw()
+
+        def one(own: Any) -> tuple[jax.Array, jax.Array]:
+            found = all_policies(shared.of_draw(own), positions)
             return found.error, found.cost(mean_cost)
 
-        error, cost = jax.lax.map(one, jnp.arange(tables.mass.shape[0]))
+        error, cost = jax.lax.map(one, draws)
         return jnp.mean(error, axis=0), jnp.mean(cost, axis=0)
 
     error, cost = (np.asarray(x).ravel() for x in averages(tables))

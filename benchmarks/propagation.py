@@ -73,7 +73,8 @@ def means(
     """Return error and cost of thresholds at grid positions ``(num_models - 1,)``, averaged over draws."""
     cells = jnp.arange(tables.mass.shape[-1])
     fraction = (cells < at[:, None]).astype(tables.mass.dtype)
-    error, cost = jax.vmap(lambda draw: rule(draw, call_cost, fraction))(tables)
+    run = jax.vmap(lambda draw: rule(draw, call_cost, fraction), in_axes=(tables.draw_axes(),))
+    error, cost = run(tables)
     return jnp.mean(error), jnp.mean(cost)
 
 
@@ -92,7 +93,7 @@ def tune(
 
     best, least = np.zeros(0), np.inf
     for start in STARTS:
-        at = np.full(tables.transition.shape[1], round(start * num_cells))
+        at = np.full(len(tables.step), round(start * num_cells))
         while True:
             before = at.copy()
             for i in reversed(range(len(at))):
@@ -133,7 +134,7 @@ def main() -> None:
         for size in range(3, len(posterior.models) + 1):
             models = posterior.models[:size]
             chain = discretise(posterior, models, options.draws, prior_queries=np.inf, terms=CONSTANT)
-            tables, cells = chain.tables(), chain.grid.num_cells
+            tables, cells = chain.tables().own_steps(chain.num_thresholds), chain.grid.num_cells
             cost = jnp.mean(chain.call_cost, axis=0)
             prices = error_cost_frontier(
                 posterior, models=models, error_prices=options.prices, num_draws=options.draws

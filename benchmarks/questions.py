@@ -49,7 +49,7 @@ def truth_of(cascade: Cascade, policy: Policy, data: Any) -> tuple[float, float]
     params = jax.tree.map(lambda field: jnp.asarray(field)[None], cascade.params)
     grid = make_grid(params, layout, NUM_CELLS)
     tables = tables_for_draws(params, grid, cascade.copulas, tuple(range(len(MODELS))))
-    one = jax.tree.map(lambda field: field[0], tables)
+    one = tables.draw(0)
     at = jnp.asarray(grid.positions(policy.thresholds, cascade.confidence_map))
     found = FORWARD(one, jnp.asarray(CALL_COST), jnp.asarray(grid.is_atom), at)
     return float(found.error), float(found.cost)

@@ -236,7 +236,7 @@ def _against_truth(
     call_cost, is_atom = jnp.asarray(truth.call_cost), jnp.asarray(grid.is_atom)
     starts = default_starts(len(policy.thresholds), grid.num_cells)
     best = jax.jit(optimise)(tables, call_cost, is_atom, jnp.asarray(policy.error_price), starts)
-    one = jax.tree.map(lambda field: field[0], tables)
+    one = tables.draw(0)
 
     def figures(positions: np.ndarray) -> dict[str, float]:
         outcome = forward(one, call_cost, is_atom, jnp.asarray(positions))

@@ -8,7 +8,7 @@ import numpy as np
 
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.distributions import BetaMixture, MarginParams
-from cascade_bayes.engine.chain import ChainTables, tables_for_draws
+from cascade_bayes.engine.chain import ChainTables, Steps, tables_for_draws, with_abstention
 from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.engine.optimise import mean_loss
 from cascade_bayes.model.difficulty import LabelCorr
@@ -65,7 +65,40 @@ def lay(k: int, num_cells: int = 64, **kwargs):
 
 
 def first(tables: ChainTables) -> ChainTables:
-    return jax.tree.map(lambda x: x[0], tables)
+    return tables.draw(0)
+
+
+def discrete_chain(
+    mass: np.ndarray,
+    correct: np.ndarray,
+    transition: np.ndarray,
+    right: np.ndarray,
+    relative_cost: np.ndarray | None = None,
+) -> ChainTables:
+    """One draw of a chain whose cells are atoms: nothing changes across them."""
+    num_steps, n = np.shape(transition)[:2]
+    if not num_steps:  # a step that nobody takes
+        transition, right = np.zeros((2, 1, n, n))
+    cost = np.ones(np.shape(transition)[:2]) if relative_cost is None else relative_cost
+    return ChainTables(
+        mass=jnp.asarray(mass),
+        correct=jnp.asarray(correct),
+        correct_slope=jnp.zeros(n),
+        transition=jnp.asarray(transition),
+        right=jnp.asarray(right),
+        right_slope=jnp.zeros_like(jnp.asarray(cost)),
+        relative_cost=jnp.asarray(cost),
+        step=jnp.arange(num_steps),
+        across=jnp.zeros((num_steps, n, n)),
+    )
+
+
+def abstaining(tables: ChainTables) -> ChainTables:
+    """The same chain, one draw or several, where its last model may leave queries without an answer."""
+    steps = with_abstention(Steps(tables.transition, tables.right, tables.right_slope, tables.relative_cost))
+    across = jnp.concatenate([tables.across, jnp.zeros((1, *tables.across.shape[1:]))])
+    step = jnp.append(tables.step, steps.transition.shape[-3] - 1)
+    return tables._replace(**steps._asdict(), step=step, across=across)
 
 
 mean_losses = jax.jit(jax.vmap(mean_loss, in_axes=(None, None, None, 0, None, 0)))

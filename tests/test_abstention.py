@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascades import COST, first, lay, mean_losses, score_map
+from cascades import COST, abstaining, discrete_chain, first, lay, mean_losses, score_map
 
 from cascade_bayes import ABSTAIN, Policy, Terms, certify, compare, predict, value_of_information
 from cascade_bayes.decision.certificate import best_policy
@@ -14,7 +14,7 @@ from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.new_queries import simulate_new
 from cascade_bayes.decision.tuning import error_cost_frontier
-from cascade_bayes.engine.chain import ChainTables, with_abstention
+from cascade_bayes.engine.chain import ChainTables
 from cascade_bayes.engine.coordinate import Thresholds
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.optimise import default_starts, mean_loss, optimise
@@ -33,15 +33,12 @@ PRICE = 2e-3
 def random_chain(rng: np.random.Generator, k: int, n: int, num_queries: int = 0) -> ChainTables:
     """A chain of cells without any order, that may abstain, and queries beside it."""
     transition = rng.dirichlet(np.full(n, 0.7), (k - 1, n))
-    tables = with_abstention(
-        ChainTables(
+    tables = abstaining(
+        discrete_chain(
             mass=jnp.asarray(rng.dirichlet(np.ones(n))),
             correct=jnp.asarray(rng.uniform(size=n)),
             transition=jnp.asarray(transition),
             right=jnp.asarray(transition * rng.uniform(size=transition.shape)),
-            transition_slope=jnp.zeros((k - 1, n, n)),
-            right_slope=jnp.zeros((k - 1, n, n)),
-            correct_slope=jnp.zeros((k, n)),
             relative_cost=jnp.asarray(rng.uniform(0.5, 2.0, (k - 1, n))),
         )
     )
@@ -56,11 +53,17 @@ def random_chain(rng: np.random.Generator, k: int, n: int, num_queries: int = 0)
         ends=jnp.asarray(ends),
         cost=jnp.asarray(cost),
         weight=jnp.zeros((1, num_queries)),
+        place=np.arange(num_queries),
     )
     weight = 0.7 * rng.dirichlet(np.ones(num_queries))
     return tables._replace(
         rows=queries.rows(jnp.asarray(weight), jnp.asarray(rng.uniform(size=(k, num_queries))))
     )
+
+
+def first_model(tables: ChainTables) -> ChainTables:
+    """The first model of a chain of two, alone; the step that it does not take is left."""
+    return tables._replace(step=tables.step[:0], across=tables.across[:0])
 
 
 class TestForward:
@@ -120,7 +123,7 @@ class TestForward:
             if cells == 32:
                 same = int(defer[0]) == int(early[0])
                 assert same == (z[1] - z[0] < 0.1)
-            one, cost = with_abstention(first(tables)), jnp.asarray([*COST[2], 5.0])
+            one, cost = abstaining(first(tables)), jnp.asarray([*COST[2], 5.0])
             found.append(
                 forward(one, cost, jnp.asarray(grid.is_atom), jnp.asarray(defer), jnp.asarray(early))
             )
@@ -136,7 +139,7 @@ class TestSearch:
         """Of every combination of grid points; moving inside cells may only lower the loss further."""
         n = 10
         _, grid, tables = lay(k, num_cells=n) if k > 1 else lay(2, num_cells=n)
-        one = jax.vmap(with_abstention)(tables if k > 1 else single_model(tables))
+        one = abstaining(tables) if k > 1 else abstaining(first_model(tables))
         cost = jnp.asarray([*COST[max(k, 2)][:k], 0.4 * sum(COST[max(k, 2)])])
         is_atom = jnp.asarray(grid.is_atom[:k])
         pairs = [(low, t) for t in range(n + 1) for low in range(t + 1 if early else 1)]
@@ -172,7 +175,7 @@ class TestSearch:
         """Of the whole scale of either threshold of the first model, the others as they were found."""
         n = 24
         _, grid, tables = lay(2, num_cells=n, atoms=False)
-        one = jax.vmap(with_abstention)(tables)
+        one = abstaining(tables)
         is_atom = jnp.asarray(grid.is_atom)
         cost = jnp.asarray([0.1, 1.5, 3.0])
         best = optimise(one, cost, is_atom, jnp.asarray(price), default_starts(2, n, True), num_steps=0)
@@ -192,7 +195,7 @@ class TestSearch:
     def test_price_of_abstaining_that_no_error_outweighs(self) -> None:
         """Above the price of an error nobody abstains; at no price all do, at once."""
         _, grid, tables = lay(2, num_cells=12)
-        one = jax.vmap(with_abstention)(tables)
+        one = abstaining(tables)
         is_atom = jnp.asarray(grid.is_atom)
         price = jnp.asarray(30.0)
         dear = optimise(one, jnp.asarray([*COST[2], 31.0]), is_atom, price, default_starts(2, 12, True))
@@ -206,23 +209,15 @@ class TestSearch:
         assert float(free.at.early[0]) == 12.0
 
 
-def single_model(tables: ChainTables) -> ChainTables:
-    """The first model of a chain, alone."""
-    steps = ("transition", "right", "transition_slope", "right_slope", "relative_cost")
-    return tables._replace(
-        correct_slope=tables.correct_slope[:, :1], **{name: getattr(tables, name)[:, :0] for name in steps}
-    )
-
-
 class TestCertificate:
     @pytest.mark.slow
     @pytest.mark.parametrize("early", [True, False])
     def test_is_the_best_of_all_policies(self, early: bool) -> None:
         """Two models of three cells: answer, go on or abstain at each cell, and at each pair of cells."""
         first_choices = ("answer", "defer", "abstain") if early else ("answer", "defer")
-        for seed, price, abstaining in itertools.product(range(3), (6.0, 20.0), (1.0, 4.0, 9.0)):
+        for seed, price, left_price in itertools.product(range(3), (6.0, 20.0), (1.0, 4.0, 9.0)):
             tables = random_chain(np.random.default_rng(seed), 2, 3)
-            cost = np.array([1.0, 2.0, abstaining])
+            cost = np.array([1.0, 2.0, left_price])
             least = np.inf
             for choice in itertools.product(first_choices, repeat=3):
                 total = cost[0]
@@ -231,12 +226,12 @@ class TestCertificate:
                     if chosen == "answer":
                         total += mass * price * (1 - float(tables.correct[m]))
                     elif chosen == "abstain":
-                        total += mass * abstaining
+                        total += mass * left_price
                     else:  # what is best at each pair of cells is settled by itself
                         moved, right = (
                             np.asarray(field[0, m]) for field in (tables.transition, tables.right)
                         )
-                        ends = np.minimum(price * (moved - right), moved * abstaining)
+                        ends = np.minimum(price * (moved - right), moved * left_price)
                         total += mass * (cost[1] * float(tables.relative_cost[0, m]) + ends.sum())
                 least = min(least, total)
             found = best_policy(tables, jnp.asarray(cost), jnp.asarray(price), early)
@@ -246,16 +241,12 @@ class TestCertificate:
         """A top cell that is best left alone, between two that are answered."""
         mass, correct = np.array([0.25, 0.3, 0.15, 0.3]), np.array([0.9, 0.1, 0.95, 0.1])
         n = len(mass)
-        tables = with_abstention(
-            ChainTables(
+        tables = abstaining(
+            discrete_chain(
                 mass=jnp.asarray(mass),
                 correct=jnp.asarray(correct),
                 transition=jnp.zeros((0, n, n)),
                 right=jnp.zeros((0, n, n)),
-                transition_slope=jnp.zeros((0, n, n)),
-                right_slope=jnp.zeros((0, n, n)),
-                correct_slope=jnp.zeros((1, n)),
-                relative_cost=jnp.ones((0, n)),
             )
         )
         found = best_policy(tables, jnp.array([1.0, 2.0]), jnp.array(5.0))

@@ -6,7 +6,7 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascades import COST, first, lay
+from cascades import COST, discrete_chain, first, lay
 
 from cascade_bayes import certify, error_cost_frontier
 from cascade_bayes.decision.certificate import Certificate, best_policy
@@ -20,15 +20,11 @@ def random_tables(rng: np.random.Generator, num_models: int, num_cells: int) -> 
     """A chain of cells without any order: whether a model is right depends on both cells."""
     steps = num_models - 1
     transition = rng.dirichlet(np.full(num_cells, 0.7), (steps, num_cells))
-    zeros = np.zeros_like(transition)
-    return ChainTables(
+    return discrete_chain(
         mass=jnp.asarray(rng.dirichlet(np.ones(num_cells))),
         correct=jnp.asarray(rng.uniform(size=num_cells)),
         transition=jnp.asarray(transition),
         right=jnp.asarray(transition * rng.uniform(size=transition.shape)),
-        transition_slope=jnp.asarray(zeros),
-        right_slope=jnp.asarray(zeros),
-        correct_slope=jnp.zeros((num_models, num_cells)),
         relative_cost=jnp.asarray(rng.uniform(0.5, 2.0, (num_models - 1, num_cells))),
     )
 
@@ -109,14 +105,11 @@ def test_where_certainty_is_deceptive_no_threshold_will_do() -> None:
     """
     mass, correct = np.array([0.2, 0.5, 0.3]), np.array([0.1, 0.9, 0.2])
     uniform = np.full((1, 3, 3), 1 / 3)
-    tables = ChainTables(
+    tables = discrete_chain(
         mass=jnp.asarray(mass),
         correct=jnp.asarray(correct),
         transition=jnp.asarray(uniform),
         right=jnp.asarray(uniform),
-        transition_slope=jnp.zeros((1, 3, 3)),
-        right_slope=jnp.zeros((1, 3, 3)),
-        correct_slope=jnp.zeros((2, 3)),
         relative_cost=jnp.ones((1, 3)),
     )
     cost, price, is_atom = jnp.array([1.0, 2.0]), jnp.array(5.0), jnp.ones((2, 3), bool)

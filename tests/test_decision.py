@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascades import COST, cascade, first, lay, mean_losses, score_map
+from cascades import COST, cascade, discrete_chain, first, lay, mean_losses, score_map
 from jax.test_util import check_grads
 from scipy import stats
 
@@ -18,7 +18,7 @@ from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.distributions import BetaMixture, MarginParams
-from cascade_bayes.engine.chain import ChainTables, chain_tables, tables_for_draws
+from cascade_bayes.engine.chain import chain_tables, tables_for_draws
 from cascade_bayes.engine.costs import call_cost_draws
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import make_grid
@@ -75,14 +75,11 @@ class TestForward:
         k, n = 3, 5
         transition = rng.dirichlet(np.ones(n), (k - 1, n))
         rate = rng.uniform(0, 1, (k - 1, n, n))
-        tables = ChainTables(
+        tables = discrete_chain(
             mass=jnp.asarray(rng.dirichlet(np.ones(n))),
             correct=jnp.asarray(rng.uniform(0, 1, n)),
             transition=jnp.asarray(transition),
             right=jnp.asarray(transition * rate),
-            transition_slope=jnp.zeros((k - 1, n, n)),
-            right_slope=jnp.zeros((k - 1, n, n)),
-            correct_slope=jnp.zeros((k, n)),
             relative_cost=jnp.asarray(rng.uniform(0.5, 2.0, (k - 1, n))),
         )
         cost, is_atom = np.array([1.0, 3.0, 10.0]), np.ones((k, n), dtype=bool)
@@ -149,7 +146,9 @@ class TestForward:
         _, _, tables = lay(5)
         np.testing.assert_allclose(tables.mass.sum(), 1, atol=1e-12)
         np.testing.assert_allclose(tables.transition.sum(-1), 1, atol=1e-12)
-        np.testing.assert_allclose(tables.transition_slope.sum(-1), 0, atol=1e-12)
+        slope = tables.across @ tables.transition
+        np.testing.assert_allclose(slope.sum(-1), 0, atol=1e-12)
+        assert np.abs(np.asarray(slope)).max() > 0.01
 
     def test_skipping_a_model_keeps_the_margins(self) -> None:
         params, layout = cascade(3)
@@ -277,16 +276,12 @@ class TestOptimise:
     @pytest.mark.slow
     def test_threshold_stands_on_the_right_side_of_an_atom(self) -> None:
         """All mass in one atom: defer it iff cost + price * error_2 is below price * error_1."""
-        tables = ChainTables(
-            mass=jnp.array([[0.0, 1.0, 0.0]]),
-            correct=jnp.full((1, 3), 0.5),
-            transition=jnp.full((1, 1, 3, 3), 1 / 3),
-            right=jnp.full((1, 1, 3, 3), 0.9 / 3),
-            transition_slope=jnp.zeros((1, 1, 3, 3)),
-            right_slope=jnp.zeros((1, 1, 3, 3)),
-            correct_slope=jnp.zeros((1, 2, 3)),
-            relative_cost=jnp.ones((1, 1, 3)),
-        )
+        tables = discrete_chain(
+            mass=np.array([0.0, 1.0, 0.0]),
+            correct=np.full(3, 0.5),
+            transition=np.full((1, 3, 3), 1 / 3),
+            right=np.full((1, 3, 3), 0.9 / 3),
+        ).alone()
         is_atom = jnp.array([[False, True, False]] * 2)
         cost = jnp.array([0.0, 1.0])
         for price, deferred in ((2.4, False), (2.6, True)):  # indifferent at 1 / 0.4 = 2.5
@@ -480,10 +475,8 @@ class TestFrontier:
         chain = discretise(posterior, None, 20)
         tables = chain.tables()
         for d in range(20):
-            one = jax.tree.map(lambda x, d=d: x[d], tables._replace(rows=None))
-            rows = tables.rows._replace(weight=tables.rows.weight[d], right=tables.rows.right[d])
             positions = chain.positions(Cuts(swept.draw_thresholds[0, d])).defer
-            own = forward(one._replace(rows=rows), chain.call_cost[d], chain.is_atom, positions)
+            own = forward(tables.draw(d), chain.call_cost[d], chain.is_atom, positions)
             bayes = swept.cost[0, d] + price * swept.error[0, d]
             assert float(own.cost + price * own.error) <= bayes * (1 + 1e-4)
 

@@ -11,6 +11,7 @@ from cascades import COST, first, lay, mean_losses
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.engine.chain import ChainTables
 from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.discretised import Problem
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.lattice import (
     MAX_POLICIES,
@@ -22,7 +23,7 @@ from cascade_bayes.engine.lattice import (
 )
 from cascade_bayes.engine.optimise import mean_loss, optimise
 from cascade_bayes.engine.rows import Rows
-from cascade_bayes.engine.sweep import run_policies, sweep, sweep_chain
+from cascade_bayes.engine.sweep import in_32_bits, search_prices, sweep_chain
 
 NUM_CELLS = 16
 POSITIONS = np.array([0, 3, 8, 11, NUM_CELLS])
@@ -51,19 +52,14 @@ def test_is_the_forward_pass_of_every_combination(k: int, queries: str) -> None:
     if k == 4:
         _, grid, tables = lay(5, NUM_CELLS)
         one = first(tables)
-        one = one._replace(
-            **{
-                name: getattr(one, name)[:3]
-                for name in ("transition", "right", "transition_slope", "right_slope")
-            }
-        )
+        one = one._replace(step=one.step[:3], across=one.across[:3])
         call_cost, is_atom = jnp.asarray(COST[5][:4]), jnp.asarray(grid.is_atom[:4])
     else:
         _, grid, tables = lay(k, NUM_CELLS)
         one, call_cost, is_atom = first(tables), jnp.asarray(COST[k]), jnp.asarray(grid.is_atom)
     if queries != "none":
         one = with_queries(one, k, handed=queries == "handed over")
-    found = jax.jit(all_policies)(one, jnp.asarray(POSITIONS))
+    found = jax.jit(all_policies)(one.own_steps(k - 1), jnp.asarray(POSITIONS))
     every = np.array(list(itertools.product(range(len(POSITIONS)), repeat=k - 1)))
     run = jax.jit(jax.vmap(forward, in_axes=(None, None, None, 0)))
     outcome = run(one, call_cost, is_atom, jnp.asarray(POSITIONS[every], dtype=float))
@@ -77,7 +73,7 @@ def test_the_best_on_a_lattice_is_that_of_all_combinations(small_posterior) -> N
     chain = discretise(small_posterior, None, 6, 20)
     tables, prices = chain.tables(), jnp.asarray([1e-4, 1e-3, 1e-2])
     positions = jnp.arange(0, 21, 4)
-    found = bayes_on_lattice(tables, chain.call_cost, prices, positions)
+    found = bayes_on_lattice(tables, chain.call_cost, prices, positions, 2)
     every = jnp.asarray(list(itertools.product(np.asarray(positions), repeat=2)), dtype=float)
     for p, price in enumerate(prices):
         loss = jax.vmap(
@@ -86,7 +82,8 @@ def test_the_best_on_a_lattice_is_that_of_all_combinations(small_posterior) -> N
         np.testing.assert_array_equal(found[p], every[jnp.argmin(loss)])
         axes = tables.draw_axes()
         run = jax.vmap(forward, in_axes=(axes, 0, None, None))
-        for at, own in enumerate(np.asarray(own_on_lattice(tables, chain.call_cost, price, positions))):
+        each = np.asarray(own_on_lattice(tables, chain.call_cost, price, positions, 2))
+        for at, own in enumerate(each):
             outcome = jax.vmap(lambda x, run=run: run(tables, chain.call_cost, chain.is_atom, x))(every)
             best = jnp.argmin((outcome.cost + price * outcome.error)[:, at])
             np.testing.assert_array_equal(own, every[best])
@@ -98,11 +95,12 @@ def test_no_combination_on_the_grid_beats_the_sweep(small_posterior) -> None:
     prices = np.geomspace(1e-4, 1e-1, 5)
     chain = discretise(small_posterior, None, 8, 32)
     tables, call_cost = chain.tables(), jnp.mean(chain.call_cost, axis=0)
-    swept = sweep_chain(chain, tables, prices)
-    readable = chain.positions(chain.cuts(swept))
+    ends = search_prices(chain.problem(short=True), prices, 2, 32)
+    readable = chain.positions(sweep_chain(chain, prices).cuts)
     every = jnp.asarray(list(itertools.product(range(33), repeat=2)), dtype=float)
     for i, price in enumerate(prices):
-        tried = jnp.concatenate([jnp.asarray(swept.defer[[i]]), readable.defer[i][None], every])
+        on_grid = jnp.asarray(ends.at.defer[[i]], dtype=float)
+        tried = jnp.concatenate([on_grid, readable.defer[i][None], every])
         losses = mean_losses(tables, call_cost, chain.is_atom, tried, jnp.asarray(price), None)
         assert losses[0] <= jnp.min(losses[2:]) * (1 + 1e-5)
         # Moved to readable numbers between the same two confidences, which of 120 queries are far apart.
@@ -115,18 +113,21 @@ def test_no_random_start_beats_the_sweep_of_five_models() -> None:
     _, grid, tables = lay(5, seed=4)
     call_cost, is_atom = jnp.asarray(COST[5]), jnp.asarray(grid.is_atom)
     prices = np.geomspace(5, 5000, 21)
-    swept = sweep(tables, call_cost[None], is_atom, prices, 0)
-    outcome = run_policies(tables, call_cost[None], is_atom, swept)
-    own = np.asarray(outcome.cost[:, 0] + prices * outcome.error[:, 0])
+    problem = in_32_bits(Problem(tables, call_cost[None], is_atom[:4]))
+    losses = jax.jit(jax.vmap(mean_loss, in_axes=(None, None, None, 0, 0)))
+
+    def searched(prices: np.ndarray) -> np.ndarray:
+        at = jnp.asarray(search_prices(problem, prices, 4, 64).beside.defer, dtype=float)
+        return np.asarray(losses(tables, call_cost, is_atom, at, jnp.asarray(prices)))
+
+    own = searched(prices)
     starts = np.random.default_rng(0).integers(0, 65, (60, 4)).astype(float)
     search = jax.jit(optimise)
     for loss, price in zip(own, prices, strict=True):
         best = search(tables, call_cost, is_atom, jnp.asarray(price), Thresholds(jnp.asarray(starts))).loss
         assert loss <= best * (1 + 2e-4)
     at = 12  # a single price is searched as well as one of many
-    alone = sweep(tables, call_cost[None], is_atom, prices[[at]], 0)
-    found = run_policies(tables, call_cost[None], is_atom, alone)
-    np.testing.assert_allclose(found.cost[0] + prices[at] * found.error[0], own[at], rtol=2e-4)
+    np.testing.assert_allclose(searched(prices[[at]])[0], own[at], rtol=2e-4)
 
 
 @pytest.mark.parametrize("num_thresholds", [1, 2, 3, 4])

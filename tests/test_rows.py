@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascades import COST, first, lay
+from cascades import COST, discrete_chain, first, lay
 from jax.test_util import check_grads
 
 from cascade_bayes import predict
@@ -76,22 +76,13 @@ def beside(
     return tables_for_draws(draws, grid, get_copulas("gumbel", k - 1), members, found)
 
 
-def single(tables: ChainTables) -> ChainTables:
-    """The only draw, without its axis."""
-    rows = tables.rows
-    assert rows is not None
-    return first(tables._replace(rows=None))._replace(
-        rows=rows._replace(weight=rows.weight[0], right=rows.right[0])
-    )
-
-
 class TestForward:
     @pytest.mark.slow
     @pytest.mark.parametrize("members", [None, (0, 2), pytest.param((1, 2), marks=pytest.mark.slow)])
     def test_equals_following_each_query_by_hand(self, members: tuple[int, ...] | None) -> None:
         params, grid, _ = lay(3)
         data = table(params, 3, 60)
-        one = single(beside(params, grid, data, 0.0, members))
+        one = first(beside(params, grid, data, 0.0, members))
         own = list(range(3) if members is None else members)
         weight = np.asarray(one.rows.weight)
         assert weight.sum() == pytest.approx(1.0, abs=1e-12)
@@ -124,7 +115,7 @@ class TestForward:
         cost, is_atom = jnp.asarray(COST[3]), jnp.asarray(grid.is_atom)
         at = jnp.array([20.3, 41.7])
         chain = forward(first(alone), cost, is_atom, at)
-        both = single(beside(params, grid, data, 12.0))
+        both = first(beside(params, grid, data, 12.0))
         share = float(jnp.sum(both.rows.weight))
         assert 0.5 < share < 0.9
         only = both._replace(rows=both.rows._replace(weight=both.rows.weight / share))
@@ -155,18 +146,15 @@ class TestForward:
             jnp.asarray(ends),
             jnp.asarray(rng.uniform(1, 9, (k, num_queries))),
             jnp.zeros((1, num_queries)),
+            np.arange(num_queries),
         ).rows(jnp.asarray(weight), jnp.asarray(right))
-        tables = ChainTables(
+        tables = discrete_chain(
             mass=jnp.asarray(rng.dirichlet(np.ones(n))),
             correct=jnp.asarray(rng.uniform(0, 1, n)),
             transition=jnp.asarray(transition),
             right=jnp.asarray(transition * rate),
-            transition_slope=jnp.zeros((k - 1, n, n)),
-            right_slope=jnp.zeros((k - 1, n, n)),
-            correct_slope=jnp.zeros((k, n)),
             relative_cost=jnp.asarray(rng.uniform(0.5, 2.0, (k - 1, n))),
-            rows=rows,
-        )
+        )._replace(rows=rows)
         cost = np.array([1.0, 3.0, 10.0])
         for r in itertools.product(range(n + 1), repeat=k - 1):
             answered = paid = 0.0
@@ -228,9 +216,7 @@ class TestForward:
         positions = jnp.array([[20.3, 41.7], [64.0, 3.0]])
         kept = outcomes_for_draws(draws, grid, families, (0, 1, 2), cost, positions, found)
         for p, d in itertools.product(range(2), range(2)):
-            own = tables.rows._replace(weight=tables.rows.weight[d], right=tables.rows.right[d])
-            one = jax.tree.map(lambda x, d=d: x[d], tables._replace(rows=None))._replace(rows=own)
-            outcome = forward(one, cost[d], is_atom, positions[p])
+            outcome = forward(tables.draw(d), cost[d], is_atom, positions[p])
             for name in Outcome._fields:
                 np.testing.assert_allclose(getattr(kept, name)[p, d], getattr(outcome, name), rtol=1e-12)
 
@@ -293,10 +279,10 @@ def test_the_average_draw_does_what_draws_do_on_average() -> None:
 
     def figures(rows: Rows) -> tuple[np.ndarray, ...]:
         followed = follow_draws(rows, deferred, early)
-        axes = followed._replace(here=0, deferred=None, early=None)
+        axes = Followed(path=None, deferred=None, early=None, handed=None)
         right = jax.vmap(Followed.right_prob, in_axes=(axes, DRAW_AXES))(followed, rows)
         cost = jax.vmap(Followed.cost, in_axes=(axes, DRAW_AXES))(followed, rows)
-        return tuple(np.mean(field, axis=0) for field in (followed.here, right, cost))
+        return tuple(np.mean(field, axis=0) for field in (followed.path * rows.weight[:, None], right, cost))
 
     one = average(rows)
     assert one.weight.shape == (1, n)
@@ -413,7 +399,7 @@ class TestQueries:
             assert found is None  # nothing is left to follow but queries that the first model deferred
             return
         found = found._replace(weight=jnp.full((1, 4000), 1 / 4000))
-        both = single(tables_for_draws(draws, grid, families, members, found))
+        both = first(tables_for_draws(draws, grid, families, members, found))
         chain = first(tables_for_draws(draws, grid, families, members))
         cost, is_atom = jnp.asarray(COST[3])[jnp.asarray(own)], jnp.asarray(grid.is_atom[own])
         for at in ((25.0, 25.0), (40.0, 50.0)):

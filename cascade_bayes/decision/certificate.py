@@ -80,7 +80,7 @@ def best_policy(
     Parameters
     ----------
     tables
-        One draw; observed queries in it are left out.
+        One draw, with the cascade's own steps alone; observed queries in it are left out.
     call_cost
         US dollars per call, ``(num_models,)``.
     error_price
@@ -88,7 +88,7 @@ def best_policy(
     early
         Whether models may abstain early; abstaining must be the last model.
     """
-    num_steps = tables.transition.shape[0]
+    num_steps = tables.step.shape[0]
     call = call_cost[1:, None] * tables.relative_cost
     abstain_price = call_cost[-1] if early else jnp.inf
     stop = error_price * (tables.transition - tables.right)
@@ -303,10 +303,10 @@ def certify(
 
 def _certify_chain(chain: Discretised, error_prices: np.ndarray, bayes: Thresholds) -> tuple[np.ndarray, ...]:
     """Return value, draw_loss, loss and elsewhere of one cascade by price; ``bayes`` lie on its grid."""
-    tables = chain.tables()
-    each = [own_optima(chain, tables, price) for price in error_prices]
+    each = [own_optima(chain, price, bayes) for price in error_prices]
     own = jax.tree.map(lambda *fields: jnp.stack(fields), *each)
     prices = jnp.asarray(error_prices, dtype=chain.call_cost.dtype)
+    tables = chain.tables().own_steps(chain.num_thresholds)
     found = _certify(tables, chain.call_cost, chain.is_atom, prices, bayes, own)
     return tuple(np.asarray(field) for field in found)
 
@@ -321,20 +321,22 @@ def _certify(
     own: Thresholds,
 ) -> tuple[jax.Array, ...]:
     early = bayes.early is not None
+    shared, draws = tables.by_draw()
 
     def at_price(at: tuple[jax.Array, Thresholds, Thresholds]) -> tuple[jax.Array, ...]:
         price, bayes, own = at
 
-        def on_draw(draw: ChainTables, cost: jax.Array, own: Thresholds) -> tuple[jax.Array, ...]:
-            best = best_policy(draw, cost, price, early)
+        def on_draw(draw: Any, cost: jax.Array, own: Thresholds) -> tuple[jax.Array, ...]:
+            chain = shared.of_draw(draw)
+            best = best_policy(chain, cost, price, early)
             # A policy of any shape takes cells whole; so do the thresholds that it is compared with.
             start = jax.tree.map(lambda field: jnp.round(field)[None], own)
-            found = optimise(draw.alone(), cost, is_atom, price, start, 0)
-            outcome = forward(draw, cost, is_atom, *bayes)
+            found = optimise(chain.alone(), cost, is_atom, price, start, 0)
+            outcome = forward(chain, cost, is_atom, *bayes)
             loss = outcome.cost + price * outcome.error
             return best.value, found.loss + found.polish_gain, loss, best.elsewhere
 
-        value, draw_loss, loss, elsewhere = jax.vmap(on_draw)(tables, call_cost, own)
+        value, draw_loss, loss, elsewhere = jax.vmap(on_draw)(draws, call_cost, own)
         return value, draw_loss, loss, jnp.mean(elsewhere, axis=0)
 
     return jax.lax.map(at_price, (error_prices, bayes, own))

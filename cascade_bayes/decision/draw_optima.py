@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes._trees import take
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.sweep import own_optima
 from cascade_bayes.policy.policy import Cuts
 from cascade_bayes.policy.shorter import spelled_out
 
-_recent: OrderedDict[int, tuple[Discretised, ChainTables]] = OrderedDict()
-
-NUM_RECENT = 4
-"""Cascades whose tables are kept for the next question: those of five models take 100 MB."""
-
-
-def tables_of(chain: Discretised) -> ChainTables:
-    """Return the tables of a cascade, which are kept while few others are asked about."""
-    kept, tables = _recent.pop(id(chain), (None, None))
-    if tables is None or kept is not chain:
-        tables = chain.tables()
-    _recent[id(chain)] = chain, tables
-    while len(_recent) > NUM_RECENT:
-        _recent.popitem(last=False)
-    return tables
+BESIDE = 6
+"""Prices to either side whose thresholds may be the optimum of some draw."""
 
 
 class DrawOptima:
@@ -41,17 +26,20 @@ class DrawOptima:
         The cascade on its grid.
     error_prices
         US dollars per wrong answer, ``(num_prices,)``.
+    cuts
+        The thresholds that are best on average there: those of single draws are not far.
     """
 
-    def __init__(self, chain: Discretised, error_prices: np.ndarray) -> None:
+    def __init__(self, chain: Discretised, error_prices: np.ndarray, cuts: Cuts) -> None:
         self.chain = chain
-        self._error_prices = error_prices
+        self._error_prices, self._cuts = error_prices, cuts
         self._found: dict[int, Cuts] = {}
 
     @in_64_bits
     def __call__(self, index: int) -> Cuts:
         """Return raw thresholds at the price of an index, ``(num_draws, num_models - 1)``."""
         if index not in self._found:
-            at = own_optima(self.chain, tables_of(self.chain), float(self._error_prices[index]))
+            near = take(self._cuts, slice(max(index - BESIDE, 0), index + BESIDE + 1))
+            at = own_optima(self.chain, float(self._error_prices[index]), self.chain.positions(near))
             self._found[index] = spelled_out(self.chain.cuts(at))
         return self._found[index]

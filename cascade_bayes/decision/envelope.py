@@ -22,21 +22,20 @@ from typing import Any
 
 import numpy as np
 
-from cascade_bayes.decision.discretise import discretise
+from cascade_bayes.decision.discretise import OnGrid
 from cascade_bayes.decision.frontier import (
     DEFAULT_DRAWS,
     DEFAULT_PRICES,
     LEVEL,
     Frontier,
+    alone,
     find_prices,
     one_model,
     sweep_prices,
     with_shorter,
 )
-from cascade_bayes.decision.predict import predict
 from cascade_bayes.engine.constrained import answer_of
 from cascade_bayes.engine.figures import Predicted
-from cascade_bayes.engine.grid import cells_for, make_grid
 from cascade_bayes.engine.rows import PRIOR_QUERIES
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.inference.posterior import Posterior
@@ -72,12 +71,8 @@ class Envelope(PricedPolicies):
         Those of the candidates that have thresholds, by their models.
     alone
         What single models do that have none.
-    posterior
-        The fit, for prices between those of the sweep.
-    prior_queries
-        How many queries the model counts for beside the observed ones (`cascade_bayes.engine.rows`).
-    num_cells
-        Cells of the grid per model.
+    on_grid
+        The fit on its grid, for prices between those of the sweep.
     """
 
     models: tuple[str, ...]
@@ -86,9 +81,7 @@ class Envelope(PricedPolicies):
     expense: np.ndarray
     frontiers: dict[tuple[str, ...], Frontier]
     alone: dict[tuple[str, ...], Predicted]
-    posterior: Posterior
-    prior_queries: float
-    num_cells: int
+    on_grid: OnGrid
 
     @property
     def loss(self) -> np.ndarray:
@@ -226,10 +219,10 @@ class Envelope(PricedPolicies):
             if names not in tuned:
                 near = self.frontiers[names].near(error_price)
                 assert near is not None
-                tuned[names] = with_shorter(near, lambda part: alone(near, part) or tune(part))
+                tuned[names] = with_shorter(near, lambda part: single(near, part) or tune(part))
             return tuned[names]
 
-        def alone(longer: Frontier, names: tuple[str, ...]) -> Frontier | None:
+        def single(longer: Frontier, names: tuple[str, ...]) -> Frontier | None:
             return one_model(longer, names, self.alone[names]) if names in self.alone else None
 
         def loss(names: tuple[str, ...]) -> float:
@@ -262,16 +255,7 @@ class Envelope(PricedPolicies):
 
     def _tuned(self, error_price: float) -> Policy:
         """Tune all candidates at a price, whatever is known of others."""
-        finer = find_envelope(
-            self.posterior,
-            [error_price],
-            num_draws=self.error.shape[2],
-            num_cells=self.num_cells,
-            prior_queries=self.prior_queries,
-            candidates=self.candidates,
-            terms=self.terms,
-        )
-        return finer.policy(0)
+        return _envelope_on_grid(self.on_grid, [error_price], self.candidates).policy(0)
 
     def _draws(self, figure: str) -> np.ndarray:
         return np.asarray(getattr(self, figure)[self.best(), np.arange(len(self))])
@@ -376,39 +360,44 @@ def find_envelope(
             f"every cascade is tried of at most {MAX_MODELS} models; this fit has {len(names)}. Name the "
             'models of the cascade, or take all of them as one: models="all" (--models all).'
         )
-    whole = posterior.sub_cascade(range(len(names)), num_draws)
-    grid = make_grid(whole.params, whole.layout, cells_for(whole.layout) if num_cells is None else num_cells)
-    digest = posterior.digest()
+    on_grid = OnGrid(posterior, None, num_draws, num_cells, prior_queries, terms)
     if candidates is None:
         sizes = range(1, len(names) + 1)
         candidates = [subset for size in sizes for subset in combinations(names, size)]
+    return _envelope_on_grid(on_grid, error_prices, candidates)
+
+
+def _envelope_on_grid(
+    on_grid: OnGrid,
+    error_prices: Sequence[float] | np.ndarray | int,
+    candidates: Sequence[tuple[str, ...]],
+) -> Envelope:
+    """Optimise some cascades of a fit at every price; see `find_envelope`."""
+    posterior, terms = on_grid.posterior, on_grid.terms
+    digest = posterior.digest()
     # Prices that are a number are found on the cascade of all models, the last candidate.
     prices = None if isinstance(error_prices, (int, np.integer)) else np.asarray(error_prices, dtype=float)
     swept: dict[tuple[str, ...], Frontier] = {}
     done: dict[tuple[str, ...], Frontier] = {}
-    alone: dict[tuple[str, ...], Predicted] = {}
-    how: Any = {"num_draws": num_draws, "prior_queries": prior_queries, "terms": terms}
+    singles: dict[tuple[str, ...], Predicted] = {}
 
     def sweep(subset: tuple[str, ...]) -> None:
         nonlocal prices
         if len(subset) == 1 and terms.abstain_price is None:
-            alone[subset] = predict(posterior, np.zeros(0), models=subset, **how)
+            singles[subset] = alone(on_grid, subset)
             return
-        chain = discretise(posterior, subset, whole_grid=grid, **how)
-        tables = chain.tables()
+        chain = on_grid.cascade(subset)
         if not swept:
-            prices = find_prices(tables, chain, error_prices)
+            prices = find_prices(chain, error_prices)
         assert prices is not None
-        swept[subset] = sweep_prices(
-            posterior, chain, tables, prices, prior_queries, digest=digest, polish=False
-        )
+        swept[subset] = sweep_prices(on_grid, chain, prices, digest=digest, polish=False)
 
     def find(subset: tuple[str, ...]) -> Frontier:
-        if subset not in swept and subset not in alone:
+        if subset not in swept and subset not in singles:
             sweep(subset)
-        if subset in alone and subset not in done:
+        if subset in singles and subset not in done:
             longer = next(one for names, one in swept.items() if subset[0] in names)
-            done[subset] = one_model(longer, subset, alone[subset])
+            done[subset] = one_model(longer, subset, singles[subset])
         elif subset in swept and subset not in done:
             done[subset] = with_shorter(swept[subset], find)
         return done[subset]
@@ -420,18 +409,18 @@ def find_envelope(
 
     def of_all(figure: str) -> np.ndarray:
         """Figures of single models are the same at every price."""
-        shape = (len(prices), len(whole.params.intercept))
-        found = [alone[names] if names in alone else frontiers[names] for names in candidates]
+        shape = (len(prices), on_grid.num_draws)
+        found = [singles[names] if names in singles else frontiers[names] for names in candidates]
         return np.stack([np.broadcast_to(getattr(one, figure), shape) for one in found])
 
     return Envelope(
-        models=names,
+        models=posterior.models,
         candidates=tuple(candidates),
         error_prices=prices,
         error=of_all("error"),
         expense=of_all("expense"),
         frontiers=frontiers,
-        alone=alone,
+        alone=singles,
         context={
             "kind": posterior.data.kind,
             "call_cost": posterior.data.call_cost,
@@ -439,7 +428,5 @@ def find_envelope(
             "terms": terms,
             "fit_verdict": posterior.fit_verdict,
         },
-        posterior=posterior,
-        prior_queries=prior_queries,
-        num_cells=grid.num_cells,
+        on_grid=on_grid,
     )

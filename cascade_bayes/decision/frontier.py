@@ -12,18 +12,16 @@ import numpy as np
 
 from cascade_bayes._numbers import MAX_PRICES, check_whole
 from cascade_bayes._trees import take
-from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.decision.draw_optima import DrawOptima, tables_of
-from cascade_bayes.decision.predict import predict
+from cascade_bayes.decision.discretise import OnGrid
+from cascade_bayes.decision.draw_optima import DrawOptima
 from cascade_bayes.decision.table import table_of
-from cascade_bayes.engine.chain import ChainTables
 from cascade_bayes.engine.constrained import Answer, answer_of, search
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.figures import Predicted, predict_outcome, stack
 from cascade_bayes.engine.lengthen import lengthen_predicted
 from cascade_bayes.engine.optimise import NUM_STEPS
 from cascade_bayes.engine.rows import PRIOR_QUERIES
-from cascade_bayes.engine.sweep import price_range, search_near, sweep_chain, sweep_outcomes
+from cascade_bayes.engine.sweep import price_range, run_policies, search_near, sweep_chain
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.policy.expected import Prediction
@@ -85,14 +83,10 @@ class Frontier(PricedPolicies):
     shorter
         Points whose policy has fewer models than the cascade, by their index: a model that is paid for and
         never answers is left out (`cascade_bayes.policy.shorter`).
-    posterior
-        The fit, for prices between those of the sweep.
+    on_grid
+        The fit on its grid, for prices between those of the sweep.
     chain
-        The cascade on its grid, for budgets and targets.
-    prior_queries
-        How many queries the model counts for beside the observed ones (`cascade_bayes.engine.rows`).
-    num_cells
-        Cells of the grid per model.
+        The cascade on that grid, for budgets and targets.
     num_steps
         Adam's, after the line searches.
     """
@@ -101,12 +95,15 @@ class Frontier(PricedPolicies):
     cuts: Cuts
     draw_optima: Callable[[int], Cuts]
     predicted: Predicted
-    posterior: Posterior
+    on_grid: OnGrid
     chain: Discretised
-    prior_queries: float
-    num_cells: int
     num_steps: int
     shorter: dict[int, Point] = field(default_factory=dict)
+
+    @property
+    def posterior(self) -> Posterior:
+        """The fit."""
+        return self.on_grid.posterior
 
     @property
     def thresholds(self) -> np.ndarray:
@@ -182,31 +179,20 @@ class Frontier(PricedPolicies):
         after = int(np.searchsorted(self.error_prices, error_price))
         if not 0 < after < len(self):
             return None
-        tables = tables_of(self.chain)
         starts = self.chain.positions(take(self.cuts, slice(after - 1, after + 1)))
-        at = search_near(self.chain, tables, error_price, starts, self.num_steps)
-        cuts = self.chain.cuts(jax.tree.map(lambda field: field[None], at))
+        cuts, outcome = search_near(self.chain, error_price, starts, self.num_steps)
         prices = np.asarray([error_price])
-        outcome = sweep_outcomes(self.chain, tables, self.chain.positions(cuts))
         return replace(
             self,
             error_prices=prices,
             cuts=cuts,
-            draw_optima=DrawOptima(self.chain, prices),
+            draw_optima=DrawOptima(self.chain, prices, cuts),
             predicted=predict_outcome(table_of(self.posterior), self.chain, cuts, outcome),
             shorter={},
         )
 
     def _tuned(self, models: tuple[str, ...], error_price: float) -> Frontier:
-        return tune_cascade(
-            self.posterior,
-            models,
-            [error_price],
-            num_draws=self.error.shape[1],
-            num_cells=self.num_cells,
-            prior_queries=self.prior_queries,
-            terms=self.terms,
-        )
+        return tune_on_grid(self.on_grid, models, [error_price])
 
     def _policy_at(self, error_price: float) -> Policy:
         found = self.near(error_price)
@@ -274,12 +260,9 @@ class Frontier(PricedPolicies):
 
     def _shorter_answer(self, names: tuple[str, ...], request: Request, rival: Answer) -> Answer:
         """Return what the cascade of some of the models answers."""
-        num_draws = self.error.shape[1]
         if len(names) == 1 and self.terms.abstain_price is None:
             return answer_of(request, Cuts(np.zeros(0)), take(one_model(self, names).predicted, 0))
-        chain = discretise(
-            self.posterior, names, num_draws, self.num_cells, self.prior_queries, terms=self.terms
-        )
+        chain = self.on_grid.cascade(names)
         kept = np.asarray([name in names for name in self.models])
         return search(table_of(self.posterior), chain, request, shorten(self.cuts, kept), rival)
 
@@ -307,7 +290,6 @@ def tune_cascade(
     num_cells: int | None = None,
     prior_queries: float = PRIOR_QUERIES,
     terms: Terms = COSTS_ALONE,
-    known: dict[tuple[str, ...], Frontier] | None = None,
 ) -> Frontier:
     """Optimise the thresholds of one cascade; see `cascade_bayes.error_cost_frontier`.
 
@@ -315,19 +297,37 @@ def tune_cascade(
     ----------
     posterior, models, error_prices, num_draws, num_cells, prior_queries, terms
         The same parameters as there; all models of the fit if None.
+    """
+    on_grid = OnGrid(posterior, models, num_draws, num_cells, prior_queries, terms)
+    return tune_on_grid(on_grid, models, error_prices)
+
+
+def tune_on_grid(
+    on_grid: OnGrid,
+    models: Sequence[str] | None,
+    error_prices: Sequence[float] | np.ndarray | int,
+    known: dict[tuple[str, ...], Frontier] | None = None,
+) -> Frontier:
+    """Optimise the thresholds of one cascade of a fit on a grid.
+
+    Parameters
+    ----------
+    on_grid
+        The fit.
+    models, error_prices
+        The same parameters as for `tune_cascade`.
     known
         Cascades of some of these models that have been tuned at the same prices; those that are tuned for
         this one are added, so that none is tuned twice.
     """
-    chain = discretise(posterior, models, num_draws, num_cells, prior_queries, terms=terms)
+    chain, terms = on_grid.cascade(models), on_grid.terms
     if not chain.num_thresholds:
         raise InputError(
-            f"a cascade needs at least two models; got {', '.join(models or posterior.models)}. A model "
-            "alone has no thresholds."
+            f"a cascade needs at least two models; got {', '.join(models or ())}. A model alone has no "
+            "thresholds."
         )
-    tables = chain.tables()
-    prices = find_prices(tables, chain, error_prices)
-    swept = sweep_prices(posterior, chain, tables, prices, prior_queries, digest=posterior.digest())
+    prices = find_prices(chain, error_prices)
+    swept = sweep_prices(on_grid, chain, prices, digest=on_grid.posterior.digest())
     shared: dict[tuple[str, ...], Frontier] = {} if known is None else known
 
     def find(names: tuple[str, ...]) -> Frontier:
@@ -335,20 +335,7 @@ def tune_cascade(
             return _first_models(swept, len(names))
         if names not in shared:
             alone = len(names) == 1 and terms.abstain_price is None
-            shared[names] = (
-                one_model(swept, names)
-                if alone
-                else tune_cascade(
-                    posterior,
-                    names,
-                    prices,
-                    num_draws=num_draws,
-                    num_cells=num_cells,
-                    prior_queries=prior_queries,
-                    terms=terms,
-                    known=shared,
-                )
-            )
+            shared[names] = one_model(swept, names) if alone else tune_on_grid(on_grid, names, prices, shared)
         return shared[names]
 
     return with_shorter(swept, find)
@@ -393,9 +380,7 @@ def one_model(swept: Frontier, models: tuple[str, ...], predicted: Predicted | N
         What it does on the draws; found here if None.
     """
     num_prices, num_draws = swept.error.shape
-    if predicted is None:
-        how: Any = {"num_draws": num_draws, "prior_queries": swept.prior_queries, "terms": swept.terms}
-        predicted = predict(swept.posterior, np.zeros(0), models=models, **how)
+    predicted = alone(swept.on_grid, models) if predicted is None else predicted
     cost = swept.context["call_cost"][[swept.models.index(models[0])]]
     return replace(
         swept,
@@ -406,6 +391,15 @@ def one_model(swept: Frontier, models: tuple[str, ...], predicted: Predicted | N
         context=swept.context | {"call_cost": cost},
         shorter={},
     )
+
+
+def alone(on_grid: OnGrid, models: tuple[str, ...]) -> Predicted:
+    """Return what one model does on every draw, which always answers."""
+    chain = on_grid.cascade(models)
+    no_cuts = Cuts(np.zeros((1, 0)))
+    outcome = run_policies(chain, chain.positions(no_cuts))
+    found = predict_outcome(table_of(on_grid.posterior), chain, no_cuts, outcome)
+    return take(found, 0)
 
 
 def with_shorter(frontier: Frontier, find: Callable[[tuple[str, ...]], Frontier]) -> Frontier:
@@ -445,9 +439,7 @@ def with_shorter(frontier: Frontier, find: Callable[[tuple[str, ...]], Frontier]
     )
 
 
-def find_prices(
-    tables: ChainTables, chain: Discretised, error_prices: Sequence[float] | np.ndarray | int
-) -> np.ndarray:
+def find_prices(chain: Discretised, error_prices: Sequence[float] | np.ndarray | int) -> np.ndarray:
     """Return the prices that are asked for, ascending, or as many as are (see `error_cost_frontier`).
 
     Raises
@@ -457,8 +449,7 @@ def find_prices(
     """
     if isinstance(error_prices, (int, np.integer)):
         check_whole("the number of error prices", error_prices, high=MAX_PRICES)
-        call_cost = np.asarray(chain.call_cost).mean(axis=0)[: len(chain.members)]
-        prices = price_range(tables, call_cost, int(error_prices), chain.terms.abstain_price)
+        prices = price_range(chain, int(error_prices))
     else:
         prices = np.sort(np.asarray(error_prices, dtype=float))
     if prices.ndim != 1 or not prices.size or not np.all(np.isfinite(prices) & (prices > 0)):
@@ -469,42 +460,28 @@ def find_prices(
 
 
 def sweep_prices(
-    posterior: Posterior,
-    chain: Discretised,
-    tables: ChainTables,
-    error_prices: np.ndarray,
-    prior_queries: float,
-    *,
-    digest: str,
-    polish: bool = True,
+    on_grid: OnGrid, chain: Discretised, error_prices: np.ndarray, *, digest: str, polish: bool = True
 ) -> Frontier:
     """Optimise the thresholds of one cascade at every price.
 
     Parameters
     ----------
-    posterior
-        The fit.
-    chain, tables
-        The cascade on its grid, and its tables.
+    on_grid, chain
+        The fit on its grid, and the cascade of it.
     error_prices
         US dollars per wrong answer, ascending, ``(num_prices,)``.
-    prior_queries
-        What ``chain`` was made with.
     digest
         The fit's.
     polish
         Let Adam follow the exact line searches; see `cascade_bayes.engine.optimise`.
     """
-    num_steps = NUM_STEPS if polish else 0
-    swept = sweep_chain(chain, tables, error_prices, num_steps)
-    cuts = chain.cuts(swept)
-    # What is predicted is what the thresholds do that are kept, moved to readable numbers.
-    outcome = sweep_outcomes(chain, tables, chain.positions(cuts))
+    posterior, num_steps = on_grid.posterior, NUM_STEPS if polish else 0
+    cuts, outcome = sweep_chain(chain, error_prices, num_steps)
     return Frontier(
         models=tuple(posterior.models[i] for i in chain.members),
         error_prices=error_prices,
         cuts=cuts,
-        draw_optima=DrawOptima(chain, error_prices),
+        draw_optima=DrawOptima(chain, error_prices, cuts),
         predicted=predict_outcome(table_of(posterior), chain, cuts, outcome),
         context={
             "kind": posterior.data.kind,
@@ -513,9 +490,7 @@ def sweep_prices(
             "terms": chain.terms,
             "fit_verdict": posterior.fit_verdict,
         },
-        posterior=posterior,
+        on_grid=on_grid,
         chain=chain,
-        prior_queries=prior_queries,
-        num_cells=chain.grid.num_cells,
         num_steps=num_steps,
     )

@@ -275,13 +275,13 @@ def _losses(chain: Discretised, policy: Policy, price: float) -> tuple[np.ndarra
     (`cascade_bayes.policy.shorter`): they are no candidates, and the loss of a draw whose best they are is
     infinite.
     """
-    tables = chain.tables()
-    bayes = sweep_chain(chain, tables, np.asarray([price]), num_steps=0)
-    own = own_optima(chain, tables, price)
+    bayes = chain.positions(sweep_chain(chain, np.asarray([price]), num_steps=0).cuts)
+    own = own_optima(chain, price, bayes)
     some = take(own, evenly_spaced(len(own.defer), min(NUM_CANDIDATES, len(own.defer))))
     asked = jax.tree.map(lambda field: np.asarray(field)[None], chain.positions(policy.cuts))
     candidates = jax.tree.map(lambda *fields: np.concatenate(fields), asked, bayes, some)
     candidates = take(candidates, ~_left_out(chain, candidates))
+    tables = chain.tables().own_steps(chain.num_thresholds)
     how = tables, chain.call_cost, chain.is_atom, jnp.asarray(price, dtype=chain.call_cost.dtype)
     of_all, of_own = _loss_matrix(*how, *jax.tree.map(jnp.asarray, (candidates, own)))
     positions = [own.defer, *([] if own.early is None else [own.early[:, :-1]])]

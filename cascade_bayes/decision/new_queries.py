@@ -78,7 +78,7 @@ def _by_query(
 
     ``z`` and ``score``, right less predicted, are ``(num_chain_models, num_queries)``.
     """
-    layout, members, dtype = chain.chain.layout, chain.chain.members, np.dtype(chain.call_cost.dtype)
+    layout, members, dtype = chain.layout, chain.chain_members, np.dtype(chain.call_cost.dtype)
     x = np.asarray(np.clip(z, -MAX_REGRESSOR, MAX_REGRESSOR))
     passed = np.ones(z.shape[1])
     columns: list[tuple[str, np.ndarray]] = []

@@ -10,7 +10,8 @@ model i + 1 with probability
 
 which sums to one over :math:`m` by construction: no probability is lost. For atoms this is exact; within
 a continuous cell the sub-density of the queries that got there is taken as the margin's own, an error of
-second order in the cell width. Across such a cell the rows change by the slope :math:`D_l`.
+second order in the cell width. Across such a cell the rows change by the slope :math:`D_l`, from the
+neighbouring cells' averages: :math:`D = G R` with a matrix G of differences.
 
 Whether model i + 1 is right depends on both cells, :math:`Q_{lm} = R_{lm} p_{lm}` with :math:`p_{lm}` the
 mean of :math:`\sigma(a + b x + c x' + e)` over cell :math:`m`, at the mean :math:`x'` of cell :math:`l`.
@@ -47,7 +48,10 @@ from cascade_bayes.special import UnitPoint
 class ChainTables(NamedTuple):
     """One draw of a cascade as a finite chain, and observed queries beside it.
 
-    Fields may carry a leading axis of draws, of ``rows`` those that `draw_axes` names.
+    Cascades of some models share their steps, from one model to a later one, and programs: a cascade shorter
+    than others has models before its first that are passed over, so that all have as many.
+
+    Fields may carry a leading axis of draws, but for those to which `draw_axes` gives none.
 
     Attributes
     ----------
@@ -55,42 +59,197 @@ class ChainTables(NamedTuple):
         Probability of the first model's cells, ``(num_cells,)``.
     correct
         Probability that the first model is right, given its cell, ``(num_cells,)``.
-    transition, right
-        ``R``, and its part ``Q`` in which the next model is right,
-        ``(num_models - 1, num_cells, num_cells)``.
-    transition_slope, right_slope
-        Their changes ``D`` across a cell.
     correct_slope
-        Change of the probability of being right across each cell, ``(num_models, num_cells)``.
+        Its change across each cell, ``(num_cells,)``.
+    transition, right
+        ``R`` of every step that there is, and its part ``Q`` in which the model that it leads to is right,
+        ``(num_steps, num_cells, num_cells)``.
+    right_slope
+        Change of the probability that this model is right across each of its cells,
+        ``(num_steps, num_cells)``.
     relative_cost
-        What a call of the next model costs that a cell defers, over the mean of its calls,
-        ``(num_models - 1, num_cells)``.
+        What a call costs to which a cell defers, over the mean of the model's calls,
+        ``(num_steps, num_cells)``.
+    step
+        Which step each model of the cascade takes that can send a query on, ``(num_thresholds,)``; -1 of
+        those before its first.
+    across
+        Matrices that take rows of a model's cells to their change across each cell,
+        ``(num_thresholds, num_cells, num_cells)``; see `across_cells`.
     rows
         Observed queries; None if the chain counts for all.
     """
 
     mass: jax.Array
     correct: jax.Array
+    correct_slope: jax.Array
     transition: jax.Array
     right: jax.Array
-    transition_slope: jax.Array
     right_slope: jax.Array
-    correct_slope: jax.Array
     relative_cost: jax.Array
+    step: jax.Array
+    across: jax.Array
     rows: Rows | None = None
 
     def draw_axes(self) -> ChainTables:
         """Return where the axis of draws is, for `jax.vmap`: what all draws share has none."""
         axes: dict[str, Any] = dict.fromkeys(self._fields, 0)
-        return ChainTables(**axes | {"rows": None if self.rows is None else DRAW_AXES})
+        rows = None if self.rows is None else DRAW_AXES
+        return ChainTables(**axes | {"step": None, "across": None, "rows": rows})
+
+    def by_draw(self) -> tuple[ChainTables, Any]:
+        """Return what draws share, and what they do not, which has a leading axis of draws.
+
+        `of_draw` puts one draw together again.
+        """
+        rows = self.rows
+        own = {name: getattr(self, name) for name in _OWN}
+        shared = self._replace(**dict.fromkeys(_OWN))  # type: ignore[arg-type]  # until `of_draw`
+        return shared, (own, None if rows is None else (rows.weight, rows.right))
+
+    def of_draw(self, own: Any) -> ChainTables:
+        """Return one draw, or several, from what draws share, which this is, and what they do not."""
+        fields, queries = own
+        rows = self.rows
+        if rows is not None:
+            rows = rows._replace(weight=queries[0], right=queries[1])
+        return self._replace(**fields, rows=rows)
+
+    def draw(self, index: int) -> ChainTables:
+        """Return one of the draws."""
+        shared, own = self.by_draw()
+        return shared.of_draw(jax.tree.map(lambda field: field[index], own))
 
     def alone(self) -> ChainTables:
         """Return a single draw with an axis of draws."""
+        shared, own = self.by_draw()
+        return shared.of_draw(jax.tree.map(lambda field: field[None], own))
+
+    def own_steps(self, num_thresholds: int) -> ChainTables:
+        """Return the cascade with its own steps alone, in their order, and no models before its first.
+
+        Parameters
+        ----------
+        num_thresholds
+            How many of its models can send a query on; static.
+        """
+        first = self.step.shape[0] - num_thresholds
+        step = self.step[first:]
         rows = self.rows
         if rows is not None:
-            rows = rows._replace(weight=rows.weight[None], right=rows.right[None])
-        chain = jax.tree.map(lambda field: field[None], self._replace(rows=None))
-        return chain._replace(rows=rows)
+            ends = None if rows.ends is None else rows.ends[first:]
+            rows = rows._replace(
+                cell=rows.cell[first:], ends=ends, cost=rows.cost[first:], right=rows.right[..., first:, :]
+            )
+        return self._replace(
+            transition=self.transition[..., step, :, :],
+            right=self.right[..., step, :, :],
+            right_slope=self.right_slope[..., step, :],
+            relative_cost=self.relative_cost[..., step, :],
+            step=jnp.arange(num_thresholds),
+            across=self.across[first:],
+            rows=rows,
+        )
+
+
+_OWN = "mass", "correct", "correct_slope", "transition", "right", "right_slope", "relative_cost"
+"""Fields that differ between draws, besides those of observed queries."""
+
+
+class Start(NamedTuple):
+    """A model's own fields of `ChainTables`, where it is the first of a cascade."""
+
+    mass: jax.Array
+    correct: jax.Array
+    correct_slope: jax.Array
+
+
+class Steps(NamedTuple):
+    """The fields of `ChainTables` that steps have, with an axis of steps."""
+
+    transition: jax.Array
+    right: jax.Array
+    right_slope: jax.Array
+    relative_cost: jax.Array
+
+
+def find_steps(
+    params: CascadeParams,
+    edges: jax.Array,
+    is_atom: jax.Array,
+    copulas: tuple[Copula, ...],
+    starts: tuple[int, ...],
+    pairs: tuple[tuple[int, int], ...],
+    trend: CostTrend | None = None,
+) -> tuple[tuple[Start, ...], Steps]:
+    """Build what cascades of one draw begin with, and the steps that they take.
+
+    Parameters
+    ----------
+    params
+        One draw, of the chain of all models.
+    edges, is_atom
+        The grid's arrays, of all models.
+    copulas
+        Family of each neighbouring pair of all models.
+    starts
+        Indices of first models. Static.
+    pairs
+        Indices of the models from which and to which the steps go. Static.
+    trend
+        How the cost of a call changes with the confidence of the model before, one entry a pair; not at all
+        if None.
+    """
+    margins = jax.tree.map(lambda field: field[:, None, :], params.margins)
+    flat = edges.reshape(edges.shape[0], -1)
+    at = jax.tree.map(lambda field: field.reshape(edges.shape), mixed.point(flat, margins))
+    boundary = _boundaries(at, is_atom)
+    weight = _node_weights(at)
+    logit = _node_logits(edges, is_atom, params)
+    x = jnp.sum(weight * regressor(edges), axis=-1)
+    neighbours: dict[int, tuple[jax.Array, jax.Array]] = {}
+
+    def joint(i: int) -> tuple[jax.Array, jax.Array]:
+        """``R`` and ``Q`` from model ``i - 1`` to ``i``."""
+        if i not in neighbours:
+            table = _transition(boundary, i - 1, copulas[i - 1], params.theta[i - 1])
+            shifted = logit[i][None] + params.upstream[i] * x[i - 1][:, None, None]
+            neighbours[i] = table, table * jnp.sum(weight[i] * jax.nn.sigmoid(shifted), axis=-1)
+        return neighbours[i]
+
+    def mass(i: int) -> jax.Array:
+        return jnp.maximum(jnp.diff(boundary.value[i]), 0.0)
+
+    def correct_slope(i: int) -> jax.Array:
+        ahead = params.upstream[i] * jnp.dot(mass(i - 1), x[i - 1]) if i else 0.0
+        rate = jax.nn.sigmoid(logit[i] + ahead)
+        return jnp.where(is_atom[i], 0.0, rate[:, -1] - rate[:, 0])
+
+    def start(i: int) -> Start:
+        if not i:
+            return Start(mass(i), jnp.sum(weight[i] * jax.nn.sigmoid(logit[i]), axis=-1), correct_slope(i))
+        # The model before is not called: its confidence is integrated over.
+        share, of_all = mass(i - 1) @ joint(i)[1], mass(i)
+        correct = jnp.where(of_all > 0, share / jnp.where(of_all > 0, of_all, 1.0), 0.0)
+        return Start(of_all, correct, correct_slope(i))
+
+    def step(a: int, b: int) -> tuple[jax.Array, jax.Array]:
+        table, right = joint(a + 1)
+        for i in range(a + 2, b + 1):
+            table, right = table @ joint(i)[0], table @ joint(i)[1]
+        return table, right
+
+    num_cells, dtype = edges.shape[1], x.dtype
+    relative_cost = jnp.ones((len(pairs), num_cells), dtype=dtype)
+    if trend is not None:
+        before = jnp.asarray([a for a, _ in pairs], dtype=int)
+        relative_cost = jnp.exp(trend.slope[:, None] * x[before] - trend.log_mean[:, None])
+    if not pairs:  # a step that no model takes, so that programs have something to choose from
+        none = jnp.zeros((1, num_cells, num_cells), dtype=dtype)
+        return tuple(map(start, starts)), Steps(none, none, none[:, 0], none[:, 0])
+    tables, rights = zip(*(step(a, b) for a, b in pairs), strict=True)
+    slopes = jnp.stack([correct_slope(b) for _, b in pairs])
+    return tuple(map(start, starts)), Steps(jnp.stack(tables), jnp.stack(rights), slopes, relative_cost)
 
 
 def chain_tables(
@@ -102,16 +261,12 @@ def chain_tables(
     trend: CostTrend | None = None,
     abstains: bool = False,
 ) -> ChainTables:
-    """Build the tables of one draw, without observed queries.
+    """Build the tables of one draw of one cascade, without observed queries.
 
     Parameters
     ----------
-    params
-        One draw.
-    edges, is_atom
-        The grid's arrays, of all models.
-    copulas
-        Family of each neighbouring pair of all models.
+    params, edges, is_atom, copulas
+        The same as for `find_steps`.
     members
         Ascending indices of the models of the cascade; all if None. Static.
     trend
@@ -120,86 +275,68 @@ def chain_tables(
         Whether abstaining is a last model of the cascade. Static.
     """
     members = tuple(range(params.num_models)) if members is None else members
-    margins = jax.tree.map(lambda field: field[:, None, :], params.margins)
-    flat = edges.reshape(edges.shape[0], -1)
-    at = jax.tree.map(lambda field: field.reshape(edges.shape), mixed.point(flat, margins))
-    boundary = _boundaries(at, is_atom)
-    weight = _node_weights(at)
-    logit = _node_logits(edges, is_atom, params)
-    x = jnp.sum(weight * regressor(edges), axis=-1)
-
-    def joint(i: int) -> tuple[jax.Array, jax.Array]:
-        """``R`` and ``Q`` from model ``i - 1`` to ``i``."""
-        table = _transition(boundary, i - 1, copulas[i - 1], params.theta[i - 1])
-        shifted = logit[i][None] + params.upstream[i] * x[i - 1][:, None, None]
-        return table, table * jnp.sum(weight[i] * jax.nn.sigmoid(shifted), axis=-1)
-
-    def slope(i: int, table: jax.Array) -> jax.Array:
-        return jnp.where(is_atom[i][:, None], 0.0, _slope(table, is_atom[i]))
-
-    def mass(i: int) -> jax.Array:
-        return jnp.maximum(jnp.diff(boundary.value[i]), 0.0)
-
-    def correct_slope(i: int) -> jax.Array:
-        ahead = params.upstream[i] * jnp.dot(mass(i - 1), x[i - 1]) if i else 0.0
-        rate = jax.nn.sigmoid(logit[i] + ahead)
-        return jnp.where(is_atom[i], 0.0, rate[:, -1] - rate[:, 0])
-
-    start = members[0]
-    if start:
-        # The model before is not called: its confidence is integrated over.
-        share = mass(start - 1) @ joint(start)[1]
-        of_all = mass(start)
-        correct = jnp.where(of_all > 0, share / jnp.where(of_all > 0, of_all, 1.0), 0.0)
-    else:
-        correct = jnp.sum(weight[0] * jax.nn.sigmoid(logit[0]), axis=-1)
-
-    steps: list[tuple[jax.Array, ...]] = []
-    for a, b in itertools.pairwise(members):
-        table, right = joint(a + 1)
-        step = (table, right, slope(a, table), slope(a, right))
-        for i in range(a + 2, b + 1):
-            table, right = joint(i)
-            step = (step[0] @ table, step[0] @ right, step[2] @ table, step[2] @ right)
-        steps.append(step)
-    num_cells = edges.shape[1]
-    empty = jnp.zeros((0, num_cells, num_cells), dtype=correct.dtype)
-    transition, right, transition_slope, right_slope = (
-        [jnp.stack(part) for part in zip(*steps, strict=True)] if steps else [empty] * 4
-    )
-    before = jnp.asarray(members[:-1], dtype=int)
-    relative_cost = jnp.ones((len(before), num_cells), dtype=correct.dtype)
-    if trend is not None:
-        relative_cost = jnp.exp(trend.slope[:, None] * x[before] - trend.log_mean[:, None])
-    tables = ChainTables(
-        mass=mass(start),
-        correct=correct,
-        transition=transition,
-        right=right,
-        transition_slope=transition_slope,
-        right_slope=right_slope,
-        correct_slope=jnp.stack([correct_slope(i) for i in members]),
-        relative_cost=relative_cost,
-    )
-    return with_abstention(tables) if abstains else tables
+    pairs = tuple(itertools.pairwise(members))
+    (start,), steps = find_steps(params, edges, is_atom, copulas, members[:1], pairs, trend)
+    if abstains:
+        steps = with_abstention(steps)
+    step, across = _shared(is_atom, members, abstains, start.mass.dtype)
+    return ChainTables(**start._asdict(), **steps._asdict(), step=step, across=across)
 
 
-def with_abstention(tables: ChainTables) -> ChainTables:
-    """Append a model that is never wrong, whose queries all lie in its first cell."""
-    num_cells = tables.mass.shape[0]
-    dtype = tables.mass.dtype
-    certain = jnp.zeros((1, num_cells, num_cells), dtype).at[:, :, 0].set(1.0)
+def _shared(
+    is_atom: jax.Array, members: tuple[int, ...], abstains: bool, dtype: jnp.dtype
+) -> tuple[jax.Array, jax.Array]:
+    """Return ``step`` and ``across`` of a cascade that has its own steps alone."""
+    senders = members if abstains else members[:-1]
+    across = across_cells(is_atom[jnp.asarray(senders, dtype=int)]).astype(dtype)
+    return jnp.arange(len(senders)), across
+
+
+def across_cells(is_atom: Any, xp: Any = jnp) -> Any:
+    """Return matrices that take a value of every cell to its change across each cell.
+
+    The change is the difference of the neighbouring cells' values over their distance; that across an atom,
+    and from an atom beside, is none.
+
+    Parameters
+    ----------
+    is_atom
+        Which cells are atoms, ``(num_models, num_cells)``.
+    xp
+        The namespace of its arrays, `jax.numpy` or `numpy`.
+
+    Returns
+    -------
+    array
+        ``(num_models, num_cells, num_cells)``.
+    """
+    num = is_atom.shape[-1]
+    index = xp.arange(num)
+    before, after = xp.maximum(index - 1, 0), xp.minimum(index + 1, num - 1)
+    before = xp.where(is_atom[..., before], index, before)
+    after = xp.where(is_atom[..., after], index, after)
+    span = xp.maximum(after - before, 1)[..., None]
+    change = (after[..., None] == index) * 1.0 - (before[..., None] == index) * 1.0
+    return xp.where(is_atom[..., None], 0.0, change / span)
+
+
+def with_abstention(steps: Steps) -> Steps:
+    """Append a step to a model that is never wrong, whose queries all lie in its first cell.
+
+    Steps are those of one draw, or of several.
+    """
+    *lead, _, num_cells, _ = steps.transition.shape
+    dtype = steps.transition.dtype
+    certain = jnp.zeros((*lead, 1, num_cells, num_cells), dtype).at[..., 0].set(1.0)
 
     def append(field: jax.Array, more: jax.Array) -> jax.Array:
-        return jnp.concatenate([field, more])
+        return jnp.concatenate([field, more], axis=len(lead))
 
-    return tables._replace(
-        transition=append(tables.transition, certain),
-        right=append(tables.right, certain),
-        transition_slope=append(tables.transition_slope, jnp.zeros_like(certain)),
-        right_slope=append(tables.right_slope, jnp.zeros_like(certain)),
-        correct_slope=append(tables.correct_slope, jnp.zeros((1, num_cells), dtype)),
-        relative_cost=append(tables.relative_cost, jnp.ones((1, num_cells), dtype)),
+    return Steps(
+        transition=append(steps.transition, certain),
+        right=append(steps.right, certain),
+        right_slope=append(steps.right_slope, jnp.zeros_like(certain[..., 0])),
+        relative_cost=append(steps.relative_cost, jnp.ones_like(certain[..., 0])),
     )
 
 
@@ -247,18 +384,6 @@ def _transition(boundary: UnitPoint, i: int, copula: Copula, theta: jax.Array) -
     return jnp.where(has_mass, joint / jnp.where(has_mass, mass, 1.0), uniform)
 
 
-def _slope(table: jax.Array, is_atom: jax.Array) -> jax.Array:
-    """Change of the rows across each cell, from the neighbouring continuous cells' averages."""
-    num = table.shape[0]
-    index = jnp.arange(num)
-    before = jnp.maximum(index - 1, 0)
-    after = jnp.minimum(index + 1, num - 1)
-    before = jnp.where(is_atom[before], index, before)
-    after = jnp.where(is_atom[after], index, after)
-    span = jnp.maximum(after - before, 1)[:, None]
-    return (table[after] - table[before]) / span
-
-
 def tables_for_draws(
     params: CascadeParams,
     grid: Grid,
@@ -304,9 +429,64 @@ def _tables_for_draws(
     members: tuple[int, ...],
     abstains: bool,
 ) -> tuple[ChainTables, jax.Array | None]:
-    def one(draw: tuple[CascadeParams, CostTrend | None]) -> tuple[ChainTables, jax.Array | None]:
+    def one(draw: tuple[CascadeParams, CostTrend | None]) -> tuple[Any, jax.Array | None]:
         params, trend = draw
         right = None if z is None else right_prob(z, params, members)
-        return chain_tables(params, edges, is_atom, copulas, members, trend, abstains), right
+        tables = chain_tables(params, edges, is_atom, copulas, members, trend, abstains)
+        return tables.by_draw()[1], right
+
+    own, right = jax.lax.map(one, draws)
+    step, across = _shared(is_atom, members, abstains, edges.dtype)
+    shared = ChainTables(**dict.fromkeys(_OWN), step=step, across=across)  # type: ignore[arg-type]
+    return shared.of_draw(own), right
+
+
+class Parts(NamedTuple):
+    """What cascades of some models are put together from, on every draw.
+
+    Attributes
+    ----------
+    starts
+        What a cascade begins with whose first model is each of those that were asked for; fields have a
+        leading axis of draws.
+    steps
+        Steps of the pairs that were asked for, ``(num_draws, num_pairs, ...)``.
+    right
+        Probability that each model of the chain is right about each observed query,
+        ``(num_draws, num_chain_models, num_queries)``; None where none is observed.
+    """
+
+    starts: tuple[Start, ...]
+    steps: Steps
+    right: jax.Array | None
+
+
+@partial(jax.jit, static_argnames=("copulas", "starts", "pairs"))
+def find_parts(
+    draws: tuple[CascadeParams, CostTrend | None],
+    edges: jax.Array,
+    is_atom: jax.Array,
+    z: jax.Array | None,
+    copulas: tuple[Copula, ...],
+    starts: tuple[int, ...],
+    pairs: tuple[tuple[int, int], ...],
+) -> Parts:
+    """Build the parts of cascades on many draws, in sequence over draws.
+
+    Parameters
+    ----------
+    draws
+        Parameters of the chain of all models, and how costs go with confidences for each pair, with a leading
+        axis of draws.
+    edges, is_atom, copulas, starts, pairs
+        The same as for `find_steps`.
+    z
+        Standardised logits of observed queries, ``(num_chain_models, num_queries)``, or None.
+    """
+
+    def one(draw: tuple[CascadeParams, CostTrend | None]) -> Parts:
+        params, trend = draw
+        right = None if z is None else right_prob(z, params, tuple(range(params.num_models)))
+        return Parts(*find_steps(params, edges, is_atom, copulas, starts, pairs, trend), right)
 
     return jax.lax.map(one, draws)

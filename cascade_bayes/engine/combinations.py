@@ -7,11 +7,11 @@ computed once for all that comes after,
 
 .. math::
 
-    \mu_{i+1}(o_1, \dots, o_i) = \{\mu_i(o_1, \dots, o_{i-1}) \varphi_{o_i}\} R_i
-        - \{\mu_i(o_1, \dots, o_{i-1}) \tau_{o_i}\} D_i ,
+    \mu_{i+1}(o_1, \dots, o_i) = \bigl[\mu_i(o_1, \dots, o_{i-1}) \varphi_{o_i}
+        - \{\mu_i(o_1, \dots, o_{i-1}) \tau_{o_i}\} G_i\bigr] R_i ,
 
-with the deferred fractions :math:`\varphi` and the tilts :math:`\tau` of `cascade_bayes.engine.forward`,
-of which this is the pass of every combination.
+with the deferred fractions :math:`\varphi`, the tilts :math:`\tau` and the differences G across cells of
+`cascade_bayes.engine.forward`, of which this is the pass of every combination.
 """
 
 from __future__ import annotations
@@ -79,22 +79,22 @@ def run_combinations(
         One record a model that has a threshold, of fields ``(num_options,)``: positions on the grid below
         which it defers and, at most that, below which it abstains early (None if it does not).
     """
-    num_cells = is_atom.shape[1]
+    num_cells, num_thresholds = is_atom.shape[1], len(options)
+    atoms = is_atom[tables.step.shape[0] - num_thresholds :]
     splits = [
-        split_cells(own.defer, jnp.broadcast_to(is_atom[i], (len(own.defer), num_cells)), own.early)
+        split_cells(own.defer, jnp.broadcast_to(atoms[i], (len(own.defer), num_cells)), own.early)
         for i, own in enumerate(options)
     ]
-    rows = tables.rows
+    rows = tables.own_steps(num_thresholds).rows
     paths = None if rows is None else _follow(rows, splits)
-    by_draw = None if rows is None else (rows.weight, rows.right)
+    shared, draws = tables.by_draw()
 
     def run(draw: Any) -> Combined:
-        chain, cost, own = draw
-        if rows is not None:
-            chain = chain._replace(rows=rows._replace(weight=own[0], right=own[1]))
-        return _run_draw(chain, cost, splits, paths)
+        own, cost = draw
+        chain = shared.of_draw(own).own_steps(num_thresholds)
+        return _run_draw(chain, cost[-num_thresholds - 1 :], splits, paths)
 
-    return jax.lax.map(run, (tables._replace(rows=None), call_cost, by_draw), batch_size=DRAW_BATCH)
+    return jax.lax.map(run, (draws, call_cost), batch_size=DRAW_BATCH)
 
 
 def _follow(rows: Rows, splits: list[Split]) -> _Paths:
@@ -139,17 +139,17 @@ def _run_draw(
         if split.early is not None and split.lower_tilt is not None:
             below, tilt = below + split.early, tilt - split.lower_tilt
             cost = cost + call_cost[-1] * (mass @ split.early.T)
-        answered_right = right @ (1.0 - below).T + (mass * tables.correct_slope[i]) @ split.upper_tilt.T
+        slope = tables.right_slope[i - 1] if i else tables.correct_slope
+        answered_right = right @ (1.0 - below).T + (mass * slope) @ split.upper_tilt.T
         error = error + mass @ (1.0 - below).T - answered_right
         cost = cost + call_cost[i + 1] * ((mass * tables.relative_cost[i]) @ split.deferred.T)
         if i == last:  # of the last model only the sums over its cells are wanted
             wrong = jnp.sum(tables.transition[i] - tables.right[i], axis=1)
-            bent = jnp.sum(tables.transition_slope[i] - tables.right_slope[i], axis=1)
+            bent = tables.across[i] @ wrong
             error = error + (mass * wrong) @ split.deferred.T - (mass * bent) @ tilt.T
         else:
             both = jnp.concatenate([tables.transition[i], tables.right[i]], axis=1)
-            slopes = jnp.concatenate([tables.transition_slope[i], tables.right_slope[i]], axis=1)
-            after = _each(mass, split.deferred) @ both - _each(mass, tilt) @ slopes
+            after = (_each(mass, split.deferred) - _each(mass, tilt) @ tables.across[i]) @ both
             mass, right = after[:, :num_cells], after[:, num_cells:]
         error, cost = error.reshape(-1, 1), cost.reshape(-1, 1)
         if rows is not None and paths is not None:

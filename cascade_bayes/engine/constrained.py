@@ -22,19 +22,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.ndimage import minimum_filter
 
 from cascade_bayes._trees import take
-from cascade_bayes.engine.chain import ChainTables
 from cascade_bayes.engine.combinations import run_combinations
 from cascade_bayes.engine.coordinate import Thresholds
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.figures import Predicted, predict_outcome
-from cascade_bayes.engine.forward import Outcome, forward
-from cascade_bayes.engine.sweep import in_32_bits
+from cascade_bayes.engine.sweep import run_policies
 from cascade_bayes.engine.table import Table
 from cascade_bayes.policy.policy import Cuts
 from cascade_bayes.policy.request import Request
@@ -182,11 +179,11 @@ class _Search:
 
     def __init__(self, data: Table, chain: Discretised, request: Request) -> None:
         self._data, self.chain, self._request = data, chain, request
-        self._tables = chain.tables()
-        self._short = in_32_bits((self._tables, chain.call_cost))
+        self._short = chain.problem(short=True)
         self._early = chain.terms.abstains_early
         self.num_axes = chain.num_thresholds * (1 + self._early) - self._early
-        num_queries = 1 if self._tables.rows is None else self._tables.rows.cell.shape[1]
+        rows = self._short.tables.rows
+        num_queries = 1 if rows is None else rows.cell.shape[1]
         self._most = min(MAX_COMBINATIONS, MAX_PATHS // num_queries)
         self._num_judged = min(NUM_JUDGED, max(MAX_JUDGED_PATHS // num_queries, 1))
 
@@ -208,7 +205,7 @@ class _Search:
         return Thresholds(jnp.asarray(pairs[..., 0], dtype), jnp.asarray(pairs.min(axis=-1), dtype))
 
     def _options(self, axes: list[np.ndarray]) -> tuple[Thresholds, ...]:
-        dtype = self._short[1].dtype
+        dtype = self._short.call_cost.dtype
         if not self._early:
             return tuple(Thresholds(jnp.asarray(own, dtype)) for own in axes)
         options = []
@@ -237,7 +234,7 @@ class _Search:
 
     def look(self, axes: list[np.ndarray], centre: _Judged | None) -> _Lattice:
         """Run all combinations of positions, and judge those that promise most."""
-        found = run_combinations(*self._short, self.chain.is_atom, self._options(axes))
+        found = run_combinations(*self._short, self._options(axes))
         error, cost = (np.asarray(field).T for field in found)
         shape = tuple(len(own) for own in axes)
         shorter = self._pass_on(axes).ravel()
@@ -360,23 +357,11 @@ class _Search:
         judged = []
         for begin in range(0, len(at), self._num_judged):
             some = at[begin : begin + self._num_judged]
-            padded = np.pad(some, ((0, self._num_judged - len(some)), (0, 0)), mode="edge")
-            cuts = self.chain.cuts(self._thresholds(padded))
-            outcome = _run_policies(
-                self._tables, self.chain.call_cost, self.chain.is_atom, self.chain.positions(cuts)
-            )
-            kept = slice(len(some))
-            cuts = take(cuts, kept)
-            predicted = predict_outcome(self._data, self.chain, cuts, take(outcome, kept))
+            cuts = self.chain.cuts(self._thresholds(some))
+            outcome = run_policies(self.chain, self.chain.positions(cuts))
+            predicted = predict_outcome(self._data, self.chain, cuts, outcome)
             judged += [
                 _Judged(some[i], answer_of(self._request, take(cuts, i), take(predicted, i)))
                 for i in range(len(some))
             ]
         return judged
-
-
-@jax.jit
-def _run_policies(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, at: Thresholds) -> Outcome:
-    """Run policies, ``(num_policies, num_thresholds)``, on every draw."""
-    run = jax.vmap(forward, in_axes=(tables.draw_axes(), 0, None, None, None))
-    return jax.vmap(lambda one: run(tables, call_cost, is_atom, *one))(at)

@@ -30,13 +30,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from cascade_bayes.engine.chain import ChainTables
 from cascade_bayes.engine.forward import Split, split_cells
-from cascade_bayes.engine.rows import at_cells, average, follow_draws
-
-State = tuple[jax.Array, jax.Array]
-"""Mass on every draw's cells, and the part of it in which the model is right."""
+from cascade_bayes.engine.rows import Followed, Rows, at_cells, average, follow_draws
 
 
 class Thresholds(NamedTuple):
@@ -52,6 +50,12 @@ class Thresholds(NamedTuple):
 
     defer: jax.Array
     early: jax.Array | None = None
+
+
+def on_host(defer: np.ndarray, early: np.ndarray | None = None) -> Thresholds:
+    """Return thresholds that are NumPy arrays until a program takes them; fields as those of `Thresholds`."""
+    fields: Any = defer, early
+    return Thresholds(*fields)
 
 
 def either(first: jax.Array, one: Thresholds, other: Thresholds) -> Thresholds:
@@ -106,103 +110,216 @@ def coordinate_sweep(
     if rows is not None and rows.ends is None:
         rows = average(rows)
     followed = None if rows is None else follow_draws(rows, split.deferred, split.early)
-
-    def reach(state: State, step: tuple[Any, ...]) -> tuple[State, State]:
-        part, handed, transition, right = step
-        here = state if handed is None else jax.tree.map(jnp.add, state, handed)
-        deferred = here[0] * part
-        after = tuple(jnp.einsum("dl,dlm->dm", deferred, table) for table in (transition, right))
-        return after, here  # type: ignore[return-value]
-
-    by_model = jnp.moveaxis(tables.transition, 1, 0), jnp.moveaxis(tables.right, 1, 0)
-    handed = None if followed is None else followed.handed
-    handed = jax.tree.map(lambda field: jnp.moveaxis(field, 1, 0), handed)
-    first = start * tables.mass, start * tables.mass * tables.correct
-    _, states = jax.lax.scan(reach, first, (split.deferred, handed, *by_model))
-    abstain_price = call_cost[-1]
-
-    def choose(later: tuple[Any, ...], step: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
-        value, answered, row_value = later  # of the next model
-        mass, right_here, transition, right, slopes, next_cost, atoms, current, is_final, own = step
-        go = (
-            next_cost
-            + jnp.einsum("dlm,dm->dl", transition, value)
-            - error_price * jnp.einsum("dlm,m->dl", right, answered)
-        )
-        wrong = mass - right_here
-        gain = jnp.mean(mass * go - error_price * wrong, axis=0)
-        met = jnp.max(mass)
-        if own is not None:
-            cell, ends, row_cost, row_wrong, row_here = own
-            row_go = row_cost + row_value
-            if ends is not None:
-                row_go = jnp.where(ends > 0, go[:, cell], row_go)
-            row_gain = jnp.mean(row_here * (row_go - error_price * row_wrong), axis=0)
-            gain = gain + at_cells(row_gain, cell, gain)
-            met = jnp.maximum(met, jnp.max(row_here))
-        leaving = None
-        if current.early is not None:
-            leaving = jnp.mean(mass * abstain_price - error_price * wrong, axis=0)
-            if own is not None:
-                row_gain = jnp.mean(row_here * (abstain_price - error_price * row_wrong), axis=0)
-                leaving = leaving + at_cells(row_gain, cell, gain)
-            # The last model abstains by deferring to abstaining.
-            leaving = jnp.where(is_final, jnp.inf, leaving)
-        best = _best_pair(gain, leaving)
-        # Where no query comes, every position is equal: stay.
-        idle = met <= jnp.finfo(mass.dtype).eps
-        best = either(idle, current, best)
-        here = split_cells(best.defer[None], atoms[None], None if best.early is None else best.early[None])
-        part = here.deferred[0]
-        left = None if here.early is None else here.early[0]
-        stop, gained = 1.0 - part, jnp.dot(part, gain)
-        if left is not None and leaving is not None:
-            stop, gained = stop - left, gained + jnp.sum(jnp.where(left > 0, leaving, 0.0))
-
-        def bend(cell: jax.Array) -> tuple[jax.Array, jax.Array]:
-            transition_slope, right_slope, correct_slope = (field[:, cell] for field in slopes)
-            across = jnp.sum(transition_slope * value - error_price * right_slope * answered, axis=-1)
-            return jnp.mean(mass[:, cell] * across), jnp.mean(mass[:, cell] * error_price * correct_slope)
-
-        beside = _beside(best, gain, leaving, bend, atoms)
-        beside = either(idle, best, beside)
-        value = part * go + error_price * stop
-        if own is not None:
-            row_part = part[cell]
-            row_value = row_part * row_go + (1.0 - row_part) * error_price * row_wrong
-        if left is not None:
-            value += left * abstain_price
-            if own is not None:
-                row_value += left[cell] * (abstain_price - error_price * row_wrong)
-        return (value, stop, row_value), (best, beside, gained)
-
-    own = None
-    row_value = None
-    if rows is not None and followed is not None:
-        wrong = 1.0 - jnp.moveaxis(rows.right, 1, 0)
-        here = jnp.moveaxis(followed.here, 1, 0)
-        paid = rows.cost
-        if rows.ends is not None:  # where a query is handed over it pays what the chain pays
-            paid = paid.at[:-1].set(jnp.where(rows.ends > 0, call_cost[:-1, None], paid[:-1]))
-        own = rows.cell, rows.ends, paid[1:], wrong[:-1], here[:-1]
-        row_value = error_price * wrong[-1]
-    slopes = tuple(
-        jnp.moveaxis(field, 1, 0)
-        for field in (tables.transition_slope, tables.right_slope, tables.correct_slope[:, :-1])
+    come = _states(tables, start * tables.mass, split.deferred, None if followed is None else followed.handed)
+    seen = None if rows is None or followed is None else _seen(rows, followed, call_cost)
+    going = _GoingOn(
+        value=error_price * jnp.ones_like(tables.mass),
+        answered=jnp.ones_like(is_atom[0], dtype=at.defer.dtype),
+        of_rows=None if seen is None else error_price * seen.wrong[-1],
     )
-    next_cost = call_cost[1:, None, None] * jnp.moveaxis(tables.relative_cost, 1, 0)
     is_final = jnp.arange(len(at.defer)) == len(at.defer) - 1
-    steps = (*states, *by_model, slopes, next_cost, is_atom, at, is_final, own)
-    stop_all = jnp.ones_like(is_atom[0], dtype=at.defer.dtype)
-    last = error_price * jnp.ones_like(tables.mass), stop_all, row_value
-    _, (best, beside, gained) = jax.lax.scan(choose, last, steps, reverse=True)
-    # What the first threshold gains is over stopping all queries there.
-    mass, right = jax.tree.map(lambda field: field[0], states)
-    stop = call_cost[0] * mass + error_price * (mass - right)
-    loss = jnp.mean(jnp.sum(stop, axis=1)) + gained[0]
-    if rows is not None and own is not None:
-        loss += jnp.mean(jnp.sum(here[0] * (rows.cost[0] + error_price * wrong[0]), axis=1))
+    steps = _Step(
+        step=tables.step,
+        mass=come.mass,
+        right=come.right,
+        slope=come.slope,
+        across=tables.across,
+        next_cost=call_cost[1:],
+        atoms=is_atom,
+        current=at,
+        is_final=is_final,
+        rows=None if seen is None else jax.tree.map(lambda field: field[: len(at.defer)], seen.here),
+    )
+    prices = error_price, call_cost[-1]
+
+    def each(later: _GoingOn, step: _Step) -> tuple[_GoingOn, tuple[Thresholds, Thresholds]]:
+        return jax.lax.cond(
+            step.step >= 0,
+            lambda: _choose(tables, prices, later, step),
+            lambda: (later, (step.current, step.current)),
+        )
+
+    first, (best, beside) = jax.lax.scan(each, going, steps, reverse=True)
+    at_first = jnp.sum(tables.step < 0)
+    mass, right = come.mass[at_first], come.right[at_first]
+    loss = jnp.mean(
+        jnp.sum(mass * (call_cost[at_first] + first.value) - error_price * right * first.answered, axis=1)
+    )
+    if seen is not None and first.of_rows is not None:
+        here = seen.here.here[at_first]
+        loss += jnp.mean(jnp.sum(here * (seen.paid[at_first] + first.of_rows), axis=1))
     return Swept(best, beside, loss)
+
+
+class _Come(NamedTuple):
+    """What comes to each model that can send a query on, on every draw.
+
+    Attributes
+    ----------
+    mass, right
+        Probability of its cells, and the part of it in which the model is right,
+        ``(num_thresholds, num_draws, num_cells)``.
+    slope
+        Change of the probability that it is right across each cell, likewise.
+    """
+
+    mass: jax.Array
+    right: jax.Array
+    slope: jax.Array
+
+
+def _states(
+    tables: ChainTables, mass: jax.Array, deferred: jax.Array, handed: tuple[jax.Array, ...] | None
+) -> _Come:
+    """Run the forward pass on whole cells; ``mass`` is that of the first model's."""
+    handed = jax.tree.map(lambda field: jnp.moveaxis(field, 1, 0), handed)
+
+    def move(state: _Come, here: tuple[Any, ...]) -> tuple[_Come, _Come]:
+        step, part, more = here
+        mass, right = state.mass, state.right
+        if more is not None:
+            mass, right = mass + more[0], right + more[1]
+        on = mass * part
+        after, after_right = (
+            jnp.einsum("dl,dlm->dm", on, table[:, step]) for table in (tables.transition, tables.right)
+        )
+        return _Come(after, after_right, tables.right_slope[:, step]), _Come(mass, right, state.slope)
+
+    def each(state: _Come, here: tuple[Any, ...]) -> tuple[_Come, _Come]:
+        return jax.lax.cond(here[0] >= 0, move, lambda state, here: (state, state), state, here)
+
+    begin = _Come(mass, mass * tables.correct, tables.correct_slope)
+    return jax.lax.scan(each, begin, (tables.step, deferred, handed))[1]
+
+
+class _RowsHere(NamedTuple):
+    """Observed queries at a model that can send them on, or at each, with a leading axis of models.
+
+    Attributes
+    ----------
+    cell, ends
+        As those of `cascade_bayes.engine.rows.Rows`.
+    next_cost
+        US dollars of a call of the next model, ``(num_queries,)``.
+    wrong, here
+        Probability that the model is wrong, and weight of the queries that get here,
+        ``(num_draws, num_queries)``.
+    """
+
+    cell: jax.Array
+    ends: jax.Array | None
+    next_cost: jax.Array
+    wrong: jax.Array
+    here: jax.Array
+
+
+class _Seen(NamedTuple):
+    """Observed queries at every model: at those that can send them on, what they pay, and who is wrong."""
+
+    here: _RowsHere
+    paid: jax.Array
+    wrong: jax.Array
+
+
+def _seen(rows: Rows, followed: Followed, call_cost: jax.Array) -> _Seen:
+    wrong = jnp.moveaxis(1.0 - rows.right, 1, 0)
+    here = followed.path[:, None] * rows.weight
+    paid = rows.cost
+    if rows.ends is not None:  # where a query is handed over it pays what the chain pays
+        paid = paid.at[:-1].set(jnp.where(rows.ends > 0, call_cost[:-1, None], paid[:-1]))
+    return _Seen(_RowsHere(rows.cell, rows.ends, paid[1:], wrong[:-1], here[:-1]), paid, wrong)
+
+
+class _GoingOn(NamedTuple):
+    """What going on to a model is worth.
+
+    Attributes
+    ----------
+    value
+        US dollars from a query in each of its cells that is wrong there, ``(num_draws, num_cells)``.
+    answered
+        Fraction of each cell that it answers, ``(num_cells,)``: as much of the price of an error is saved
+        where it is right.
+    of_rows
+        US dollars from each observed query, ``(num_draws, num_queries)``; None where none is.
+    """
+
+    value: jax.Array
+    answered: jax.Array
+    of_rows: jax.Array | None
+
+
+class _Step(NamedTuple):
+    """What the choice of a model's thresholds needs of it; see `_Come` and `ChainTables`."""
+
+    step: jax.Array
+    mass: jax.Array
+    right: jax.Array
+    slope: jax.Array
+    across: jax.Array
+    next_cost: jax.Array
+    atoms: jax.Array
+    current: Thresholds
+    is_final: jax.Array
+    rows: _RowsHere | None
+
+
+def _choose(
+    tables: ChainTables, prices: tuple[jax.Array, jax.Array], later: _GoingOn, here: _Step
+) -> tuple[_GoingOn, tuple[Thresholds, Thresholds]]:
+    """Choose one model's thresholds, given what going on is worth.
+
+    Return what coming to it is worth, and the thresholds: at their best grid positions, and beside these.
+    """
+    error_price, abstain_price = prices
+    mass, rows = here.mass, here.rows
+    gone = jnp.einsum("dlm,dm->dl", tables.transition[:, here.step], later.value) - error_price * jnp.einsum(
+        "dlm,m->dl", tables.right[:, here.step], later.answered
+    )
+    go = here.next_cost * tables.relative_cost[:, here.step] + gone
+    wrong = mass - here.right
+    gain = jnp.mean(mass * go - error_price * wrong, axis=0)
+    met = jnp.max(mass)
+    row_go = None
+    if rows is not None and later.of_rows is not None:
+        row_go = rows.next_cost + later.of_rows
+        if rows.ends is not None:
+            row_go = jnp.where(rows.ends > 0, go[:, rows.cell], row_go)
+        row_gain = jnp.mean(rows.here * (row_go - error_price * rows.wrong), axis=0)
+        gain = gain + at_cells(row_gain, rows.cell, gain)
+        met = jnp.maximum(met, jnp.max(rows.here))
+    leaving = None
+    if here.current.early is not None:
+        leaving = jnp.mean(mass * abstain_price - error_price * wrong, axis=0)
+        if rows is not None:
+            row_gain = jnp.mean(rows.here * (abstain_price - error_price * rows.wrong), axis=0)
+            leaving = leaving + at_cells(row_gain, rows.cell, gain)
+        # The last model abstains by deferring to abstaining.
+        leaving = jnp.where(here.is_final, jnp.inf, leaving)
+    best = _best_pair(gain, leaving)
+    # Where no query comes, every position is equal: stay.
+    idle = met <= jnp.finfo(mass.dtype).eps
+    best = either(idle, here.current, best)
+
+    def bend(cell: jax.Array) -> tuple[jax.Array, jax.Array]:
+        change = jnp.einsum("l,dl->d", here.across[cell], gone)
+        slope = error_price * here.slope[:, cell]
+        return jnp.mean(mass[:, cell] * change), jnp.mean(mass[:, cell] * slope)
+
+    beside = either(idle, best, _beside(best, gain, leaving, bend, here.atoms))
+    early = None if best.early is None else best.early[None]
+    split = jax.tree.map(lambda field: field[0], split_cells(best.defer[None], here.atoms[None], early))
+    part, stop = split.deferred, 1.0 - split.deferred
+    value = part * go
+    if split.early is not None:
+        stop, value = stop - split.early, value + split.early * abstain_price
+    of_rows = None
+    if rows is not None and row_go is not None:
+        row_part, row_stop = part[rows.cell], stop[rows.cell]
+        of_rows = row_part * row_go + row_stop * error_price * rows.wrong
+        if split.early is not None:
+            of_rows = of_rows + split.early[rows.cell] * abstain_price
+    return _GoingOn(value + error_price * stop, stop, of_rows), (best, beside)
 
 
 def _best_pair(gain: jax.Array, leaving: jax.Array | None) -> Thresholds:

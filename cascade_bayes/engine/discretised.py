@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.engine.chain import ChainTables, tables_for_draws
-from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.coordinate import Thresholds, on_host
 from cascade_bayes.engine.costs import CostTrend
 from cascade_bayes.engine.forward import Outcome, outcomes_for_draws
 from cascade_bayes.engine.grid import Grid
+from cascade_bayes.engine.parts import SharedParts
 from cascade_bayes.engine.rows import Queries
 from cascade_bayes.errors import InputError
+from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.sub_cascade import SubCascade
 from cascade_bayes.policy.policy import Cuts
 from cascade_bayes.policy.readable import Scale, readable
 from cascade_bayes.policy.terms import Terms
 from cascade_bayes.transforms import ConfidenceMap
+
+
+class Problem(NamedTuple):
+    """What thresholds of a cascade are searched for on, with room for as many models as others have.
+
+    Attributes
+    ----------
+    tables
+        Every draw as a finite chain.
+    call_cost
+        Draws of US dollars per call, ``(num_draws, room + 1)``; 0 of models that are passed over.
+    is_atom
+        Which cells are atoms, of the models that can send queries on, ``(room, num_cells)``.
+    """
+
+    tables: ChainTables
+    call_cost: jax.Array
+    is_atom: jax.Array
 
 
 class Discretised(NamedTuple):
@@ -29,8 +50,12 @@ class Discretised(NamedTuple):
     ----------
     members
         Positions of its models among those of the fit.
-    chain
-        The draws, of the chain in which it runs.
+    find_chain
+        Gives the draws, of the chain in which it runs.
+    chain_members
+        Positions of its models in that chain.
+    layout
+        Atoms of the models of that chain.
     chain_grid
         Cells of all models of that chain.
     confidence_map
@@ -46,10 +71,16 @@ class Discretised(NamedTuple):
         Draws of how costs go with confidences; None if they do not.
     terms
         What is paid for.
+    parts
+        Gives what it is put together from, and others with it.
+    room
+        Models that can send queries on for which its tables have room.
     """
 
     members: tuple[int, ...]
-    chain: SubCascade
+    find_chain: Callable[[], SubCascade]
+    chain_members: tuple[int, ...]
+    layout: AtomLayout
     chain_grid: Grid
     confidence_map: ConfidenceMap
     scales: tuple[Scale, ...]
@@ -57,6 +88,13 @@ class Discretised(NamedTuple):
     queries: Queries | None
     trend: CostTrend | None
     terms: Terms
+    parts: Callable[[], SharedParts]
+    room: int
+
+    @property
+    def chain(self) -> SubCascade:
+        """Posterior draws of the chain in which it runs."""
+        return self.find_chain()
 
     @property
     def abstains(self) -> bool:
@@ -71,7 +109,7 @@ class Discretised(NamedTuple):
     @property
     def grid(self) -> Grid:
         """Cells of its own models."""
-        own = list(self.chain.members)
+        own = list(self.chain_members)
         return Grid(*(field[own] for field in self.chain_grid))
 
     @property
@@ -107,7 +145,7 @@ class Discretised(NamedTuple):
 
         Those at an atom are the atom's own, to the last digit: thresholds stand just at or above them.
         """
-        layout, m = self.chain.layout, self.chain.members[place]
+        layout, m = self.layout, self.chain_members[place]
         found = self.confidence_map.from_logit(np.asarray(z, dtype=float), model=place)
         for loc, raw in zip(layout.locs[m], layout.raw[m], strict=True):
             found = np.where(np.asarray(z) == np.asarray(loc, dtype=self.call_cost.dtype), raw, found)
@@ -133,11 +171,37 @@ class Discretised(NamedTuple):
             raw[..., i] = readable(raw[..., i], self.scales[i], self.confidence_map, i)
         return raw
 
-    def tables(self) -> ChainTables:
-        """Return every draw as a finite chain; fields have a leading axis of draws, and are large."""
-        params, _, copulas, members = self.chain
-        return tables_for_draws(
-            params, self.chain_grid, copulas, members, self.queries, self.trend, self.abstains
+    def tables(self, short: bool = False) -> ChainTables:
+        """Return every draw as a finite chain; fields have a leading axis of draws, and are large.
+
+        Parameters
+        ----------
+        short
+            In 32 bits.
+        """
+        return self.parts().tables(
+            self.members, self.grid.is_atom, self.room, self.abstains, self.queries, short
+        )
+
+    def problem(self, short: bool = False) -> Problem:
+        """Return what thresholds are searched for on, in 32 bits if it is to be ``short``."""
+        missing = self.room - self.num_thresholds
+        call_cost = np.pad(np.asarray(self.call_cost), ((0, 0), (missing, 0)))
+        is_atom = np.pad(self.grid.is_atom[: self.num_thresholds], ((missing, 0), (0, 0)))
+        dtype = jnp.float32 if short else self.call_cost.dtype
+        return Problem(self.tables(short), jnp.asarray(call_cost, dtype), jnp.asarray(is_atom))
+
+    def pad(self, at: Thresholds) -> Thresholds:
+        """Return thresholds with those of the models that are passed over: they send every query on."""
+        return pad(at, self.room, self.grid.num_cells)
+
+    def unpad(self, outcome: Outcome) -> Outcome:
+        """Return the outcome without the models that are passed over."""
+        first = self.room - self.num_thresholds
+        return outcome._replace(
+            reach_prob=outcome.reach_prob[..., first:],
+            right_prob=outcome.right_prob[..., first:],
+            early_prob=outcome.early_prob[..., first:],
         )
 
     def outcomes(self, at: Thresholds) -> Outcome:
@@ -166,6 +230,15 @@ class Discretised(NamedTuple):
             self.abstains,
             at.early,
         )
+
+
+def pad(at: Thresholds, room: int, num_cells: int) -> Thresholds:
+    """Return thresholds ``(num_policies, room)`` of which those put before the first send every query on."""
+    missing = ((0, 0), (room - np.shape(at.defer)[-1], 0))
+    return on_host(
+        np.pad(np.asarray(at.defer), missing, constant_values=num_cells),
+        None if at.early is None else np.pad(np.asarray(at.early), missing),
+    )
 
 
 def check_cuts(cuts: Cuts, terms: Terms) -> None:

@@ -10,6 +10,7 @@ slope :math:`D_l` across the cell:
     \text{deferred} = \mu_l \{\varphi R_l - \tfrac12 \varphi (1 - \varphi) D_l\},
 
 so that the objective has a continuous derivative inside cells, and its kinks at edges are of second order.
+As :math:`D = G R`, the tilts are taken across cells before the step: one product a step.
 The pass is multilinear in the deferred fractions and differentiable in thresholds and parameters.
 
 With *early* abstention every model also sends what lies below a second threshold straight to abstaining, the
@@ -22,7 +23,7 @@ chain with what is left of 1.
 from __future__ import annotations
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -128,34 +129,46 @@ def run_chain(tables: ChainTables, call_cost: jax.Array, split: Split) -> Outcom
     handed = None if followed is None else followed.handed
     start = 1.0 if rows is None else 1.0 - jnp.sum(rows.weight)
     mass = start * tables.mass
-    right = mass * tables.correct
-    paid = call_cost[0] * jnp.sum(mass)
-    answered, reach, early = [], [jnp.sum(mass)], []
-    for i in range(split.deferred.shape[0]):
-        if handed is not None:
-            mass, right = mass + handed[0][i], right + handed[1][i]
-            reach[i] = reach[i] + jnp.sum(handed[0][i])
-            paid = paid + call_cost[i] * jnp.sum(handed[0][i])
-        below, tilt = split.deferred[i], split.upper_tilt[i]
+    zero = jnp.zeros((), mass.dtype)
+
+    def move(state: _State, here: _Here) -> tuple[_State, _Fate]:
+        """Take what is in a model's cells to those of the next, and say what becomes of the rest."""
+        mass, right, slope = state
+        step, split, across, come, cost = here
+        paid = zero
+        if come is not None:
+            mass, right = mass + come[0], right + come[1]
+            paid = cost[0] * jnp.sum(come[0])
+        below, tilt, early = split.deferred, split.upper_tilt, zero
         if split.early is not None and split.lower_tilt is not None:
-            early.append(jnp.dot(mass, split.early[i]))
-            below, tilt = below + split.early[i], tilt - split.lower_tilt[i]
-        answered.append(
-            jnp.dot(right, 1.0 - below) + jnp.dot(mass * split.upper_tilt[i], tables.correct_slope[i])
-        )
-        deferred, tilted = mass * split.deferred[i], mass * tilt
-        reach.append(jnp.sum(deferred))
-        paid = paid + call_cost[i + 1] * jnp.dot(deferred, tables.relative_cost[i])
-        mass = deferred @ tables.transition[i] - tilted @ tables.transition_slope[i]
-        right = deferred @ tables.right[i] - tilted @ tables.right_slope[i]
-    answered.append(jnp.sum(right))
-    reach_prob, right_prob = jnp.stack(reach), jnp.stack(answered)
-    early_prob = jnp.stack(early) if early else jnp.zeros(split.deferred.shape[0], mass.dtype)
+            early = jnp.dot(mass, split.early)
+            below, tilt = below + split.early, tilt - split.lower_tilt
+        answered = jnp.dot(right, 1.0 - below) + jnp.dot(mass * split.upper_tilt, slope)
+        deferred = mass * split.deferred
+        paid = paid + cost[1] * jnp.dot(deferred, tables.relative_cost[step])
+        on = deferred - (mass * tilt) @ across
+        after = on @ tables.transition[step], on @ tables.right[step], tables.right_slope[step]
+        return after, _Fate(jnp.sum(mass), answered, early, paid)
+
+    def pass_over(state: _State, here: _Here) -> tuple[_State, _Fate]:
+        return state, _Fate(jnp.sum(state[0]), zero, zero, zero)
+
+    def each(state: _State, here: _Here) -> tuple[_State, _Fate]:
+        return jax.lax.cond(here[0] >= 0, move, pass_over, state, here)
+
+    costs = jnp.stack([call_cost[:-1], call_cost[1:]], axis=1)
+    begin = mass, mass * tables.correct, tables.correct_slope
+    (last, last_right, _), fate = jax.lax.scan(
+        each, begin, (tables.step, split, tables.across, handed, costs)
+    )
+    reach_prob = jnp.append(fate.reach, jnp.sum(last))
+    right_prob = jnp.append(fate.right, jnp.sum(last_right))
+    paid, early_prob = jnp.sum(fate.paid) + _first(tables, call_cost) * jnp.sum(mass), fate.early
     if rows is not None and followed is not None:
-        reach_prob = reach_prob + followed.reach_prob()
+        reach_prob = reach_prob + followed.reach_prob(rows)
         right_prob = right_prob + followed.right_prob(rows)
         paid = paid + followed.cost(rows)
-        early_prob = early_prob + followed.early_prob()
+        early_prob = early_prob + followed.early_prob(rows)
     # The last model of a cascade that abstains is abstaining itself.
     abstained = jnp.sum(early_prob)
     return Outcome(
@@ -165,6 +178,40 @@ def run_chain(tables: ChainTables, call_cost: jax.Array, split: Split) -> Outcom
         right_prob=right_prob.at[-1].add(abstained),
         early_prob=early_prob,
     )
+
+
+_State = tuple[jax.Array, jax.Array, jax.Array]
+"""Mass in a model's cells, the part of it in which the model is right, and its `ChainTables.right_slope`."""
+
+_Here = tuple[Any, ...]
+"""What the pass needs of a model: its step, how its cells are divided, their `ChainTables.across`, what
+observed queries hand over to them, and what its own calls and the next model's cost."""
+
+
+class _Fate(NamedTuple):
+    """What becomes of the queries at a model, ``()`` each.
+
+    Attributes
+    ----------
+    reach
+        Probability that it is called.
+    right
+        Probability that it answers, and rightly.
+    early
+        Probability that it abstains early.
+    paid
+        US dollars for calls of the next model, and for its own calls about queries handed over.
+    """
+
+    reach: jax.Array
+    right: jax.Array
+    early: jax.Array
+    paid: jax.Array
+
+
+def _first(tables: ChainTables, of_models: jax.Array) -> jax.Array:
+    """Return what the first model of a cascade has, of an array with a leading axis of all models."""
+    return of_models[jnp.sum(tables.step < 0)]
 
 
 def run_draws(tables: ChainTables, call_cost: jax.Array, split: Split) -> Outcome:

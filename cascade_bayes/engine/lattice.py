@@ -20,7 +20,7 @@ Observed queries (`cascade_bayes.engine.rows`) enter by their counts: the weight
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -97,11 +97,11 @@ def all_policies(tables: ChainTables, positions: jax.Array) -> Lattice:
     Parameters
     ----------
     tables
-        One draw.
+        One draw, with the cascade's own steps alone (`ChainTables.own_steps`).
     positions
         Grid positions that each threshold takes, ascending, ``(num_positions,)``.
     """
-    num_thresholds = tables.transition.shape[0]
+    num_thresholds = tables.step.shape[0]
     num_cells = tables.mass.shape[-1]
     dtype = tables.mass.dtype
     rows = tables.rows
@@ -134,9 +134,13 @@ def all_policies(tables: ChainTables, positions: jax.Array) -> Lattice:
     return Lattice(error, paid, tuple(calls))
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="num_thresholds")
 def bayes_on_lattice(
-    tables: ChainTables, call_cost: jax.Array, error_prices: jax.Array, positions: jax.Array
+    tables: ChainTables,
+    call_cost: jax.Array,
+    error_prices: jax.Array,
+    positions: jax.Array,
+    num_thresholds: int,
 ) -> jax.Array:
     """Return the thresholds of least average loss on a lattice, ``(num_prices, num_thresholds)``.
 
@@ -150,46 +154,49 @@ def bayes_on_lattice(
         US dollars per wrong answer, ``(num_prices,)``.
     positions
         Grid positions that each threshold takes, ascending, ``(num_positions,)``.
+    num_thresholds
+        How many models can send a query on.
     """
-    policies, draws = _by_draw(tables, positions)
+    shared, draws = tables.by_draw()
+
+    def policies(own: Any) -> Lattice:
+        return all_policies(shared.of_draw(own).own_steps(num_thresholds), positions)
+
     shape = jax.eval_shape(lambda draws: policies(take(draws, 0)), draws)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
     total, _ = jax.lax.scan(
-        lambda total, draw: (jax.tree.map(jnp.add, total, policies(draw)), None), zeros, draws
+        lambda total, own: (jax.tree.map(jnp.add, total, policies(own)), None), zeros, draws
     )
     mean = jax.tree.map(lambda field: field / len(call_cost), total)
-    return positions[mean.best(jnp.mean(call_cost, axis=0), error_prices)]
+    mean_cost = jnp.mean(call_cost, axis=0)[-num_thresholds - 1 :]
+    return positions[mean.best(mean_cost, error_prices)]
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="num_thresholds")
 def own_on_lattice(
-    tables: ChainTables, call_cost: jax.Array, error_price: jax.Array, positions: jax.Array
+    tables: ChainTables,
+    call_cost: jax.Array,
+    error_price: jax.Array,
+    positions: jax.Array,
+    num_thresholds: int,
 ) -> jax.Array:
     """Return the thresholds of each draw's least loss on a lattice, ``(num_draws, num_thresholds)``.
 
     Parameters
     ----------
-    tables, call_cost, positions
+    tables, call_cost, positions, num_thresholds
         The same as for `bayes_on_lattice`.
     error_price
         US dollars per wrong answer, ``()``.
     """
-    policies, draws = _by_draw(tables, positions)
-    at = jax.lax.map(lambda draw: policies(draw[0]).best(draw[1], error_price[None])[0], (draws, call_cost))
-    return positions[at]
+    shared, draws = tables.by_draw()
 
+    def best(draw: tuple[Any, jax.Array]) -> jax.Array:
+        own, cost = draw
+        found = all_policies(shared.of_draw(own).own_steps(num_thresholds), positions)
+        return found.best(cost[-num_thresholds - 1 :], error_price[None])[0]
 
-def _by_draw(tables: ChainTables, positions: jax.Array) -> tuple[Callable[[Any], Lattice], Any]:
-    """Return the program of one draw, and what it takes, with a leading axis of draws: the rest is shared."""
-    rows = tables.rows
-
-    def policies(draw: tuple[ChainTables, Any]) -> Lattice:
-        chain, own = draw
-        if rows is not None:
-            chain = chain._replace(rows=rows._replace(weight=own[0], right=own[1]))
-        return all_policies(chain, positions)
-
-    return policies, (tables._replace(rows=None), None if rows is None else (rows.weight, rows.right))
+    return positions[jax.lax.map(best, (draws, call_cost))]
 
 
 class _Followed:

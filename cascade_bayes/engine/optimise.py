@@ -17,7 +17,7 @@ posterior of the optimal thresholds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,6 +81,53 @@ def mean_loss(
     return jnp.mean(outcome.cost + error_price * outcome.error)
 
 
+def descend(
+    tables: ChainTables,
+    call_cost: jax.Array,
+    is_atom: jax.Array,
+    error_prices: jax.Array,
+    starts: Thresholds,
+) -> Swept:
+    """Repeat sweeps from many starts, each at a price of its own, until no threshold moves.
+
+    Parameters
+    ----------
+    tables, call_cost, is_atom
+        The same as for `cascade_bayes.engine.coordinate.coordinate_sweep`.
+    error_prices
+        US dollars per wrong answer, ``(num_starts,)``.
+    starts
+        Starting positions, ``(num_starts, num_models - 1)``. With ``early`` of them models may abstain early,
+        and abstaining must be the last model.
+
+    Returns
+    -------
+    Swept
+        Where each ends, with a leading axis of starts.
+    """
+
+    def sweep(price: jax.Array, at: Thresholds) -> Swept:
+        return coordinate_sweep(tables, call_cost, is_atom, price, at)
+
+    sweep_all = jax.vmap(sweep)
+
+    def moving(state: tuple[jax.Array, Thresholds, Swept]) -> jax.Array:
+        count, before, now = state
+        moved = [jnp.any(a != b) for a, b in zip(*map(jax.tree.leaves, (before, now.at)), strict=True)]
+        return (count < MAX_SWEEPS) & jnp.any(jnp.stack(moved))
+
+    def advance(state: tuple[jax.Array, Thresholds, Swept]) -> tuple[jax.Array, Thresholds, Swept]:
+        count, _, now = state
+        return count + 1, now.at, sweep_all(error_prices, now.at)
+
+    dtype = tables.mass.dtype
+    begin = jax.tree.map(lambda field: jnp.round(field).astype(dtype), starts)
+    # The first sweep is one of the loop's, so that it is compiled once.
+    nowhere = jax.tree.map(lambda field: jnp.full_like(field, jnp.nan), begin)
+    first = Swept(begin, begin, jnp.zeros_like(error_prices, dtype))
+    return jax.lax.while_loop(moving, advance, (jnp.array(0), nowhere, first))[2]
+
+
 def optimise(
     tables: ChainTables,
     call_cost: jax.Array,
@@ -96,50 +143,31 @@ def optimise(
     tables, call_cost, is_atom, error_price
         The same as for `mean_loss`.
     starts
-        Starting positions, ``(num_starts, num_models - 1)``. With ``early`` of them models may abstain early,
-        and abstaining must be the last model.
+        The same as for `descend`.
     num_steps
         Steps of Adam; with 0 a threshold stays where its parabola is lowest.
     """
     dtype = tables.mass.dtype
     is_atom = is_atom[: starts.defer.shape[-1]]
+    prices = jnp.broadcast_to(jnp.asarray(error_price, dtype), starts.defer.shape[:1])
+    ends = descend(tables, call_cost, is_atom, prices, starts)
+    coarse, polished, coarse_loss = take(ends, jnp.argmin(ends.loss))
     # One common scale of loss, so that 32-bit arithmetic compares numbers near 1.
     unit = error_price + jnp.sum(call_cost)
+    coarse_loss = coarse_loss / unit
 
     def loss(at: Thresholds) -> jax.Array:
         return mean_loss(tables, call_cost, is_atom, at.defer, error_price, at.early) / unit
 
-    def sweep(at: Thresholds) -> Swept:
-        found = coordinate_sweep(tables, call_cost, is_atom, error_price, at)
-        return found._replace(loss=found.loss / unit)
-
-    def moving(state: tuple[jax.Array, Thresholds, Swept]) -> jax.Array:
-        count, before, now = state
-        moved = [jnp.any(a != b) for a, b in zip(*map(jax.tree.leaves, (before, now.at)), strict=True)]
-        return (count < MAX_SWEEPS) & jnp.any(jnp.stack(moved))
-
-    def advance(state: tuple[jax.Array, Thresholds, Swept]) -> tuple[jax.Array, Thresholds, Swept]:
-        count, _, now = state
-        return count + 1, now.at, jax.vmap(sweep)(now.at)
-
-    begin = jax.tree.map(lambda field: jnp.round(field).astype(dtype), starts)
-    first = jax.vmap(sweep)(begin)
-    _, _, ends = jax.lax.while_loop(moving, advance, (jnp.array(1), begin, first))
-    coarse, polished, coarse_loss = take(ends, jnp.argmin(ends.loss))
-
     if num_steps:
-        tried = _polish(loss, coarse, polished, is_atom, num_steps)
+        tried = polish(loss, coarse, polished, is_atom, num_steps)
         polished = either(loss(tried) < loss(polished), tried, polished)
     outcome = run_draws(tables, call_cost, split_cells(polished.defer, is_atom, polished.early))
     polished_loss = jnp.mean(outcome.cost + error_price * outcome.error) / unit
     # By more than rounding: where there is no mass, no place is better than the grid's.
     better = polished_loss < coarse_loss - 64 * jnp.finfo(dtype).eps
     at = either(better, polished, coarse)
-    # A threshold that no query meets, because one before never defers, has no best value: it never defers.
-    low = jnp.zeros_like(at.defer) if at.early is None else at.early
-    met = jnp.max(outcome.reach_prob[:, :-1], axis=0) > jnp.finfo(dtype).eps
-    before = jnp.concatenate([jnp.ones(1, bool), at.defer[:-1] > low[:-1]])
-    is_met = jnp.cumprod(met & before) > 0
+    is_met = thresholds_met(at, outcome.reach_prob, float(jnp.finfo(dtype).eps))
     return Optimum(
         at=jax.tree.map(lambda field: jnp.where(is_met, field, 0.0), at),
         loss=jnp.where(better, polished_loss, coarse_loss) * unit,
@@ -147,14 +175,46 @@ def optimise(
     )
 
 
-def _polish(
+def thresholds_met(at: Thresholds, reach_prob: Any, least: float, xp: Any = jnp) -> Any:
+    """Return which thresholds some query meets: those behind one that never defers have no best value.
+
+    Parameters
+    ----------
+    at
+        Positions on the grid, ``(..., num_models - 1)``.
+    reach_prob
+        Probability that each model is called, on every draw, ``(..., num_draws, num_models)``.
+    least
+        What a probability must be above to count.
+    xp
+        The namespace of the arrays, `jax.numpy` or `numpy`.
+    """
+    low = xp.zeros_like(at.defer) if at.early is None else at.early
+    met = xp.max(reach_prob[..., :-1], axis=-2) > least
+    before = xp.concatenate([xp.ones_like(met[..., :1]), at.defer[..., :-1] > low[..., :-1]], axis=-1)
+    return xp.cumprod(met & before, axis=-1) > 0
+
+
+def polish(
     loss: Callable[[Thresholds], jax.Array],
     coarse: Thresholds,
     start: Thresholds,
     is_atom: jax.Array,
     num_steps: int,
 ) -> Thresholds:
-    """Move thresholds within the continuous cells beside their grid points, by Adam."""
+    """Move thresholds within the continuous cells beside their grid points, by Adam.
+
+    Parameters
+    ----------
+    loss
+        Loss of thresholds, of a scale near 1.
+    coarse, start
+        Grid points, and where to begin beside them, ``(num_models - 1,)`` each.
+    is_atom
+        Which cells are atoms, of the models that have thresholds.
+    num_steps
+        Steps of Adam.
+    """
     num_cells = is_atom.shape[1]
     rows = jnp.arange(is_atom.shape[0])
 

@@ -73,9 +73,9 @@ class Followed(NamedTuple):
 
     Attributes
     ----------
-    here
-        Weight of a query at each model that it gets to and that is followed there,
-        ``(num_models, num_queries)``.
+    path
+        Fraction of a query that gets to each model and is followed there, ``(num_models, num_queries)``; the
+        same on all draws.
     deferred, early
         Fraction that a model defers, and on which it abstains early, ``(num_models - 1, num_queries)`` both;
         the latter None if none does.
@@ -84,36 +84,39 @@ class Followed(NamedTuple):
         ``(num_models - 1, num_cells)`` both; None if nothing is.
     """
 
-    here: jax.Array
+    path: jax.Array
     deferred: jax.Array
     early: jax.Array | None
     handed: tuple[jax.Array, jax.Array] | None
 
-    def reach_prob(self) -> jax.Array:
+    def reach_prob(self, rows: Rows) -> jax.Array:
         """Return the probability of a followed query at each model, ``(num_models,)``."""
-        return jnp.sum(self.here, axis=-1)
+        return self.path @ rows.weight
 
     def right_prob(self, rows: Rows) -> jax.Array:
         """Return the probability of a followed query that a model answers, and rightly, ``(num_models,)``."""
         answered = 1.0 - self.deferred
         if self.early is not None:
             answered = answered - self.early
-        stops = jnp.concatenate([answered, jnp.ones_like(self.here[-1:])])
-        return jnp.sum(self.here * stops * rows.right, axis=-1)
+        stops = jnp.concatenate([answered, jnp.ones_like(self.path[-1:])])
+        return jnp.einsum("kq,kq->k", self.path * stops, rows.weight * rows.right)
 
-    def early_prob(self) -> jax.Array:
+    def early_prob(self, rows: Rows) -> jax.Array:
         """Return the probability of a followed query that a model abstains on it, ``(num_models - 1,)``."""
         if self.early is None:
-            return jnp.zeros(self.deferred.shape[0], self.here.dtype)
-        return jnp.sum(self.here[:-1] * self.early, axis=-1)
+            return jnp.zeros(self.deferred.shape[0], self.path.dtype)
+        return (self.path[:-1] * self.early) @ rows.weight
 
     def cost(self, rows: Rows) -> jax.Array:
         """Return what the followed queries pay, weighted, ``()``."""
-        return jnp.sum(self.here * rows.cost)
+        return jnp.dot(jnp.sum(self.path * rows.cost, axis=0), rows.weight)
 
 
 def follow_rows(rows: Rows, fraction: jax.Array, early: jax.Array | None = None) -> Followed:
     """Run the queries of one draw.
+
+    What draws share, and what they do not, are kept apart to the end: sums over the queries are then products
+    of matrices when many policies are run on many draws.
 
     Parameters
     ----------
@@ -126,21 +129,23 @@ def follow_rows(rows: Rows, fraction: jax.Array, early: jax.Array | None = None)
     """
     deferred = jnp.take_along_axis(fraction, rows.cell, axis=1)
     abstained = None if early is None else jnp.take_along_axis(early, rows.cell, axis=1)
-    weight = rows.weight
+    here = jnp.ones_like(rows.cost[0])
     met: list[jax.Array] = []
     handed: list[jax.Array] = []
     for i in range(fraction.shape[0]):
         if rows.ends is not None:
-            handed.append(weight * rows.ends[i])
-            weight = weight - handed[i]
-        met.append(weight)
-        weight = weight * deferred[i]
-    here = jnp.stack([*met, weight])
+            handed.append(here * rows.ends[i])
+            here = here - handed[i]
+        met.append(here)
+        here = here * deferred[i]
+    path = jnp.stack([*met, here])
     if not handed:
-        return Followed(here, deferred, abstained, None)
-    mass = jnp.stack(handed)
-    parts = at_cells(mass, rows.cell, fraction), at_cells(mass * rows.right[:-1], rows.cell, fraction)
-    return Followed(here, deferred, abstained, parts)
+        return Followed(path, deferred, abstained, None)
+    cells = jax.nn.one_hot(rows.cell, fraction.shape[1], dtype=here.dtype)
+    spread = jnp.stack(handed)[..., None] * cells
+    mass = jnp.einsum("q,iql->il", rows.weight, spread)
+    right = jnp.einsum("iq,iql->il", rows.weight * rows.right[:-1], spread)
+    return Followed(path, deferred, abstained, (mass, right))
 
 
 def at_cells(values: jax.Array, cell: jax.Array, like: jax.Array) -> jax.Array:
@@ -164,11 +169,11 @@ def average(rows: Rows) -> Rows:
 DRAW_AXES: Any = Rows(cell=None, ends=None, cost=None, weight=0, right=0)  # type: ignore[arg-type]
 """Where the axis of draws is, for `jax.vmap`: what all draws share has none."""
 
-_FOLLOWED_AXES: Any = Followed(here=0, deferred=None, early=None, handed=0)  # type: ignore[arg-type]
+_FOLLOWED_AXES: Any = Followed(path=None, deferred=None, early=None, handed=0)  # type: ignore[arg-type]
 
 
 def follow_draws(rows: Rows, fraction: jax.Array, early: jax.Array | None = None) -> Followed:
-    """Run the queries of many draws (see `follow_rows`); ``here`` and ``handed`` get an axis of draws."""
+    """Run the queries of many draws (see `follow_rows`); ``handed`` gets an axis of draws."""
     run = jax.vmap(follow_rows, in_axes=(DRAW_AXES, None, None), out_axes=_FOLLOWED_AXES)
     return run(rows, fraction, early)
 
@@ -184,6 +189,8 @@ class Queries(NamedTuple):
         As those of `Rows`, of the cascade's own models.
     weight
         ``(num_draws, num_queries)``.
+    place
+        Rows of the table in which they stand, ``(num_queries,)``.
     """
 
     z: jax.Array
@@ -191,11 +198,19 @@ class Queries(NamedTuple):
     ends: jax.Array | None
     cost: jax.Array
     weight: jax.Array
+    place: np.ndarray
 
     def padded(self, num_queries: int) -> Queries:
         """Return the arrays with queries of no weight put at their end, to this number."""
-        more = ((0, 0), (0, num_queries - self.z.shape[1]))
-        return jax.tree.map(lambda field: jnp.pad(field, more), self)
+        more = 0, num_queries - self.z.shape[1]
+
+        def pad(field: jax.Array) -> jax.Array:
+            return jnp.pad(field, ((0, 0), more))
+
+        arrays = {
+            name: jax.tree.map(pad, getattr(self, name)) for name in ("z", "cell", "ends", "cost", "weight")
+        }
+        return Queries(**arrays, place=np.pad(self.place, more))
 
     def complete(self) -> Queries:
         """Return those that are followed to the last model, with the weight of all.
@@ -306,6 +321,7 @@ def find_queries(
         ends=jnp.asarray(ends[:, used], dtype=dtype) if ends.any() else None,
         cost=jnp.asarray(cost[:, used], dtype=dtype),
         weight=jnp.asarray(weight, dtype=dtype),
+        place=np.flatnonzero(used),
     )
 
 

@@ -1,14 +1,14 @@
 """Thresholds that are best on average at many error prices, and those that are best for each draw at one.
 
-Few programs do it, whatever the number of prices: prices come in batches of one size. A program is compiled
-for each number of models, and kept.
+Few programs do it, whatever the number of prices and of models: searches come in batches of one size, and
+cascades of a fit have tables of one size (`cascade_bayes.engine.parts`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,193 +16,314 @@ import numpy as np
 
 from cascade_bayes._trees import take
 from cascade_bayes.engine.chain import ChainTables
-from cascade_bayes.engine.coordinate import Thresholds
-from cascade_bayes.engine.discretised import Discretised
-from cascade_bayes.engine.forward import Outcome, Split, forward, run_draws
+from cascade_bayes.engine.coordinate import Swept, Thresholds, on_host
+from cascade_bayes.engine.discretised import Discretised, Problem, pad
+from cascade_bayes.engine.forward import Outcome, forward
 from cascade_bayes.engine.lattice import bayes_on_lattice, lattice_positions, own_on_lattice
-from cascade_bayes.engine.optimise import NUM_STEPS, default_starts, optimise
+from cascade_bayes.engine.optimise import (
+    NUM_STEPS,
+    default_starts,
+    descend,
+    mean_loss,
+    optimise,
+    polish,
+    thresholds_met,
+)
 from cascade_bayes.errors import InputError
+from cascade_bayes.policy.policy import Cuts
 
-BATCH, FEW = 22, 4
-"""Prices, or policies, that one call of a program takes side by side, as tables are read once for all of
-them; the second number where there are no more than that."""
+BATCH = 16
+"""Searches, or policies, that one call of a program takes side by side: tables are read once for all."""
 
 PRICE_RATIO = 1.25
 """Ratio of the outermost prices of a sweep to those beyond, which are searched for the starts alone."""
 
+ROUNDING = 1e-9
+"""Relative difference of losses below which two places are level; the one on the grid is then taken."""
 
-def sweep(
-    tables: ChainTables,
-    call_cost: jax.Array,
-    is_atom: jax.Array,
-    error_prices: np.ndarray,
-    num_steps: int = NUM_STEPS,
-    early: bool = False,
-) -> Thresholds:
-    """Return the thresholds that are best on average at every price; NumPy arrays.
+NEVER = 1e-7
+"""Probability of being called below which a model's thresholds are met by no query."""
 
-    The search starts at the best combination of a lattice. Where that leaves out grid positions, or knows
-    nothing of early abstention, it is made a second time from where it ended at the prices beside: with four
-    and more models a lattice is coarse, and the place that a neighbour found is often better than the own.
-    The outermost prices, or a single one, have neighbours that are searched for that alone.
+
+class Best(NamedTuple):
+    """Thresholds that are best on average, and what they do.
+
+    Attributes
+    ----------
+    cuts
+        Raw thresholds, moved a little to be readable, ``(num_prices, ...)``.
+    outcome
+        What they do on every draw, fields ``(num_prices, num_draws, ...)``; NumPy arrays.
+    """
+
+    cuts: Cuts
+    outcome: Outcome
+
+
+def sweep_chain(chain: Discretised, error_prices: np.ndarray, num_steps: int = NUM_STEPS) -> Best:
+    """Return the thresholds of one cascade that are best on average at every price.
+
+    They are searched for in 32 bits (see `search_prices`); of where the search ends, the best is found in 64.
 
     Parameters
     ----------
-    tables
-        Draws, fields with a leading axis.
-    call_cost
-        Draws of US dollars per call, ``(num_draws, num_models)``. They are independent of what decides how
-        many calls there are, so that the search takes their mean alone.
-    is_atom
-        ``(num_models, num_cells)``.
+    chain
+        The cascade on its grid.
     error_prices
         US dollars per wrong answer, ascending, ``(num_prices,)``.
     num_steps
-        Adam's. A search that is not polished, with 0, is made in 32 bits: it is as good, and takes half as
-        long.
+        Steps of Adam after the line searches; 0 for none.
+    """
+    early = chain.terms.abstains_early
+    ends = search_prices(
+        chain.problem(short=True), error_prices, chain.num_thresholds, chain.grid.num_cells, early
+    )
+    return _best(chain, error_prices, ends, num_steps)
+
+
+def search_prices(
+    problem: Problem, error_prices: np.ndarray, num_thresholds: int, num_cells: int, early: bool = False
+) -> Swept:
+    """Return where line searches for the least average loss end at every price.
+
+    They start at the best combination of a lattice. Where that leaves out grid positions, or knows nothing of
+    early abstention, they are made a second time from where they ended at the prices beside: with four and
+    more models a lattice is coarse, and the place that a neighbour found is often better than the own. The
+    outermost prices, or a single one, have neighbours that are searched for that alone.
+
+    Parameters
+    ----------
+    problem
+        The cascade.
+    error_prices
+        US dollars per wrong answer, ascending, ``(num_prices,)``.
+    num_thresholds
+        How many of its models can send queries on.
+    num_cells
+        Cells of each model.
     early
         Whether models may abstain early.
 
     Returns
     -------
-    Thresholds
-        Grid positions, ``(num_prices, num_thresholds)``.
+    Swept
+        Of all models that the problem has room for, fields ``(num_prices, ...)``; NumPy arrays.
     """
-    if not num_steps:
-        tables, call_cost = in_32_bits((tables, call_cost))
-    dtype, (num_thresholds, num_cells) = call_cost.dtype, tables.transition.shape[1:3]
-    search = partial(_search, tables, jnp.mean(call_cost, axis=0), is_atom)
+    room = problem.is_atom.shape[0]
     positions = lattice_positions(num_thresholds, num_cells)
-    wider = np.asarray([error_prices[0] / PRICE_RATIO, *error_prices, error_prices[-1] * PRICE_RATIO], dtype)
-    found = bayes_on_lattice(tables, call_cost, _whole_batches(wider), jnp.asarray(positions))
-    start = found.astype(dtype)[: len(wider), None]
-    starts = Thresholds(start, jnp.zeros_like(start) if early else None)
-    if positions.size > num_cells and not early:  # the best combination of all there are on the grid
-        starts = take(starts, slice(1, -1))
-    else:
-        begin = starts
-        if early:  # the lattice knows no early abstention
-            others = default_starts(num_thresholds, num_cells, early)
-            begin = jax.tree.map(partial(_append_to_each, dtype=dtype), starts, others)
-        starts = jax.tree.map(_with_neighbours, in_batches(partial(search, num_steps=0), (wider, begin)))
-    return in_batches(partial(search, num_steps=num_steps), (wider[1:-1], starts))
+    wider = np.asarray([error_prices[0] / PRICE_RATIO, *error_prices, error_prices[-1] * PRICE_RATIO])
+    found = _on_lattice(problem, wider, positions, num_thresholds)
+    start = pad(on_host(found, np.zeros_like(found) if early else None), room, num_cells)
+    within = np.arange(1, len(wider) - 1)
+    if len(positions) > num_cells and not early:  # the best combination of all there are on the grid
+        return _search(problem, error_prices, take(start, within))
+    # First by itself at every price, then from the neighbours' ends too.
+    every = np.arange(len(wider))
+    first, starts = every, start
+    if early:  # the lattice knows no early abstention
+        others = pad(default_starts(num_thresholds, num_cells, early), room, num_cells)
+        first = np.concatenate([every, np.repeat(every, len(others.defer))])
+        starts = jax.tree.map(
+            lambda one, more: np.concatenate([one, np.tile(more, (len(every), 1))]), start, others
+        )
+    ends = _least(_search(problem, wider[first], starts), first, len(wider))
+    beside = np.concatenate([within, within - 1, within + 1])
+    of_price = np.tile(within, 3)
+    again = _search(problem, wider[of_price], take(ends.at, beside))
+    return _least(again, of_price - 1, len(error_prices))
 
 
-def sweep_chain(
-    chain: Discretised, tables: ChainTables, error_prices: np.ndarray, num_steps: int = NUM_STEPS
-) -> Thresholds:
-    """Return the thresholds of one cascade that are best on average at every price; see `sweep`."""
-    early = chain.terms.abstains_early
-    return sweep(tables, chain.call_cost, chain.is_atom, error_prices, num_steps, early)
-
-
-def search_near(
-    chain: Discretised, tables: ChainTables, error_price: float, starts: Thresholds, num_steps: int = 0
-) -> Thresholds:
-    """Return the thresholds that are best on average at one price, searched for near given ones; NumPy.
+def search_near(chain: Discretised, error_price: float, starts: Thresholds, num_steps: int = 0) -> Best:
+    """Return the thresholds that are best on average at one price, searched for near given ones.
 
     Parameters
     ----------
-    chain, tables, num_steps
+    chain, num_steps
         The same as for `sweep_chain`.
     error_price
         US dollars per wrong answer.
     starts
         Grid positions, ``(num_starts, num_thresholds)``.
     """
-    searched, call_cost = (tables, chain.call_cost) if num_steps else in_32_bits((tables, chain.call_cost))
-    dtype = call_cost.dtype
-    begin = jax.tree.map(lambda field: np.asarray(field, dtype)[None], starts)
-    found = in_batches(
-        partial(_search, searched, jnp.mean(call_cost, axis=0), chain.is_atom, num_steps=num_steps),
-        (np.asarray([error_price], dtype), begin),
+    num_starts = len(starts.defer)
+    ends = _search(chain.problem(short=True), np.full(num_starts, error_price), chain.pad(starts))
+    return _best(chain, np.asarray([error_price]), _least(ends, np.zeros(num_starts, int), 1), num_steps)
+
+
+def _on_lattice(
+    problem: Problem, error_prices: np.ndarray, positions: np.ndarray, num_thresholds: int
+) -> np.ndarray:
+    """Return the best combination of a lattice at every price, ``(num_prices, num_thresholds)``.
+
+    A single threshold needs none: a sweep looks at all of its positions.
+    """
+    if num_thresholds == 1:
+        return np.zeros((len(error_prices), 1))
+    prices = np.concatenate([error_prices, np.repeat(error_prices[-1:], -len(error_prices) % BATCH)])
+    dtype = problem.call_cost.dtype
+    found = bayes_on_lattice(
+        problem.tables,
+        problem.call_cost,
+        jnp.asarray(prices, dtype),
+        jnp.asarray(positions),
+        num_thresholds=num_thresholds,
     )
-    return take(found, 0)
+    return np.asarray(found, float)[: len(error_prices)]
+
+
+def _search(problem: Problem, error_prices: np.ndarray, starts: Thresholds) -> Swept:
+    """Search from starts with a price each, fields ``(num_starts, ...)``, padded; NumPy arrays."""
+    dtype = problem.call_cost.dtype
+    mean_cost = np.mean(np.asarray(problem.call_cost, float), axis=0).astype(problem.call_cost.dtype)
+    run = partial(_descend, problem.tables, mean_cost, problem.is_atom)
+    short = jax.tree.map(lambda field: np.asarray(field, dtype), (error_prices, starts))
+    return in_batches(run, short)
+
+
+_descend = jax.jit(descend)
+
+
+def _least(ends: Swept, place: np.ndarray, count: int) -> Swept:
+    """Return for each of so many places the end of least loss among those that belong to it."""
+    order = np.argsort(ends.loss, kind="stable")
+    return take(ends, np.asarray([order[np.argmax(place[order] == at)] for at in range(count)]))
+
+
+def _best(chain: Discretised, error_prices: np.ndarray, ends: Swept, num_steps: int) -> Best:
+    """Return the best of where a search ended: on the grid, beside it, and where Adam takes it from there."""
+    places = [ends.at, ends.beside]
+    if num_steps:
+        problem = chain.problem(short=True)
+        mean_cost = np.mean(np.asarray(problem.call_cost, float), axis=0).astype(problem.call_cost.dtype)
+        run = partial(_polish, problem.tables, mean_cost, problem.is_atom, num_steps=num_steps)
+        dtype = problem.call_cost.dtype
+        places.append(in_batches(run, (np.asarray(error_prices, dtype), ends.at, ends.beside)))
+    tried = [chain.cuts(_of_own_models(chain, at)) for at in places]
+    outcomes = [run_policies(chain, chain.positions(cuts)) for cuts in tried]
+    loss = np.stack([np.mean(x.cost + error_prices[:, None] * x.error, axis=1) for x in outcomes])
+    chosen = np.where(loss.min(axis=0) < loss[0] * (1 - ROUNDING), loss.argmin(axis=0), 0)
+    own = np.arange(len(error_prices))
+
+    def pick(*fields: np.ndarray) -> np.ndarray:
+        return np.stack(fields)[chosen, own]
+
+    best = Best(*jax.tree.map(pick, *map(Best, tried, outcomes)))
+    at = jax.tree.map(np.asarray, chain.positions(best.cuts))
+    is_met = thresholds_met(at, best.outcome.reach_prob, NEVER, np)
+    return best._replace(cuts=_never_where_not_met(best.cuts, is_met))
+
+
+def _never_where_not_met(cuts: Cuts, is_met: np.ndarray) -> Cuts:
+    """Return thresholds of which those that no query meets never defer, and never abstain."""
+    count = cuts.thresholds.shape[-1]
+    thresholds = np.where(is_met[..., :count], cuts.thresholds, -np.inf)
+    if cuts.abstain is None:
+        return Cuts(thresholds, None)
+    return Cuts(thresholds, np.where(is_met, cuts.abstain, -np.inf))
+
+
+def _of_own_models(chain: Discretised, at: Thresholds) -> Thresholds:
+    """Return the thresholds of a cascade's own models, as NumPy arrays of 64 bits."""
+    return jax.tree.map(lambda field: np.asarray(field, float)[..., -chain.num_thresholds :], at)
 
 
 @partial(jax.jit, static_argnames="num_steps")
-def _search(
+def _polish(
     tables: ChainTables,
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_prices: jax.Array,
-    starts: Thresholds,
+    coarse: Thresholds,
+    start: Thresholds,
     num_steps: int,
 ) -> Thresholds:
-    """Search at every price of a batch, from starts ``(num_prices, num_starts, num_thresholds)``."""
+    """Let Adam move thresholds at every price of a batch, within the cells beside their grid points."""
+    own = is_atom[: coarse.defer.shape[-1]]
 
-    def at_price(price: jax.Array, starts: Thresholds) -> Thresholds:
-        return optimise(tables, call_cost, is_atom, price, starts, num_steps).at
+    def at_price(price: jax.Array, coarse: Thresholds, start: Thresholds) -> Thresholds:
+        unit = price + jnp.sum(call_cost)
 
-    return jax.vmap(at_price)(error_prices, starts)
+        def loss(at: Thresholds) -> jax.Array:
+            return mean_loss(tables, call_cost, own, at.defer, price, at.early) / unit
+
+        return polish(loss, coarse, start, own, num_steps)
+
+    return jax.vmap(at_price)(error_prices, coarse, start)
 
 
-def own_optima(chain: Discretised, tables: ChainTables, error_price: float) -> Thresholds:
+def own_optima(chain: Discretised, error_price: float, near: Thresholds) -> Thresholds:
     """Return the thresholds that are best for each draw by itself, with its own costs of calls; NumPy arrays.
+
+    On every draw the search starts at several places, and the best of where it ends is taken. Of two
+    thresholds one of them is the best combination of all there are on the grid; of more, a lattice that is
+    coarse enough to be run leads astray more often than the others do.
 
     Parameters
     ----------
-    chain, tables
-        The cascade on its grid, and its tables.
+    chain
+        The cascade on its grid.
     error_price
         US dollars per wrong answer.
+    near
+        Grid positions where good thresholds are likely to be, ``(num_places, num_thresholds)``; `NUM_NEAR` of
+        them are tried.
 
     Returns
     -------
     Thresholds
         Grid positions, ``(num_draws, num_thresholds)``.
     """
-    searched, call_cost = in_32_bits((tables, chain.call_cost))
-    positions = jnp.asarray(lattice_positions(chain.num_thresholds, chain.grid.num_cells))
-    price = jnp.asarray(error_price, dtype=call_cost.dtype)
-    early = chain.terms.abstains_early
-    found = _own(searched, call_cost, chain.is_atom, price, positions, early)
-    return jax.tree.map(lambda field: np.asarray(field, chain.call_cost.dtype), found)
+    problem, early, count = chain.problem(short=True), chain.terms.abstains_early, chain.num_thresholds
+    dtype, num_draws = problem.call_cost.dtype, len(problem.call_cost)
+    price = jnp.asarray(error_price, dtype)
+    some = np.round(np.linspace(0, len(near.defer) - 1, NUM_NEAR)).astype(int)
+    others = default_starts(count, chain.grid.num_cells, early)
+    shared = jax.tree.map(lambda own, more: np.concatenate([own[some], more]), near, others)
+    starts = jax.tree.map(lambda field: np.repeat(field[None], num_draws, axis=0), chain.pad(shared))
+    if count == 2:
+        positions = jnp.asarray(lattice_positions(count, chain.grid.num_cells))
+        best = own_on_lattice(problem.tables, problem.call_cost, price, positions, num_thresholds=count)
+        starts.defer[:, 0, -count:] = best
+        if starts.early is not None:
+            starts.early[:, 0] = 0.0
+    begin = jax.tree.map(lambda field: jnp.asarray(field, dtype), starts)
+    return _of_own_models(chain, _own(*problem, price, begin))
 
 
-@partial(jax.jit, static_argnames="early")
+NUM_NEAR = 4
+"""Places near which the optimum of a draw is looked for, besides those that are the same for all."""
+
+
+@jax.jit
 def _own(
     tables: ChainTables,
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_price: jax.Array,
-    positions: jax.Array,
-    early: bool,
+    starts: Thresholds,
 ) -> Thresholds:
-    """Search on every draw, from the best of its lattice."""
-    starts = own_on_lattice(tables, call_cost, error_price, positions).astype(call_cost.dtype)
+    """Search on every draw, from starts of its own, ``(num_draws, num_starts, num_thresholds)``."""
+    shared, draws = tables.by_draw()
 
-    def on_draw(draw: ChainTables, cost: jax.Array, start: jax.Array) -> Thresholds:
-        begin = Thresholds(start[None], jnp.zeros_like(start)[None] if early else None)
-        return optimise(draw.alone(), cost, is_atom, error_price, begin, 0).at
+    def on_draw(own: Any, cost: jax.Array, starts: Thresholds) -> Thresholds:
+        return optimise(shared.of_draw(own).alone(), cost, is_atom, error_price, starts, 0).at
 
-    return jax.vmap(on_draw, in_axes=(tables.draw_axes(), 0, 0))(tables, call_cost, starts)
-
-
-def sweep_outcomes(chain: Discretised, tables: ChainTables, at: Thresholds) -> Outcome:
-    """Return what policies do on every draw, as `Discretised.outcomes`, from tables that are there; NumPy.
-
-    Parameters
-    ----------
-    chain, tables
-        The cascade on its grid, and its tables.
-    at
-        Thresholds on the grid, fields ``(num_policies, num_thresholds)``.
-    """
-    return run_policies(tables, chain.call_cost, chain.is_atom, at)
+    return jax.vmap(on_draw)(draws, call_cost, starts)
 
 
-def run_policies(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, at: Thresholds) -> Outcome:
+def run_policies(chain: Discretised, at: Thresholds) -> Outcome:
     """Return what policies do on every draw, fields ``(num_policies, num_draws, ...)``; NumPy arrays.
 
     Parameters
     ----------
-    tables, call_cost, is_atom
-        The same as for `sweep`.
+    chain
+        The cascade on its grid.
     at
         Thresholds on the grid, fields ``(num_policies, num_thresholds)``.
     """
-    return in_batches(partial(_run_batch, tables, call_cost, is_atom), (jax.tree.map(np.asarray, at),))
+    problem = chain.problem()
+    padded = jax.tree.map(lambda field: np.asarray(field, problem.call_cost.dtype), chain.pad(at))
+    return chain.unpad(in_batches(partial(_run_batch, *problem), (padded,)))
 
 
 @jax.jit
@@ -222,36 +343,11 @@ def in_batches(run: Callable[..., Any], many: tuple[Any, ...]) -> Any:
         Pytrees of NumPy arrays with a common leading axis.
     """
     count = len(jax.tree.leaves(many)[0])
-    size = _batch_of(count)
-    padded = jax.tree.map(_whole_batches, many)
+    rows = np.minimum(np.arange(-(-count // BATCH) * BATCH), count - 1)
     found = [
-        run(*(take(tree, slice(start, start + size)) for tree in padded)) for start in range(0, count, size)
+        run(*(take(tree, rows[start : start + BATCH]) for tree in many)) for start in range(0, count, BATCH)
     ]
     return jax.tree.map(lambda *fields: np.concatenate([np.asarray(f) for f in fields])[:count], *found)
-
-
-def _with_neighbours(at_prices: np.ndarray) -> np.ndarray:
-    """Return what stands at each price but the outermost, the next lower and the next higher.
-
-    From ``(num_prices + 2, ...)`` it makes ``(num_prices, 3, ...)``.
-    """
-    return np.stack([at_prices[1:-1], at_prices[:-2], at_prices[2:]], axis=1)
-
-
-def _append_to_each(own: np.ndarray, others: jax.Array, dtype: np.dtype) -> np.ndarray:
-    """Append starts that all prices share to each price's own, along the second axis."""
-    shared = np.broadcast_to(np.asarray(others, dtype), (len(own), *others.shape))
-    return np.concatenate([own, shared], axis=1)
-
-
-def _whole_batches(values: np.ndarray) -> np.ndarray:
-    """Repeat the last entry until batches are whole: one that is not would be compiled by itself."""
-    missing = -len(values) % _batch_of(len(values))
-    return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
-
-
-def _batch_of(count: int) -> int:
-    return FEW if count <= FEW else BATCH
 
 
 def in_32_bits(tree: Any) -> Any:
@@ -263,9 +359,7 @@ def in_32_bits(tree: Any) -> Any:
     return jax.tree.map(short, tree)
 
 
-def price_range(
-    tables: ChainTables, call_cost: np.ndarray, num_prices: int, abstain_price: float | None = None
-) -> np.ndarray:
+def price_range(chain: Discretised, num_prices: int) -> np.ndarray:
     r"""Return log-spaced error prices from where the cheapest policy is best to where the dearest is.
 
     With the posterior means of the two trivial policies (always stop at the first model; always go to
@@ -276,29 +370,23 @@ def price_range(
 
     Parameters
     ----------
-    tables
-        Draws of the cascade.
-    call_cost
-        US dollars per call of its models, ``(num_models,)``.
+    chain
+        The cascade on its grid.
     num_prices
         How many.
-    abstain_price
-        US dollars per query without an answer; None if all get one.
     """
-    _, num_steps, num_cells, _ = tables.transition.shape
-    calls = jnp.arange(num_steps)[:, None] < len(call_cost) - 1
-
-    def error(deferred: float) -> float:
-        fraction = jnp.where(calls, deferred, 0.0) * jnp.ones((1, num_cells), dtype=tables.mass.dtype)
-        costs = jnp.zeros(num_steps + 1, dtype=tables.mass.dtype)
-        return float(jnp.mean(run_draws(tables, costs, Split(fraction, 0.0 * fraction)).error))
-
+    call_cost = np.asarray(chain.call_cost).mean(axis=0)[: len(chain.members)]
+    abstain_price = chain.terms.abstain_price
+    ends = np.zeros((2, chain.num_thresholds))
+    ends[1, : len(call_cost) - 1] = chain.grid.num_cells
+    early = np.zeros_like(ends) if chain.terms.abstains_early else None
+    first, last = run_policies(chain, on_host(ends, early)).error.mean(axis=1)
     prices = np.concatenate([call_cost[1:], [] if abstain_price is None else [abstain_price]])
     positive = prices[prices > 0]
     if not positive.size:
         raise InputError("every model after the first is free of cost: give error prices explicitly.")
     extra = float(call_cost[1:].sum()) or float(positive.sum())
-    middle = max(abs(error(1.0) - error(0.0)), 0.05) / extra
+    middle = max(abs(last - first), 0.05) / extra
     weights = min(middle / 30, 0.01 / extra), max(30 * middle, 1 / float(positive.min()))
     if num_prices == 1:
         return np.asarray([1 / middle])

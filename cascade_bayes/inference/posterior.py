@@ -28,7 +28,7 @@ from cascade_bayes.inference.hdf5 import Array
 from cascade_bayes.inference.posterior_arrays import Parts
 from cascade_bayes.inference.tree import NUM_REPLICATES, computed_groups, stored_groups
 from cascade_bayes.inference.variables import site_labels
-from cascade_bayes.model.cascade import params_from_sites
+from cascade_bayes.model.cascade import AllModels, all_models_from_sites, params_from_sites
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.model.simulate import Cascade
 from cascade_bayes.model.spec import ModelSpec
@@ -94,16 +94,17 @@ class Posterior:
         num_draws
             How many, evenly spaced over all chains; all if None or more than there are.
         """
-        return self._params(num_draws, None)
+        return jax.tree.map(jnp.asarray, self._all_models(num_draws).cascade(self.spec, None, np))
 
-    def _params(self, num_draws: int | None, members: Sequence[int] | None) -> CascadeParams:
+    def _all_models(self, num_draws: int | None) -> AllModels:
+        """Return draws of what every cascade's parameters are taken from, as NumPy arrays."""
         if num_draws is not None and num_draws < 1:
             raise InputError(f"num_draws must be at least 1; got {num_draws}.")
         total = self.num_draws
         count = total if num_draws is None else min(num_draws, total)
         index = evenly_spaced(total, count)
         flat = {k: jnp.asarray(v.reshape((total, *v.shape[2:]))[index]) for k, v in self.samples.items()}
-        return jax.vmap(lambda s: params_from_sites(s, self.spec, members))(flat)
+        return jax.tree.map(np.asarray, jax.vmap(lambda s: all_models_from_sites(s, self.spec))(flat))
 
     def members(self, models: Sequence[str] | None) -> tuple[int, ...]:
         """Return the positions of the models of a cascade, all if None.
@@ -142,16 +143,24 @@ class Posterior:
         num_draws
             As for `params`.
         """
-        if self.spec.structure == "chain":
-            return SubCascade(
-                self._params(num_draws, None), self.spec.layout, self.spec.copulas, tuple(members)
-            )
-        return SubCascade(
-            self._params(num_draws, members),
-            self.spec.layout.select(members),
-            self.spec.copulas_of(members),
-            tuple(range(len(members))),
-        )
+        return self.sub_cascades([members], num_draws)[0]
+
+    @in_64_bits
+    def sub_cascades(
+        self, several: Sequence[Sequence[int]], num_draws: int | None = None
+    ) -> list[SubCascade]:
+        """Return the same as `sub_cascade` of several cascades, for which more is computed only once."""
+        of_all, spec = self._all_models(num_draws), self.spec
+
+        def sub_cascade(members: Sequence[int]) -> SubCascade:
+            own = None if spec.structure == "chain" else members
+            params = jax.tree.map(jnp.asarray, of_all.cascade(spec, own, np))
+            if own is None:
+                return SubCascade(params, spec.layout, spec.copulas, tuple(members))
+            places = tuple(range(len(members)))
+            return SubCascade(params, spec.layout.select(members), spec.copulas_of(members), places)
+
+        return [sub_cascade(members) for members in several]
 
     @in_64_bits
     def cascade(self, draw: int) -> Cascade:

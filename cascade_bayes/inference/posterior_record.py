@@ -9,6 +9,7 @@ import msgspec
 
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.convergence import judge_approximation
+from cascade_bayes.policy.file import in_words
 from cascade_bayes.verdict import FitVerdict
 
 SCHEMA = "cascade_bayes.posterior"
@@ -80,6 +81,8 @@ def parse_record(text: str) -> Record:
         raise
     except RecursionError as error:
         raise InputError("the brackets of its record nest too deep.") from error
+    except msgspec.ValidationError as error:
+        raise InputError(f"its record is damaged ({in_words(str(error), record)}).") from error
     except (ValueError, OverflowError, TypeError) as error:
         raise InputError(f"its record is damaged ({str(error)[:200]}).") from error
 
@@ -88,8 +91,9 @@ def recorded_verdict(record: Record) -> FitVerdict | None:
     """Return the verdict of a record, checked against the figures of an approximation."""
     try:
         provenance = msgspec.convert(record.provenance, _Provenance)
-    except (ValueError, OverflowError, TypeError) as error:
-        raise InputError(f"the provenance in its record is damaged ({error}).") from error
+    except msgspec.ValidationError as error:
+        words = in_words(str(error), record.provenance)
+        raise InputError(f"the provenance in its record is damaged ({words}).") from error
     report = provenance.approximation
     if (report is None) == (provenance.method in ("svi", "laplace")):
         raise InputError(

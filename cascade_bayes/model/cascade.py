@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -201,43 +202,106 @@ def params_from_sites(
         Where the atoms lie, ``(num_models, num_atoms)``, in place of the layout's places; NaN in the same
         slots.
     """
+    return all_models_from_sites(sites, spec, atom_locs).cascade(spec, members)
+
+
+def all_models_from_sites(
+    sites: Mapping[str, jax.Array], spec: ModelSpec, atom_locs: jax.Array | None = None
+) -> AllModels:
+    """Return what sampled sites say of all models and pairs; parameters as for `params_from_sites`."""
     layout = spec.layout
-    intercept = jnp.asarray(sites["intercept"])
-    locs = jnp.asarray(layout.locs if atom_locs is None else atom_locs, dtype=intercept.dtype)
+    locs = layout.locs if atom_locs is None else atom_locs
     in_slots = dict(sites)
+    atom_effect = jnp.zeros(layout.locs.shape)
     if len(layout.model_index):
         in_slots["atom_logit"] = layout.scatter(sites["atom_logit"], 0.0)
         atom_effect = layout.scatter(sites["atom_effect"], 0.0)
-    else:
-        atom_effect = jnp.zeros(layout.locs.shape, dtype=intercept.dtype)
-    margins = margins_from_sites(in_slots, locs, jnp.asarray(layout.continuous), spec.margin)
-    members = tuple(range(spec.num_models)) if members is None else tuple(members)
-    at = jnp.asarray(members)
-    intercept, slope, atom_effect = intercept[at], jnp.asarray(sites["slope"])[at], atom_effect[at]
-    theta, upstream = [], [jnp.zeros_like(intercept[0])]
-    with_theta = [pair for pair, family in zip(spec.pairs, spec.copulas, strict=True) if family.has_theta]
-    for place, pair in enumerate(itertools.pairwise(members), start=1):
-        index = spec.pairs.index(pair)
-        if pair in with_theta:
-            tau = sites["tau"][with_theta.index(pair)]
-            theta.append(spec.copulas[index].tau_to_theta(tau))
-        else:
-            theta.append(jnp.zeros_like(intercept[0]))
-        effect = sites["upstream"][index] if spec.upstream else jnp.zeros_like(intercept[0])
-        upstream.append(effect)
-        if spec.centres is not None:
-            intercept = intercept.at[place].add(-effect * spec.centres.line[index, 0])
-            slope = slope.at[place].add(-effect * spec.centres.line[index, 1])
-            atom_effect = atom_effect.at[place].add(-effect * spec.centres.at_atoms[index])
-    return CascadeParams(
-        margins=jax.tree.map(lambda field: field[at], margins),
-        theta=jnp.stack(theta) if theta else jnp.zeros(0, dtype=intercept.dtype),
-        intercept=intercept,
-        slope=slope,
-        upstream=jnp.stack(upstream),
-        atom_effect=atom_effect,
+    dtype = jnp.asarray(sites["intercept"]).dtype
+    margins = margins_from_sites(
+        in_slots, jnp.asarray(locs, dtype), jnp.asarray(layout.continuous), spec.margin
+    )
+    return AllModels(
+        margins=margins,
+        intercept=jnp.asarray(sites["intercept"]),
+        slope=jnp.asarray(sites["slope"]),
+        atom_effect=atom_effect.astype(dtype),
+        tau=sites.get("tau"),
+        upstream=sites["upstream"] if spec.upstream else None,
         label_corr=label_corr_from_sites(sites),
     )
+
+
+class AllModels(NamedTuple):
+    """Parameters of all models of a fit and of all pairs, from which those of its cascades are taken.
+
+    Fields may have leading axes of draws, and be arrays of JAX or of NumPy.
+
+    Attributes
+    ----------
+    margins
+        Margins of the models' confidences.
+    intercept, slope
+        The calibration of each model by itself, ``(..., num_models)``.
+    atom_effect
+        Effects of atoms in it, ``(..., num_models, num_atoms)``.
+    tau
+        Kendall's tau of the pairs whose copula has a parameter, ``(..., num_pairs)``; None if none has.
+    upstream
+        Effects of the confidence of the model before, ``(..., num_pairs)``; None if there are none.
+    label_corr
+        Correlation of the labels of a query.
+    """
+
+    margins: MarginParams
+    intercept: Any
+    slope: Any
+    atom_effect: Any
+    tau: Any
+    upstream: Any
+    label_corr: LabelCorr
+
+    def cascade(self, spec: ModelSpec, members: Sequence[int] | None = None, xp: Any = jnp) -> CascadeParams:
+        """Return the parameters of one cascade; ``members`` as for `params_from_sites`.
+
+        Parameters
+        ----------
+        spec
+            The model.
+        members
+            Positions of its models, ascending; all if None.
+        xp
+            The namespace of the arrays, `jax.numpy` or `numpy`.
+        """
+        members = tuple(range(spec.num_models)) if members is None else tuple(members)
+        at = xp.asarray(members)
+        none = xp.zeros_like(self.intercept[..., 0])
+        theta, upstream = [], [none]
+        # A model that follows another is calibrated about what the other's confidence tells.
+        shifts = [(none, none, xp.zeros_like(self.atom_effect[..., 0, :]))]
+        with_theta = [pair for pair, family in zip(spec.pairs, spec.copulas, strict=True) if family.has_theta]
+        for pair in itertools.pairwise(members):
+            index = spec.pairs.index(pair)
+            if pair in with_theta:
+                tau = self.tau[..., with_theta.index(pair)]
+                theta.append(xp.asarray(spec.copulas[index].tau_to_theta(tau)))
+            else:
+                theta.append(none)
+            effect = none if self.upstream is None else self.upstream[..., index]
+            upstream.append(effect)
+            line, at_atoms = (0.0, 0.0), xp.zeros_like(self.atom_effect[..., 0, :])
+            if spec.centres is not None:
+                line, at_atoms = spec.centres.line[index], effect[..., None] * spec.centres.at_atoms[index]
+            shifts.append((effect * line[0], effect * line[1], at_atoms))
+        of_intercept, of_slope, of_atoms = zip(*shifts, strict=True)
+        return CascadeParams(
+            margins=jax.tree.map(lambda field: field[..., at, :], self.margins),
+            theta=xp.stack(theta, axis=-1) if theta else self.intercept[..., :0],
+            intercept=self.intercept[..., at] - xp.stack(of_intercept, axis=-1),
+            slope=self.slope[..., at] - xp.stack(of_slope, axis=-1),
+            upstream=xp.stack(upstream, axis=-1),
+            atom_effect=self.atom_effect[..., at, :] - xp.stack(of_atoms, axis=-2),
+            label_corr=self.label_corr,
+        )
 
 
 def margins_from_sites(

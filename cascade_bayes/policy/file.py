@@ -110,7 +110,7 @@ def checked(raw: dict[str, Any], kind: type[R]) -> R:
     try:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
-        raise ValueError(_in_words(str(error), raw)) from error
+        raise ValueError(in_words(str(error), raw)) from error
 
 
 def migrated(raw: dict[str, Any]) -> dict[str, Any]:
@@ -192,8 +192,16 @@ _CHOICES = {
 }
 
 
-def _in_words(text: str, raw: Any) -> str:
-    """Return what `msgspec` says of a value as engineers read it: the entry, the rule, the value."""
+def in_words(text: str, raw: Any) -> str:
+    """Return what `msgspec` says of a value as engineers read it, on one line: entry, rule and value.
+
+    Parameters
+    ----------
+    text
+        The message of its `ValidationError`.
+    raw
+        The value that it refused, of dictionaries and lists.
+    """
     place = re.search(r" - at `\$\.?(.*)`$", text, re.DOTALL)
     where, text = (place[1], text[: place.start()]) if place else ("", text)
     inside = f"{where}." if where else ""

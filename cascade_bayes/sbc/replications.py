@@ -281,12 +281,11 @@ def _decide(
     def one(draw: CascadeParams) -> dict[str, Any]:
         tables = chain_tables(draw, edges, is_atom, copulas)
         outcome = forward(tables, call_cost, is_atom, positions)
-        alone = jax.tree.map(lambda field: field[None], tables)
         return {
             "error": outcome.error,
             "cost": outcome.cost,
             "reach_prob": outcome.reach_prob[1:],
-            "threshold": optimise(alone, call_cost, is_atom, error_price, starts).at.defer,
+            "threshold": optimise(tables.alone(), call_cost, is_atom, error_price, starts).at.defer,
         }
 
     return jax.lax.map(one, params, batch_size=DECISION_BATCH)
