@@ -37,6 +37,7 @@ from cascade_bayes.decision.frontier import (
 from cascade_bayes.engine.constrained import answer_of
 from cascade_bayes.engine.figures import Predicted
 from cascade_bayes.engine.rows import PRIOR_QUERIES
+from cascade_bayes.engine.sweep import compile_own_optima
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.policy.expected import Prediction
@@ -405,6 +406,8 @@ def _envelope_on_grid(
     for subset in reversed(candidates):
         sweep(subset)
     assert prices is not None
+    for one in swept.values():
+        compile_own_optima(one.chain)
     frontiers = {subset: find(subset) for subset in candidates if subset in swept}
 
     def of_all(figure: str) -> np.ndarray:

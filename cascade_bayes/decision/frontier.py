@@ -21,7 +21,13 @@ from cascade_bayes.engine.figures import Predicted, predict_outcome, stack
 from cascade_bayes.engine.lengthen import lengthen_predicted
 from cascade_bayes.engine.optimise import NUM_STEPS
 from cascade_bayes.engine.rows import PRIOR_QUERIES
-from cascade_bayes.engine.sweep import price_range, run_policies, search_near, sweep_chain
+from cascade_bayes.engine.sweep import (
+    compile_own_optima,
+    price_range,
+    run_policies,
+    search_near,
+    sweep_chain,
+)
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.policy.expected import Prediction
@@ -328,6 +334,7 @@ def tune_on_grid(
         )
     prices = find_prices(chain, error_prices)
     swept = sweep_prices(on_grid, chain, prices, digest=on_grid.posterior.digest())
+    compile_own_optima(chain)
     shared: dict[tuple[str, ...], Frontier] = {} if known is None else known
 
     def find(names: tuple[str, ...]) -> Frontier:

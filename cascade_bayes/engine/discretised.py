@@ -118,7 +118,7 @@ class Discretised(NamedTuple):
         return jnp.asarray(self.grid.is_atom)
 
     def positions(self, cuts: Cuts) -> Thresholds:
-        """Return the grid positions of raw thresholds.
+        """Return the grid positions of raw thresholds, as NumPy arrays.
 
         Raises
         ------
@@ -135,10 +135,10 @@ class Discretised(NamedTuple):
             if self.terms.abstains_early:
                 abstain[..., -1] = -np.inf  # the last model's is the deferral to abstaining
                 early = self._place(abstain)
-        return Thresholds(self._place(defer), early)
+        return on_host(self._place(defer), early)
 
-    def _place(self, raw: np.ndarray) -> jax.Array:
-        return jnp.asarray(self.grid.positions(raw, self.confidence_map), self.call_cost.dtype)
+    def _place(self, raw: np.ndarray) -> np.ndarray:
+        return self.grid.positions(raw, self.confidence_map).astype(self.call_cost.dtype)
 
     def raw(self, z: np.ndarray, place: int) -> np.ndarray:
         """Return the raw confidences of standardised logits of the model at a place of the cascade.
@@ -188,8 +188,8 @@ class Discretised(NamedTuple):
         missing = self.room - self.num_thresholds
         call_cost = np.pad(np.asarray(self.call_cost), ((0, 0), (missing, 0)))
         is_atom = np.pad(self.grid.is_atom[: self.num_thresholds], ((missing, 0), (0, 0)))
-        dtype = jnp.float32 if short else self.call_cost.dtype
-        return Problem(self.tables(short), jnp.asarray(call_cost, dtype), jnp.asarray(is_atom))
+        dtype = np.float32 if short else self.call_cost.dtype
+        return Problem(self.tables(short), jnp.asarray(call_cost.astype(dtype)), jnp.asarray(is_atom))
 
     def pad(self, at: Thresholds) -> Thresholds:
         """Return thresholds with those of the models that are passed over: they send every query on."""

@@ -134,14 +134,13 @@ def all_policies(tables: ChainTables, positions: jax.Array) -> Lattice:
     return Lattice(error, paid, tuple(calls))
 
 
-@partial(jax.jit, static_argnames="num_thresholds")
 def bayes_on_lattice(
     tables: ChainTables,
     call_cost: jax.Array,
-    error_prices: jax.Array,
-    positions: jax.Array,
+    error_prices: np.ndarray,
+    positions: np.ndarray,
     num_thresholds: int,
-) -> jax.Array:
+) -> np.ndarray:
     """Return the thresholds of least average loss on a lattice, ``(num_prices, num_thresholds)``.
 
     Parameters
@@ -157,6 +156,17 @@ def bayes_on_lattice(
     num_thresholds
         How many models can send a query on.
     """
+    found = _averages(tables, call_cost, jnp.asarray(positions), num_thresholds=num_thresholds)
+    error, cost = map(np.asarray, found)
+    flat = [np.argmin(cost + price * error) for price in np.asarray(error_prices, error.dtype)]
+    return np.asarray(positions)[np.stack(np.unravel_index(flat, error.shape), axis=-1)]
+
+
+@partial(jax.jit, static_argnames="num_thresholds")
+def _averages(
+    tables: ChainTables, call_cost: jax.Array, positions: jax.Array, num_thresholds: int
+) -> tuple[jax.Array, jax.Array]:
+    """Return error and cost of every combination, averaged over draws."""
     shared, draws = tables.by_draw()
 
     def policies(own: Any) -> Lattice:
@@ -168,8 +178,7 @@ def bayes_on_lattice(
         lambda total, own: (jax.tree.map(jnp.add, total, policies(own)), None), zeros, draws
     )
     mean = jax.tree.map(lambda field: field / len(call_cost), total)
-    mean_cost = jnp.mean(call_cost, axis=0)[-num_thresholds - 1 :]
-    return positions[mean.best(mean_cost, error_prices)]
+    return mean.error, mean.cost(jnp.mean(call_cost, axis=0)[-num_thresholds - 1 :])
 
 
 @partial(jax.jit, static_argnames="num_thresholds")

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from cascade_bayes._trees import take
 from cascade_bayes.engine.chain import ChainTables
-from cascade_bayes.engine.coordinate import Swept, Thresholds, coordinate_sweep, either
+from cascade_bayes.engine.coordinate import Swept, Thresholds, coordinate_sweep, either, on_host
 from cascade_bayes.engine.forward import run_draws, split_cells
 
 MAX_SWEEPS = 12
@@ -257,5 +258,5 @@ def polish(
 
 def default_starts(num_thresholds: int, num_cells: int, early: bool = False) -> Thresholds:
     """Return the starting positions `STARTS`, ``(num_starts, num_thresholds)``, without early abstention."""
-    defer = jnp.asarray(STARTS)[:, None] * num_cells * jnp.ones((1, num_thresholds))
-    return Thresholds(defer, jnp.zeros_like(defer) if early else None)
+    defer = np.asarray(STARTS)[:, None] * num_cells * np.ones((1, num_thresholds))
+    return on_host(defer, np.zeros_like(defer) if early else None)

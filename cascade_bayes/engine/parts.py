@@ -77,9 +77,9 @@ class SharedParts(NamedTuple):
         across[missing:] = across_cells(is_atom[: len(step)], np)
         start = self.starts[members[0]]
         tables = ChainTables(
-            mass=jnp.asarray(start.mass, dtype),
-            correct=jnp.asarray(start.correct, dtype),
-            correct_slope=jnp.asarray(start.correct_slope, dtype),
+            mass=jnp.asarray(np.asarray(start.mass, dtype)),
+            correct=jnp.asarray(np.asarray(start.correct, dtype)),
+            correct_slope=jnp.asarray(np.asarray(start.correct_slope, dtype)),
             **steps._asdict(),
             step=jnp.asarray([-1] * missing + step, dtype=int),
             across=jnp.asarray(across),
@@ -109,7 +109,7 @@ def _rows(queries: Queries, right: list[np.ndarray | None], missing: int, dtype:
         cell=pad(queries.cell, int),
         ends=None if queries.ends is None else pad(queries.ends, dtype),
         cost=pad(queries.cost, dtype),
-        weight=jnp.asarray(queries.weight, dtype),
+        weight=jnp.asarray(np.asarray(queries.weight, dtype)),
         right=jnp.asarray(each),
     )
 

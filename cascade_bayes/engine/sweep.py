@@ -127,10 +127,16 @@ def search_prices(
             lambda one, more: np.concatenate([one, np.tile(more, (len(every), 1))]), start, others
         )
     ends = _least(_search(problem, wider[first], starts), first, len(wider))
-    beside = np.concatenate([within, within - 1, within + 1])
-    of_price = np.tile(within, 3)
-    again = _search(problem, wider[of_price], take(ends.at, beside))
-    return _least(again, of_price - 1, len(error_prices))
+    own = take(ends, within)
+    # A neighbour's end that is the own one leads nowhere else.
+    place, other = np.concatenate([within, within]), np.concatenate([within - 1, within + 1])
+    differs = np.any([np.any(f[place] != f[other], axis=1) for f in jax.tree.leaves(ends.at)], axis=0)
+    if not differs.any():
+        return own
+    place, other = place[differs], other[differs]
+    again = _search(problem, wider[place], take(ends.at, other))
+    every = jax.tree.map(lambda *fields: np.concatenate(fields), own, again)
+    return _least(every, np.concatenate([within, place]) - 1, len(error_prices))
 
 
 def search_near(chain: Discretised, error_price: float, starts: Thresholds, num_steps: int = 0) -> Best:
@@ -159,16 +165,8 @@ def _on_lattice(
     """
     if num_thresholds == 1:
         return np.zeros((len(error_prices), 1))
-    prices = np.concatenate([error_prices, np.repeat(error_prices[-1:], -len(error_prices) % BATCH)])
-    dtype = problem.call_cost.dtype
-    found = bayes_on_lattice(
-        problem.tables,
-        problem.call_cost,
-        jnp.asarray(prices, dtype),
-        jnp.asarray(positions),
-        num_thresholds=num_thresholds,
-    )
-    return np.asarray(found, float)[: len(error_prices)]
+    found = bayes_on_lattice(problem.tables, problem.call_cost, error_prices, positions, num_thresholds)
+    return found.astype(float)
 
 
 def _search(problem: Problem, error_prices: np.ndarray, starts: Thresholds) -> Swept:
@@ -198,19 +196,32 @@ def _best(chain: Discretised, error_prices: np.ndarray, ends: Swept, num_steps: 
         run = partial(_polish, problem.tables, mean_cost, problem.is_atom, num_steps=num_steps)
         dtype = problem.call_cost.dtype
         places.append(in_batches(run, (np.asarray(error_prices, dtype), ends.at, ends.beside)))
-    tried = [chain.cuts(_of_own_models(chain, at)) for at in places]
-    outcomes = [run_policies(chain, chain.positions(cuts)) for cuts in tried]
-    loss = np.stack([np.mean(x.cost + error_prices[:, None] * x.error, axis=1) for x in outcomes])
+    tried = jax.tree.map(
+        lambda *fields: np.concatenate(fields),
+        *(chain.cuts(_of_own_models(chain, at)) for at in places),
+    )
+    outcome = _run_once_each(chain, tried)
+    by_place = jax.tree.map(
+        lambda field: field.reshape(len(places), len(error_prices), *field.shape[1:]), Best(tried, outcome)
+    )
+    cost, error = by_place.outcome.cost, by_place.outcome.error
+    loss = np.mean(cost + error_prices[:, None] * error, axis=2)
     chosen = np.where(loss.min(axis=0) < loss[0] * (1 - ROUNDING), loss.argmin(axis=0), 0)
     own = np.arange(len(error_prices))
-
-    def pick(*fields: np.ndarray) -> np.ndarray:
-        return np.stack(fields)[chosen, own]
-
-    best = Best(*jax.tree.map(pick, *map(Best, tried, outcomes)))
+    best = take(by_place, (chosen, own))
     at = jax.tree.map(np.asarray, chain.positions(best.cuts))
     is_met = thresholds_met(at, best.outcome.reach_prob, NEVER, np)
     return best._replace(cuts=_never_where_not_met(best.cuts, is_met))
+
+
+def _run_once_each(chain: Discretised, cuts: Cuts) -> Outcome:
+    """Return what policies do on every draw: of those that are alike, at many prices, one is run."""
+    fields = [cuts.thresholds] if cuts.abstain is None else [cuts.thresholds, cuts.abstain]
+    _, first, place = np.unique(
+        np.concatenate(fields, axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    outcome = run_policies(chain, chain.positions(take(cuts, first)))
+    return take(outcome, place.reshape(-1))
 
 
 def _never_where_not_met(cuts: Cuts, is_met: np.ndarray) -> Cuts:
@@ -275,7 +286,7 @@ def own_optima(chain: Discretised, error_price: float, near: Thresholds) -> Thre
     """
     problem, early, count = chain.problem(short=True), chain.terms.abstains_early, chain.num_thresholds
     dtype, num_draws = problem.call_cost.dtype, len(problem.call_cost)
-    price = jnp.asarray(error_price, dtype)
+    price = np.asarray(error_price, dtype)
     some = np.round(np.linspace(0, len(near.defer) - 1, NUM_NEAR)).astype(int)
     others = default_starts(count, chain.grid.num_cells, early)
     shared = jax.tree.map(lambda own, more: np.concatenate([own[some], more]), near, others)
@@ -286,9 +297,27 @@ def own_optima(chain: Discretised, error_price: float, near: Thresholds) -> Thre
         starts.defer[:, 0, -count:] = best
         if starts.early is not None:
             starts.early[:, 0] = 0.0
-    begin = jax.tree.map(lambda field: jnp.asarray(field, dtype), starts)
+    begin = jax.tree.map(lambda field: np.asarray(field, dtype), starts)
     return _of_own_models(chain, _own(*problem, price, begin))
 
+
+def compile_own_optima(chain: Discretised) -> None:
+    """Have the programs of `own_optima` compiled for cascades like this one, unless they are.
+
+    A first question about a policy then takes no longer than the second.
+    """
+    problem, at_two = chain.problem(short=True), chain.num_thresholds == 2
+    shapes = [field.shape for field in jax.tree.leaves(problem)]
+    key = str(shapes), chain.terms.abstains_early
+    if {(*key, False), (*key, at_two)} <= _compiled:
+        return
+    nowhere = np.zeros((1, chain.num_thresholds))
+    own_optima(chain, 1.0, on_host(nowhere, nowhere if chain.terms.abstains_early else None))
+    _compiled.update({(*key, False), (*key, at_two)})
+
+
+_compiled: set[tuple[Any, ...]] = set()
+"""Shapes of the problems for which `own_optima` has been run."""
 
 NUM_NEAR = 4
 """Places near which the optimum of a draw is looked for, besides those that are the same for all."""

@@ -1,0 +1,86 @@
+"""Few programs are compiled: one for cascades of every length and any number of prices, and none twice."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from cascade_bayes import Envelope, Posterior, error_cost_frontier, fit, read_table
+from cascade_bayes.engine import sweep
+
+
+@contextmanager
+def counted() -> Iterator[dict[str, int]]:
+    """Count the programs that are traced and compiled inside."""
+    counts = {"traced": 0, "compiled": 0}
+    names = {"jaxpr_trace": "traced", "backend_compile": "compiled"}
+    active = [True]
+
+    def count(event: str, _: float, **__: Any) -> None:
+        for part, name in names.items():
+            counts[name] += active[0] and part in event
+
+    jax.monitoring.register_event_duration_secs_listener(count)
+    yield counts
+    active[0] = False
+
+
+@pytest.fixture(scope="module")
+def posterior(small_frame: pd.DataFrame) -> Posterior:
+    """Four models: the small table's, the first of them twice."""
+    again = small_frame[small_frame["model"] == "small-3b"].assign(model="small-3b-again")
+    again["confidence"] = again["confidence"] * 0.8 - 0.05
+    data = read_table(pd.concat([small_frame, again]), confidence="logprob")
+    return fit(data, method="laplace", seed=0, progress=False)
+
+
+@pytest.fixture(scope="module")
+def sizes(posterior: Posterior) -> tuple[Envelope, dict[str, int]]:
+    """The best of eleven cascades at five prices, and how many programs of a kind it compiled."""
+    before = {name: getattr(sweep, name)._cache_size() for name in KEPT}
+    swept = error_cost_frontier(posterior, error_prices=np.geomspace(2e-4, 2e-2, 5), num_draws=24)
+    return swept, {name: getattr(sweep, name)._cache_size() - before[name] for name in KEPT}
+
+
+KEPT = "_descend", "_run_batch", "_own"
+
+
+def test_one_program_serves_cascades_of_every_length(sizes: tuple[Envelope, dict[str, int]]) -> None:
+    assert sizes[1] == dict.fromkeys(KEPT, 1)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        lambda swept: swept.at(error_price=6e-4),
+        lambda swept: swept.at(error_price=1.1e-3),
+        lambda swept: swept.at(error_price=7e-3),
+        lambda swept: [swept.policy(i) for i in range(5)],
+    ],
+)
+def test_a_question_about_a_frontier_compiles_nothing(
+    sizes: tuple[Envelope, dict[str, int]], question: Callable[[Envelope], Any]
+) -> None:
+    with counted() as counts:
+        question(sizes[0])
+    assert counts == {"traced": 0, "compiled": 0}
+
+
+def test_other_prices_of_the_same_fit_compile_nothing(
+    posterior: Posterior, sizes: tuple[Envelope, dict[str, int]]
+) -> None:
+    for prices in ([1e-3], np.geomspace(1e-4, 1e-2, 19)):
+        with counted() as counts:
+            error_cost_frontier(posterior, error_prices=prices, num_draws=24)
+        assert counts == {"traced": 0, "compiled": 0}
+
+
+def test_programs_are_counted() -> None:
+    with counted() as counts:
+        jax.jit(lambda x: x * np.pi + 0.123)(1.0)
+    assert counts["traced"] >= 1
+    assert counts["compiled"] >= 1
