@@ -23,7 +23,7 @@ from cascade_bayes.engine.lattice import (
 )
 from cascade_bayes.engine.optimise import mean_loss, optimise
 from cascade_bayes.engine.rows import Rows
-from cascade_bayes.engine.sweep import in_32_bits, search_prices, sweep_chain
+from cascade_bayes.engine.sweep import search_prices, sweep_chain
 
 NUM_CELLS = 16
 POSITIONS = np.array([0, 3, 8, 11, NUM_CELLS])
@@ -113,7 +113,11 @@ def test_no_random_start_beats_the_sweep_of_five_models() -> None:
     _, grid, tables = lay(5, seed=4)
     call_cost, is_atom = jnp.asarray(COST[5]), jnp.asarray(grid.is_atom)
     prices = np.geomspace(5, 5000, 21)
-    problem = in_32_bits(Problem(tables, call_cost[None], is_atom[:4]))
+
+    def short(field: jax.Array) -> jax.Array:
+        return field.astype(jnp.float32) if jnp.issubdtype(field.dtype, jnp.floating) else field
+
+    problem = jax.tree.map(short, Problem(tables, call_cost[None], is_atom[:4]))
     losses = jax.jit(jax.vmap(mean_loss, in_axes=(None, None, None, 0, 0)))
 
     def searched(prices: np.ndarray) -> np.ndarray:

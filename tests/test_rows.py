@@ -214,7 +214,7 @@ class TestForward:
         assert not np.allclose(found.weight[0], found.weight[1])
         cost, is_atom = jnp.asarray([COST[3], COST[3]]), jnp.asarray(grid.is_atom)
         positions = jnp.array([[20.3, 41.7], [64.0, 3.0]])
-        kept = outcomes_for_draws(draws, grid, families, (0, 1, 2), cost, positions, found)
+        kept = outcomes_for_draws(draws, grid, families, (0, 1, 2), cost, (positions, None), found)
         for p, d in itertools.product(range(2), range(2)):
             outcome = forward(tables.draw(d), cost[d], is_atom, positions[p])
             for name in Outcome._fields:
@@ -354,7 +354,7 @@ class TestQueries:
         confidence[4, 1:] = np.nan  # handed over
         found = queries(replace(data, confidence=confidence), grid, 3.0)
         draws = jax.tree.map(lambda x: x[None], params)
-        copulas, own, at = get_copulas("gumbel", 2), (0, 1, 2), jnp.array([[20.3, 41.7], [3.0, 64.0]])
+        copulas, own, at = get_copulas("gumbel", 2), (0, 1, 2), (jnp.array([[20.3, 41.7], [3.0, 64.0]]), None)
         how = draws, grid, copulas, own, jnp.asarray(COST[3])[None], at
         padded = found.padded(48)
         assert padded.weight.shape == (1, 48)

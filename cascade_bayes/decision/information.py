@@ -207,25 +207,10 @@ def value_of_information(
     need(posterior, Posterior, "posterior", FROM_FIT)
     need(policy, Policy, "policy", FROM_FRONTIER)
     price = policy.error_price if error_price is None else error_price
-    sizes = np.unique([check_whole("num_queries", size) for size in num_queries])
-    if not (np.isfinite(price) and price > 0):
-        raise InputError(f"error_price must be a positive number; got {price!r}.")
-    if not sizes.size:
-        raise InputError("num_queries must hold at least one number of queries; got none.")
+    sizes = _check_sizes(num_queries, price)
     policy = shorten_policy(policy)
-    if len(policy.models) < 2 and policy.abstain_thresholds is None:
-        raise InputError(
-            f"the policy must be a cascade; it is {policy.models[0]} alone, which has no thresholds that "
-            "more labels could move. Tune a cascade (--models all)."
-        )
-    least = 5 * NUM_FOLDS
-    check_whole("num_draws", num_draws, low=least)
+    _check_draws(posterior, policy, num_draws)
     check_seed(seed)
-    if posterior.num_draws < least:
-        raise InputError(
-            f"the posterior must have at least {least} draws; it has {posterior.num_draws}. Fit it with "
-            "more, or by another method."
-        )
     num_draws = min(num_draws, posterior.num_draws)
     chain = discretise(posterior, policy.models, num_draws, prior_queries=prior_queries, terms=policy.terms)
     chain = _of_whole_queries(chain, at_random=posterior.spec.structure == "modular")
@@ -252,6 +237,32 @@ def value_of_information(
         gain=gain,
         narrowing=narrowing,
     )
+
+
+def _check_sizes(num_queries: Sequence[int], price: float) -> np.ndarray:
+    """Return the sizes of new tables, ascending; raise `InputError` if one, or the price, is not positive."""
+    sizes = np.unique([check_whole("num_queries", size) for size in num_queries])
+    if not (np.isfinite(price) and price > 0):
+        raise InputError(f"error_price must be a positive number; got {price!r}.")
+    if not sizes.size:
+        raise InputError("num_queries must hold at least one number of queries; got none.")
+    return sizes
+
+
+def _check_draws(posterior: Posterior, policy: Policy, num_draws: int) -> None:
+    """Raise `InputError` if the policy has no thresholds, or there are too few draws to learn from."""
+    if len(policy.models) < 2 and policy.abstain_thresholds is None:
+        raise InputError(
+            f"the policy must be a cascade; it is {policy.models[0]} alone, which has no thresholds that "
+            "more labels could move. Tune a cascade (--models all)."
+        )
+    least = 5 * NUM_FOLDS
+    check_whole("num_draws", num_draws, low=least)
+    if posterior.num_draws < least:
+        raise InputError(
+            f"the posterior must have at least {least} draws; it has {posterior.num_draws}. Fit it with "
+            "more, or by another method."
+        )
 
 
 def _of_whole_queries(chain: Discretised, at_random: bool) -> Discretised:

@@ -103,16 +103,8 @@ def predict(
         abstain = policy.abstain_thresholds if abstain is None else abstain
         terms = policy.terms if terms is None else terms
         thresholds = policy.thresholds
-    num_models = len(posterior.members(models))
-    cuts = Cuts(
-        _check_thresholds("thresholds", thresholds, num_models - 1),
-        None if abstain is None else _check_thresholds("abstain", abstain, num_models),
-    )
+    cuts = _checked_cuts(thresholds, abstain, len(posterior.members(models)))
     lead = cuts.thresholds.shape[:-1]
-    if cuts.abstain is not None and cuts.abstain.shape[:-1] != lead:
-        raise InputError(
-            f"abstain must have the leading axes of thresholds, {lead}; got shape {cuts.abstain.shape}."
-        )
     if num_queries is not None and num_queries < 1:
         raise InputError(f"num_queries must be at least 1; got {num_queries}.")
 
@@ -153,6 +145,20 @@ def _outcomes(of: _Asked, cuts: Cuts) -> Outcome:
     return jax.tree.map(  # type: ignore[no-any-return]
         lambda *fields: np.concatenate(fields)[back], *(part for _, part in parts)
     )
+
+
+def _checked_cuts(thresholds: Any, abstain: Any, num_models: int) -> Cuts:
+    """Return thresholds as arrays with the same leading axes; raise `InputError` if they are not numbers."""
+    cuts = Cuts(
+        _check_thresholds("thresholds", thresholds, num_models - 1),
+        None if abstain is None else _check_thresholds("abstain", abstain, num_models),
+    )
+    lead = cuts.thresholds.shape[:-1]
+    if cuts.abstain is not None and cuts.abstain.shape[:-1] != lead:
+        raise InputError(
+            f"abstain must have the leading axes of thresholds, {lead}; got shape {cuts.abstain.shape}."
+        )
+    return cuts
 
 
 def _check_thresholds(name: str, values: Any, count: int) -> np.ndarray:

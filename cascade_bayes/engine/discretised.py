@@ -224,11 +224,10 @@ class Discretised(NamedTuple):
             copulas,
             members,
             self.call_cost,
-            at.defer,
+            (at.defer, at.early),
             self.queries,
             self.trend,
             self.abstains,
-            at.early,
         )
 
 

@@ -251,11 +251,10 @@ def outcomes_for_draws(
     copulas: tuple[Copula, ...],
     members: tuple[int, ...],
     call_cost: jax.Array,
-    positions: jax.Array,
+    policies: tuple[jax.Array, jax.Array | None],
     queries: Queries | None = None,
     trend: CostTrend | None = None,
     abstains: bool = False,
-    early: jax.Array | None = None,
 ) -> Outcome:
     """Run policies on many draws, whose tables are dropped one after another.
 
@@ -265,8 +264,8 @@ def outcomes_for_draws(
         The same as for `tables_for_draws`.
     call_cost
         US dollars per call, ``(num_draws, num_models)``.
-    positions, early
-        Thresholds as `forward` takes them, with a leading axis of policies.
+    policies
+        Thresholds as `forward` takes them, ``positions`` and ``early``, with a leading axis of policies.
 
     Returns
     -------
@@ -277,9 +276,7 @@ def outcomes_for_draws(
     edges, is_atom = jnp.asarray(grid.edges, dtype=dtype), jnp.asarray(grid.is_atom)
     weight = None if queries is None else queries.weight
     draws = _Draws(params, trend, call_cost, weight)
-    found = _outcomes_for_draws(
-        draws, edges, is_atom, (positions, early), queries, copulas, members, abstains
-    )
+    found = _outcomes_for_draws(draws, edges, is_atom, policies, queries, copulas, members, abstains)
     return jax.tree.map(np.asarray, found)
 
 

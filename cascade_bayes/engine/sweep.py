@@ -379,15 +379,6 @@ def in_batches(run: Callable[..., Any], many: tuple[Any, ...]) -> Any:
     return jax.tree.map(lambda *fields: np.concatenate([np.asarray(f) for f in fields])[:count], *found)
 
 
-def in_32_bits(tree: Any) -> Any:
-    """Return a pytree with its floating-point arrays in 32 bits."""
-
-    def short(field: jax.Array) -> jax.Array:
-        return field.astype(jnp.float32) if jnp.issubdtype(field.dtype, jnp.floating) else field
-
-    return jax.tree.map(short, tree)
-
-
 def price_range(chain: Discretised, num_prices: int) -> np.ndarray:
     r"""Return log-spaced error prices from where the cheapest policy is best to where the dearest is.
 
