@@ -27,7 +27,7 @@ from tables import find_tables, read
 from cascade_bayes import certify, error_cost_frontier, fit
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.engine.chain import ChainTables
-from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.lattice import all_policies
 from cascade_bayes.engine.optimise import mean_loss, optimise
@@ -67,7 +67,7 @@ def from_random_starts(
     if chain.terms.abstains_early:
         early = np.round(rng.uniform(0, defer))
         early[:, -1] = 0  # the last model abstains by deferring to abstaining
-    starts = jax.tree.map(jnp.asarray, Thresholds(defer, early))
+    starts = jax.tree.map(jnp.asarray, Positions(defer, early))
     mean_cost = jnp.mean(chain.call_cost, axis=0)
 
     search = jax.jit(optimise)

@@ -29,7 +29,7 @@ from tables import find_tables, read
 from cascade_bayes import DataWarning, error_cost_frontier, fit
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.engine.chain import ChainTables
-from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.forward import Split, run_chain
 from cascade_bayes.model.simulate import simulate_scores
@@ -158,7 +158,7 @@ def main() -> None:
                 if i == options.prices // 2:
                     first = jax.tree.map(lambda field: field[:1], tables)
                     simulated, se = by_simulation(
-                        chain, chain.cuts(Thresholds(jnp.asarray(own[exact]))).thresholds, options.queries
+                        chain, chain.cuts(Positions(jnp.asarray(own[exact]))).thresholds, options.queries
                     )
                     found = [float(means(rule, first, cost, at)[0]) for rule in (exact, pairwise)]
                     row |= {

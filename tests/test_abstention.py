@@ -15,7 +15,7 @@ from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.new_queries import simulate_new
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.engine.chain import ChainTables
-from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.optimise import default_starts, mean_loss, optimise
 from cascade_bayes.engine.rows import Queries
@@ -158,7 +158,7 @@ class TestSearch:
                 batch_size=512,
             )
             begin = defer[jnp.argmin(jnp.where(no_early, of_all, jnp.inf))]
-            first = Thresholds(begin[None], jnp.zeros_like(begin)[None] if early else None)
+            first = Positions(begin[None], jnp.zeros_like(begin)[None] if early else None)
             starts = jax.tree.map(lambda *f: jnp.concatenate(f), first, default_starts(k, n, early))
             best = optimise(one, cost, is_atom, jnp.asarray(price), starts)
             assert float(best.loss + best.polish_gain) == pytest.approx(float(jnp.min(of_all)), rel=1e-9)

@@ -18,7 +18,7 @@ from cascade_bayes.decision.envelope import Envelope
 from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.table import table_of
 from cascade_bayes.engine.combinations import run_combinations
-from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.figures import Predicted, predict_outcome
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.errors import InfeasibleError
@@ -49,7 +49,7 @@ def pair(small_posterior) -> Frontier:
 def every_policy(frontier: Frontier, positions: np.ndarray, early: np.ndarray | None = None) -> Predicted:
     """What is reported of policies at grid positions, and of no other policy."""
     chain = frontier.chain
-    cuts = chain.cuts(Thresholds(jnp.asarray(positions), None if early is None else jnp.asarray(early)))
+    cuts = chain.cuts(Positions(jnp.asarray(positions), None if early is None else jnp.asarray(early)))
     found = [
         predict_outcome(table_of(frontier.posterior), chain, some, chain.outcomes(chain.positions(some)))
         for some in in_parts(cuts, 125)
@@ -99,7 +99,7 @@ def test_no_combination_on_the_grid_answers_better(which: str, figure: str, requ
     grid = np.arange(CELLS + 1.0)
     positions = np.array(list(itertools.product(grid, repeat=len(frontier.models) - 1)))
     # Where a model passes every query on, the whole chain does not predict what the shorter cascade does.
-    ends = ~passes_on(frontier.chain.cuts(Thresholds(jnp.asarray(positions)))).any(axis=-1)
+    ends = ~passes_on(frontier.chain.cuts(Positions(jnp.asarray(positions)))).any(axis=-1)
     every = every_policy(frontier, positions[ends])
     spared = 0
     for limit, probability in zip(limits(every, figure, 0.8), (0.8, 0.8, 0.9, 0.5), strict=True):
@@ -247,10 +247,10 @@ def test_is_the_forward_pass_of_every_combination(k: int, queries: str, early: b
     for i in range(k - 1):
         defer = np.array([0, num_cells, *rng.uniform(0, num_cells, 2)])
         abstain = defer * rng.uniform(size=4) * (i < k - 2)
-        options.append(Thresholds(jnp.asarray(defer), jnp.asarray(abstain) if early else None))
+        options.append(Positions(jnp.asarray(defer), jnp.asarray(abstain) if early else None))
     found = run_combinations(tables, call_cost, is_atom, tuple(options))
     every = np.array(list(itertools.product(range(4), repeat=k - 1)))
-    at = Thresholds(
+    at = Positions(
         *(
             None if own[0] is None else jnp.stack([field[every[:, i]] for i, field in enumerate(own)], axis=1)
             for own in zip(*options, strict=True)

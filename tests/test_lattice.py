@@ -10,7 +10,7 @@ from cascades import COST, first, lay, mean_losses
 
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.engine.chain import ChainTables
-from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Problem
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.lattice import (
@@ -128,7 +128,7 @@ def test_no_random_start_beats_the_sweep_of_five_models() -> None:
     starts = np.random.default_rng(0).integers(0, 65, (60, 4)).astype(float)
     search = jax.jit(optimise)
     for loss, price in zip(own, prices, strict=True):
-        best = search(tables, call_cost, is_atom, jnp.asarray(price), Thresholds(jnp.asarray(starts))).loss
+        best = search(tables, call_cost, is_atom, jnp.asarray(price), Positions(jnp.asarray(starts))).loss
         assert loss <= best * (1 + 2e-4)
     at = 12  # a single price is searched as well as one of many
     np.testing.assert_allclose(searched(prices[[at]])[0], own[at], rtol=2e-4)

@@ -45,7 +45,7 @@ from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
 from cascade_bayes.engine.chain import ChainTables
-from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.optimise import optimise
@@ -301,7 +301,7 @@ def certify(
     )
 
 
-def _certify_chain(chain: Discretised, error_prices: np.ndarray, bayes: Thresholds) -> tuple[np.ndarray, ...]:
+def _certify_chain(chain: Discretised, error_prices: np.ndarray, bayes: Positions) -> tuple[np.ndarray, ...]:
     """Return value, draw_loss, loss and elsewhere of one cascade by price; ``bayes`` lie on its grid."""
     each = [own_optima(chain, price, bayes) for price in error_prices]
     own = jax.tree.map(lambda *fields: jnp.stack(fields), *each)
@@ -317,16 +317,16 @@ def _certify(
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_prices: jax.Array,
-    bayes: Thresholds,
-    own: Thresholds,
+    bayes: Positions,
+    own: Positions,
 ) -> tuple[jax.Array, ...]:
     early = bayes.early is not None
     shared, draws = tables.by_draw()
 
-    def at_price(at: tuple[jax.Array, Thresholds, Thresholds]) -> tuple[jax.Array, ...]:
+    def at_price(at: tuple[jax.Array, Positions, Positions]) -> tuple[jax.Array, ...]:
         price, bayes, own = at
 
-        def on_draw(draw: Any, cost: jax.Array, own: Thresholds) -> tuple[jax.Array, ...]:
+        def on_draw(draw: Any, cost: jax.Array, own: Positions) -> tuple[jax.Array, ...]:
             chain = shared.of_draw(draw)
             best = best_policy(chain, cost, price, early)
             # A policy of any shape takes cells whole; so do the thresholds that it is compared with.

@@ -50,7 +50,7 @@ from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.new_queries import NONE, simulate_statistics
 from cascade_bayes.decision.regression import NUM_FOLDS, fit_folds, predict_from_sample, unexplained
 from cascade_bayes.engine.chain import ChainTables
-from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.rows import PRIOR_QUERIES
@@ -301,7 +301,7 @@ def _losses(chain: Discretised, policy: Policy, price: float) -> tuple[np.ndarra
     return np.asarray(of_all, dtype=float), own_loss, share
 
 
-def _left_out(chain: Discretised, thresholds: Thresholds) -> np.ndarray:
+def _left_out(chain: Discretised, thresholds: Positions) -> np.ndarray:
     """Whether thresholds pass every query of some model on, ``(num_thresholds,)``."""
     return np.asarray(passes_on(chain.cuts(thresholds)).any(axis=-1))
 
@@ -312,12 +312,12 @@ def _loss_matrix(
     call_cost: jax.Array,
     is_atom: jax.Array,
     price: jax.Array,
-    candidates: Thresholds,
-    own: Thresholds,
+    candidates: Positions,
+    own: Positions,
 ) -> tuple[jax.Array, jax.Array]:
     """Return losses on every draw, of candidates that all draws share and of each draw's own positions."""
 
-    def of(at: Thresholds, axis: int | None) -> jax.Array:
+    def of(at: Positions, axis: int | None) -> jax.Array:
         run = jax.vmap(forward, in_axes=(tables.draw_axes(), 0, None, axis, axis))
         found = run(tables, call_cost, is_atom, *at)
         return found.cost + price * found.error

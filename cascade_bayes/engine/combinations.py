@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from cascade_bayes.engine.chain import ChainTables
-from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.forward import Split, split_cells
 from cascade_bayes.engine.rows import Rows
 
@@ -63,7 +63,7 @@ class _Paths(NamedTuple):
 
 @jax.jit
 def run_combinations(
-    tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, options: tuple[Thresholds, ...]
+    tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, options: tuple[Positions, ...]
 ) -> Combined:
     """Run every combination of options on every draw.
 

@@ -28,7 +28,7 @@ from scipy.ndimage import minimum_filter
 
 from cascade_bayes._trees import take
 from cascade_bayes.engine.combinations import run_combinations
-from cascade_bayes.engine.coordinate import Thresholds
+from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.figures import Predicted, predict_outcome
 from cascade_bayes.engine.sweep import run_policies
@@ -197,21 +197,21 @@ class _Search:
             return defer
         return np.stack([defer, np.asarray(at.early)], axis=-1).reshape(len(defer), -1)[:, :-1]
 
-    def _thresholds(self, at: np.ndarray) -> Thresholds:
+    def _thresholds(self, at: np.ndarray) -> Positions:
         dtype = self.chain.call_cost.dtype
         if not self._early:
-            return Thresholds(jnp.asarray(at, dtype))
+            return Positions(jnp.asarray(at, dtype))
         pairs = np.pad(at, ((0, 0), (0, 1))).reshape(len(at), -1, 2)
-        return Thresholds(jnp.asarray(pairs[..., 0], dtype), jnp.asarray(pairs.min(axis=-1), dtype))
+        return Positions(jnp.asarray(pairs[..., 0], dtype), jnp.asarray(pairs.min(axis=-1), dtype))
 
-    def _options(self, axes: list[np.ndarray]) -> tuple[Thresholds, ...]:
+    def _options(self, axes: list[np.ndarray]) -> tuple[Positions, ...]:
         dtype = self._short.call_cost.dtype
         if not self._early:
-            return tuple(Thresholds(jnp.asarray(own, dtype)) for own in axes)
+            return tuple(Positions(jnp.asarray(own, dtype)) for own in axes)
         options = []
         for defer, early in zip(axes[::2], [*axes[1::2], np.zeros(1)], strict=True):
             pair = np.stack(np.meshgrid(defer, early, indexing="ij"), axis=-1).reshape(-1, 2)
-            options.append(Thresholds(jnp.asarray(pair[:, 0], dtype), jnp.asarray(pair.min(axis=1), dtype)))
+            options.append(Positions(jnp.asarray(pair[:, 0], dtype), jnp.asarray(pair.min(axis=1), dtype)))
         return tuple(options)
 
     # Lattices

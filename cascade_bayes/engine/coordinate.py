@@ -37,7 +37,7 @@ from cascade_bayes.engine.forward import Split, split_cells
 from cascade_bayes.engine.rows import Followed, Rows, at_cells, average, follow_draws
 
 
-class Thresholds(NamedTuple):
+class Positions(NamedTuple):
     """Positions on the grid.
 
     Attributes
@@ -52,13 +52,13 @@ class Thresholds(NamedTuple):
     early: jax.Array | None = None
 
 
-def on_host(defer: np.ndarray, early: np.ndarray | None = None) -> Thresholds:
-    """Return thresholds that are NumPy arrays until a program takes them; fields as those of `Thresholds`."""
+def on_host(defer: np.ndarray, early: np.ndarray | None = None) -> Positions:
+    """Return thresholds that are NumPy arrays until a program takes them; fields as those of `Positions`."""
     fields: Any = defer, early
-    return Thresholds(*fields)
+    return Positions(*fields)
 
 
-def either(first: jax.Array, one: Thresholds, other: Thresholds) -> Thresholds:
+def either(first: jax.Array, one: Positions, other: Positions) -> Positions:
     """Return the one if ``first`` holds, else the other."""
     return jax.tree.map(lambda a, b: jnp.where(first, a, b), one, other)
 
@@ -76,8 +76,8 @@ class Swept(NamedTuple):
         Loss of ``at``, US dollars per query, ``()``.
     """
 
-    at: Thresholds
-    beside: Thresholds
+    at: Positions
+    beside: Positions
     loss: jax.Array
 
 
@@ -86,7 +86,7 @@ def coordinate_sweep(
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_price: jax.Array,
-    at: Thresholds,
+    at: Positions,
 ) -> Swept:
     """Set the thresholds of every model, last to first, to their best grid positions given all others.
 
@@ -132,7 +132,7 @@ def coordinate_sweep(
     )
     prices = error_price, call_cost[-1]
 
-    def each(later: _GoingOn, step: _Step) -> tuple[_GoingOn, tuple[Thresholds, Thresholds]]:
+    def each(later: _GoingOn, step: _Step) -> tuple[_GoingOn, tuple[Positions, Positions]]:
         return jax.lax.cond(
             step.step >= 0,
             lambda: _choose(tables, prices, later, step),
@@ -259,14 +259,14 @@ class _Step(NamedTuple):
     across: jax.Array
     next_cost: jax.Array
     atoms: jax.Array
-    current: Thresholds
+    current: Positions
     is_final: jax.Array
     rows: _RowsHere | None
 
 
 def _choose(
     tables: ChainTables, prices: tuple[jax.Array, jax.Array], later: _GoingOn, here: _Step
-) -> tuple[_GoingOn, tuple[Thresholds, Thresholds]]:
+) -> tuple[_GoingOn, tuple[Positions, Positions]]:
     """Choose one model's thresholds, given what going on is worth.
 
     Return what coming to it is worth, and the thresholds: at their best grid positions, and beside these.
@@ -322,7 +322,7 @@ def _choose(
     return _GoingOn(value + error_price * stop, stop, of_rows), (best, beside)
 
 
-def _best_pair(gain: jax.Array, leaving: jax.Array | None) -> Thresholds:
+def _best_pair(gain: jax.Array, leaving: jax.Array | None) -> Positions:
     """Return the best grid positions of one model's thresholds.
 
     Parameters
@@ -334,21 +334,21 @@ def _best_pair(gain: jax.Array, leaving: jax.Array | None) -> Thresholds:
     zero = jnp.zeros(1, dtype=gain.dtype)
     deferred = jnp.concatenate([zero, jnp.cumsum(gain)])
     if leaving is None:
-        return Thresholds(jnp.argmin(deferred).astype(gain.dtype))
+        return Positions(jnp.argmin(deferred).astype(gain.dtype))
     # Abstaining below a position rather than deferring there.
     instead = jnp.concatenate([zero, jnp.cumsum(leaving - gain)])
     defer = jnp.argmin(deferred + jax.lax.cummin(instead))
     early = jnp.argmin(jnp.where(jnp.arange(len(instead)) <= defer, instead, jnp.inf))
-    return Thresholds(defer.astype(gain.dtype), early.astype(gain.dtype))
+    return Positions(defer.astype(gain.dtype), early.astype(gain.dtype))
 
 
 def _beside(
-    best: Thresholds,
+    best: Positions,
     gain: jax.Array,
     leaving: jax.Array | None,
     bend: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
     atoms: jax.Array,
-) -> Thresholds:
+) -> Positions:
     """Move one model's thresholds from grid points to the lowest points of the parabolas beside.
 
     ``bend`` gives the curvatures of going on and of stopping across a cell.
@@ -360,13 +360,13 @@ def _beside(
 
     defer = best.defer + _lowest_beside(best.defer, gain, both, atoms)
     if best.early is None or leaving is None:
-        return Thresholds(defer)
+        return Positions(defer)
     # Between abstaining and going on; where nothing is deferred, between abstaining and stopping.
     early = best.early + _lowest_beside(best.early, leaving - gain, lambda cell: -bend(cell)[0], atoms)
     alone = best.early + _lowest_beside(best.early, leaving, lambda cell: bend(cell)[1], atoms)
     apart = best.defer > best.early
     early = jnp.where(best.early > 0, jnp.where(apart, jnp.minimum(early, defer), alone), best.early)
-    return Thresholds(jnp.where(apart, defer, early), early)
+    return Positions(jnp.where(apart, defer, early), early)
 
 
 def _lowest_beside(

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.engine.chain import ChainTables
-from cascade_bayes.engine.coordinate import Thresholds, on_host
+from cascade_bayes.engine.coordinate import Positions, on_host
 from cascade_bayes.engine.costs import CostTrend
 from cascade_bayes.engine.forward import Outcome, outcomes_for_draws
 from cascade_bayes.engine.grid import Grid
@@ -117,7 +117,7 @@ class Discretised(NamedTuple):
         """Which cells are atoms, ``(num_models, num_cells)``."""
         return jnp.asarray(self.grid.is_atom)
 
-    def positions(self, cuts: Cuts) -> Thresholds:
+    def positions(self, cuts: Cuts) -> Positions:
         """Return the grid positions of raw thresholds, as NumPy arrays.
 
         Raises
@@ -151,7 +151,7 @@ class Discretised(NamedTuple):
             found = np.where(np.asarray(z) == np.asarray(loc, dtype=self.call_cost.dtype), raw, found)
         return found
 
-    def cuts(self, at: Thresholds) -> Cuts:
+    def cuts(self, at: Positions) -> Cuts:
         """Return the raw thresholds of grid positions, moved a little to be `readable`.
 
         What they do is what `positions` of them say.
@@ -191,7 +191,7 @@ class Discretised(NamedTuple):
         dtype = np.float32 if short else self.call_cost.dtype
         return Problem(self.tables(short), jnp.asarray(call_cost.astype(dtype)), jnp.asarray(is_atom))
 
-    def pad(self, at: Thresholds) -> Thresholds:
+    def pad(self, at: Positions) -> Positions:
         """Return thresholds with those of the models that are passed over: they send every query on."""
         return pad(at, self.room, self.grid.num_cells)
 
@@ -204,7 +204,7 @@ class Discretised(NamedTuple):
             early_prob=outcome.early_prob[..., first:],
         )
 
-    def outcomes(self, at: Thresholds) -> Outcome:
+    def outcomes(self, at: Positions) -> Outcome:
         """Return what policies do on every draw, without keeping the draws' tables.
 
         Parameters
@@ -231,7 +231,7 @@ class Discretised(NamedTuple):
         )
 
 
-def pad(at: Thresholds, room: int, num_cells: int) -> Thresholds:
+def pad(at: Positions, room: int, num_cells: int) -> Positions:
     """Return thresholds ``(num_policies, room)`` of which those put before the first send every query on."""
     missing = ((0, 0), (room - np.shape(at.defer)[-1], 0))
     return on_host(

@@ -26,7 +26,7 @@ import optax
 
 from cascade_bayes._trees import take
 from cascade_bayes.engine.chain import ChainTables
-from cascade_bayes.engine.coordinate import Swept, Thresholds, coordinate_sweep, either, on_host
+from cascade_bayes.engine.coordinate import Positions, Swept, coordinate_sweep, either, on_host
 from cascade_bayes.engine.forward import run_draws, split_cells
 
 MAX_SWEEPS = 12
@@ -53,7 +53,7 @@ class Optimum(NamedTuple):
         By how much moving off the grid points lowered the loss of the best of them, ``()``, at least 0.
     """
 
-    at: Thresholds
+    at: Positions
     loss: jax.Array
     polish_gain: jax.Array
 
@@ -87,7 +87,7 @@ def descend(
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_prices: jax.Array,
-    starts: Thresholds,
+    starts: Positions,
 ) -> Swept:
     """Repeat sweeps from many starts, each at a price of its own, until no threshold moves.
 
@@ -107,17 +107,17 @@ def descend(
         Where each ends, with a leading axis of starts.
     """
 
-    def sweep(price: jax.Array, at: Thresholds) -> Swept:
+    def sweep(price: jax.Array, at: Positions) -> Swept:
         return coordinate_sweep(tables, call_cost, is_atom, price, at)
 
     sweep_all = jax.vmap(sweep)
 
-    def moving(state: tuple[jax.Array, Thresholds, Swept]) -> jax.Array:
+    def moving(state: tuple[jax.Array, Positions, Swept]) -> jax.Array:
         count, before, now = state
         moved = [jnp.any(a != b) for a, b in zip(*map(jax.tree.leaves, (before, now.at)), strict=True)]
         return (count < MAX_SWEEPS) & jnp.any(jnp.stack(moved))
 
-    def advance(state: tuple[jax.Array, Thresholds, Swept]) -> tuple[jax.Array, Thresholds, Swept]:
+    def advance(state: tuple[jax.Array, Positions, Swept]) -> tuple[jax.Array, Positions, Swept]:
         count, _, now = state
         return count + 1, now.at, sweep_all(error_prices, now.at)
 
@@ -134,7 +134,7 @@ def optimise(
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_price: jax.Array,
-    starts: Thresholds,
+    starts: Positions,
     num_steps: int = NUM_STEPS,
 ) -> Optimum:
     """Find the thresholds of least mean loss over the draws in ``tables``.
@@ -157,7 +157,7 @@ def optimise(
     unit = error_price + jnp.sum(call_cost)
     coarse_loss = coarse_loss / unit
 
-    def loss(at: Thresholds) -> jax.Array:
+    def loss(at: Positions) -> jax.Array:
         return mean_loss(tables, call_cost, is_atom, at.defer, error_price, at.early) / unit
 
     if num_steps:
@@ -176,7 +176,7 @@ def optimise(
     )
 
 
-def thresholds_met(at: Thresholds, reach_prob: Any, least: float, xp: Any = jnp) -> Any:
+def thresholds_met(at: Positions, reach_prob: Any, least: float, xp: Any = jnp) -> Any:
     """Return which thresholds some query meets: those behind one that never defers have no best value.
 
     Parameters
@@ -197,12 +197,12 @@ def thresholds_met(at: Thresholds, reach_prob: Any, least: float, xp: Any = jnp)
 
 
 def polish(
-    loss: Callable[[Thresholds], jax.Array],
-    coarse: Thresholds,
-    start: Thresholds,
+    loss: Callable[[Positions], jax.Array],
+    coarse: Positions,
+    start: Positions,
     is_atom: jax.Array,
     num_steps: int,
-) -> Thresholds:
+) -> Positions:
     """Move thresholds within the continuous cells beside their grid points, by Adam.
 
     Parameters
@@ -256,7 +256,7 @@ def polish(
     return best._replace(early=jnp.minimum(best.early, best.defer))
 
 
-def default_starts(num_thresholds: int, num_cells: int, early: bool = False) -> Thresholds:
+def default_starts(num_thresholds: int, num_cells: int, early: bool = False) -> Positions:
     """Return the starting positions `STARTS`, ``(num_starts, num_thresholds)``, without early abstention."""
     defer = np.asarray(STARTS)[:, None] * num_cells * np.ones((1, num_thresholds))
     return on_host(defer, np.zeros_like(defer) if early else None)

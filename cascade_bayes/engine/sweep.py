@@ -16,7 +16,7 @@ import numpy as np
 
 from cascade_bayes._trees import take
 from cascade_bayes.engine.chain import ChainTables
-from cascade_bayes.engine.coordinate import Swept, Thresholds, on_host
+from cascade_bayes.engine.coordinate import Positions, Swept, on_host
 from cascade_bayes.engine.discretised import Discretised, Problem, pad
 from cascade_bayes.engine.forward import Outcome, forward
 from cascade_bayes.engine.lattice import bayes_on_lattice, lattice_positions, own_on_lattice
@@ -139,7 +139,7 @@ def search_prices(
     return _least(every, np.concatenate([within, place]) - 1, len(error_prices))
 
 
-def search_near(chain: Discretised, error_price: float, starts: Thresholds, num_steps: int = 0) -> Best:
+def search_near(chain: Discretised, error_price: float, starts: Positions, num_steps: int = 0) -> Best:
     """Return the thresholds that are best on average at one price, searched for near given ones.
 
     Parameters
@@ -169,7 +169,7 @@ def _on_lattice(
     return found.astype(float)
 
 
-def _search(problem: Problem, error_prices: np.ndarray, starts: Thresholds) -> Swept:
+def _search(problem: Problem, error_prices: np.ndarray, starts: Positions) -> Swept:
     """Search from starts with a price each, fields ``(num_starts, ...)``, padded; NumPy arrays."""
     dtype = problem.call_cost.dtype
     mean_cost = np.mean(np.asarray(problem.call_cost, float), axis=0).astype(problem.call_cost.dtype)
@@ -233,7 +233,7 @@ def _never_where_not_met(cuts: Cuts, is_met: np.ndarray) -> Cuts:
     return Cuts(thresholds, np.where(is_met, cuts.abstain, -np.inf))
 
 
-def _of_own_models(chain: Discretised, at: Thresholds) -> Thresholds:
+def _of_own_models(chain: Discretised, at: Positions) -> Positions:
     """Return the thresholds of a cascade's own models, as NumPy arrays of 64 bits."""
     return jax.tree.map(lambda field: np.asarray(field, float)[..., -chain.num_thresholds :], at)
 
@@ -244,17 +244,17 @@ def _polish(
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_prices: jax.Array,
-    coarse: Thresholds,
-    start: Thresholds,
+    coarse: Positions,
+    start: Positions,
     num_steps: int,
-) -> Thresholds:
+) -> Positions:
     """Let Adam move thresholds at every price of a batch, within the cells beside their grid points."""
     own = is_atom[: coarse.defer.shape[-1]]
 
-    def at_price(price: jax.Array, coarse: Thresholds, start: Thresholds) -> Thresholds:
+    def at_price(price: jax.Array, coarse: Positions, start: Positions) -> Positions:
         unit = price + jnp.sum(call_cost)
 
-        def loss(at: Thresholds) -> jax.Array:
+        def loss(at: Positions) -> jax.Array:
             return mean_loss(tables, call_cost, own, at.defer, price, at.early) / unit
 
         return polish(loss, coarse, start, own, num_steps)
@@ -262,7 +262,7 @@ def _polish(
     return jax.vmap(at_price)(error_prices, coarse, start)
 
 
-def own_optima(chain: Discretised, error_price: float, near: Thresholds) -> Thresholds:
+def own_optima(chain: Discretised, error_price: float, near: Positions) -> Positions:
     """Return the thresholds that are best for each draw by itself, with its own costs of calls; NumPy arrays.
 
     On every draw the search starts at several places, and the best of where it ends is taken. Of two
@@ -281,7 +281,7 @@ def own_optima(chain: Discretised, error_price: float, near: Thresholds) -> Thre
 
     Returns
     -------
-    Thresholds
+    Positions
         Grid positions, ``(num_draws, num_thresholds)``.
     """
     problem, early, count = chain.problem(short=True), chain.terms.abstains_early, chain.num_thresholds
@@ -329,18 +329,18 @@ def _own(
     call_cost: jax.Array,
     is_atom: jax.Array,
     error_price: jax.Array,
-    starts: Thresholds,
-) -> Thresholds:
+    starts: Positions,
+) -> Positions:
     """Search on every draw, from starts of its own, ``(num_draws, num_starts, num_thresholds)``."""
     shared, draws = tables.by_draw()
 
-    def on_draw(own: Any, cost: jax.Array, starts: Thresholds) -> Thresholds:
+    def on_draw(own: Any, cost: jax.Array, starts: Positions) -> Positions:
         return optimise(shared.of_draw(own).alone(), cost, is_atom, error_price, starts, 0).at
 
     return jax.vmap(on_draw)(draws, call_cost, starts)
 
 
-def run_policies(chain: Discretised, at: Thresholds) -> Outcome:
+def run_policies(chain: Discretised, at: Positions) -> Outcome:
     """Return what policies do on every draw, fields ``(num_policies, num_draws, ...)``; NumPy arrays.
 
     Parameters
@@ -356,7 +356,7 @@ def run_policies(chain: Discretised, at: Thresholds) -> Outcome:
 
 
 @jax.jit
-def _run_batch(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, at: Thresholds) -> Outcome:
+def _run_batch(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, at: Positions) -> Outcome:
     on_draws = jax.vmap(forward, in_axes=(tables.draw_axes(), 0, None, None, None))
     return jax.vmap(lambda policy: on_draws(tables, call_cost, is_atom, *policy))(at)
 
