@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes import Cascade, CascadeData, Posterior, error_cost_frontier, example, fit, simulate
-from cascade_bayes.engine.chain import tables_for_draws
+from cascade_bayes.engine.chain import Problem, tables_for_draws
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.engine.optimise import default_starts, optimise
@@ -140,8 +140,10 @@ def excess_loss(posterior: Posterior, truth: Cascade, prices: np.ndarray) -> np.
     cost, is_atom = jnp.asarray(truth.call_cost), jnp.asarray(grid.is_atom)
     found = []
     for price, thresholds in zip(prices, frontier.thresholds, strict=True):
-        best = BEST(tables, cost, is_atom, jnp.asarray(price), default_starts(2, grid.num_cells))
-        outcome = forward(one, cost, is_atom, jnp.asarray(grid.positions(thresholds, truth.confidence_map)))
+        best = BEST(Problem(tables, cost, is_atom), jnp.asarray(price), default_starts(2, grid.num_cells))
+        outcome = forward(
+            Problem(one, cost, is_atom), jnp.asarray(grid.positions(thresholds, truth.confidence_map))
+        )
         found.append(float(outcome.cost + price * outcome.error) / float(best.loss) - 1)
     return np.asarray(found)
 

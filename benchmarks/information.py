@@ -32,6 +32,7 @@ from cascade_bayes import (
 )
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.new_queries import simulate_new
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.policy.policy import Cuts
@@ -88,7 +89,7 @@ def main() -> None:
 
     def loss(d: int, thresholds: np.ndarray) -> float:
         at = chain.positions(Cuts(thresholds))
-        outcome = forward(draws.draw(d), chain.call_cost[d], chain.is_atom, *at)
+        outcome = forward(Problem(draws.draw(d), chain.call_cost[d], chain.is_atom), *at)
         return float(outcome.cost + policy.error_price * outcome.error)
 
     gain = []

@@ -26,7 +26,7 @@ from tables import find_tables, read
 
 from cascade_bayes import certify, error_cost_frontier, fit
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.lattice import all_policies
@@ -71,7 +71,9 @@ def from_random_starts(
     mean_cost = jnp.mean(chain.call_cost, axis=0)
 
     search = jax.jit(optimise)
-    found = [search(tables, mean_cost, chain.is_atom, jnp.asarray(price), starts).loss for price in prices]
+    found = [
+        search(Problem(tables, mean_cost, chain.is_atom), jnp.asarray(price), starts).loss for price in prices
+    ]
     return np.asarray(found, dtype=float)
 
 
@@ -89,8 +91,8 @@ def examine(
     tables, prices = chain.tables(), frontier.error_prices
     mean_cost = jnp.mean(chain.call_cost, axis=0)
     at = chain.positions(frontier.cuts)
-    loss = jax.jit(jax.vmap(mean_loss, in_axes=(None, None, None, 0, 0, 0)))
-    own = np.asarray(loss(tables, mean_cost, chain.is_atom, at.defer, jnp.asarray(prices), at.early))
+    loss = jax.jit(jax.vmap(mean_loss, in_axes=(None, 0, 0, 0)))
+    own = np.asarray(loss(Problem(tables, mean_cost, chain.is_atom), at.defer, jnp.asarray(prices), at.early))
     if len(models) <= 3 and abstain is None:
         best = exhaustive(chain, tables, prices)
     else:

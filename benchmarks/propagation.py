@@ -28,7 +28,7 @@ from tables import find_tables, read
 
 from cascade_bayes import DataWarning, error_cost_frontier, fit
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.forward import Split, run_chain
@@ -43,7 +43,8 @@ CONSTANT = Terms(constant_costs=True)  # the pairwise rule knows no others
 
 def exact(tables: ChainTables, call_cost: jax.Array, fraction: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return error and cost of whole cells deferred, ``(num_models - 1, num_cells)``, on one draw."""
-    found = run_chain(tables, call_cost, Split(fraction, jnp.zeros_like(fraction)))
+    problem = Problem(tables, call_cost, jnp.zeros(fraction.shape, bool))
+    found = run_chain(problem, Split(fraction, jnp.zeros_like(fraction)))
     return found.error, found.cost
 
 

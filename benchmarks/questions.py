@@ -29,7 +29,7 @@ from cascade_bayes import (
     sample_prior,
     simulate,
 )
-from cascade_bayes.engine.chain import tables_for_draws
+from cascade_bayes.engine.chain import Problem, tables_for_draws
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.model.params import find_atoms
@@ -51,7 +51,7 @@ def truth_of(cascade: Cascade, policy: Policy, data: Any) -> tuple[float, float]
     tables = tables_for_draws(params, grid, cascade.copulas, tuple(range(len(MODELS))))
     one = tables.draw(0)
     at = jnp.asarray(grid.positions(policy.thresholds, cascade.confidence_map))
-    found = FORWARD(one, jnp.asarray(CALL_COST), jnp.asarray(grid.is_atom), at)
+    found = FORWARD(Problem(one, jnp.asarray(CALL_COST), jnp.asarray(grid.is_atom)), at)
     return float(found.error), float(found.cost)
 
 

@@ -21,7 +21,7 @@ from cascade_bayes._kinds import PICTURE, POLICY, POSTERIOR
 from cascade_bayes._output import check_folder
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
-from cascade_bayes.engine.chain import tables_for_draws
+from cascade_bayes.engine.chain import Problem, tables_for_draws
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.engine.optimise import default_starts, optimise
@@ -233,13 +233,12 @@ def _against_truth(
     layout = find_atoms(train.with_confidence_map(truth.confidence_map))
     grid = make_grid(params, layout, num_cells=128)
     tables = tables_for_draws(params, grid, truth.copulas, tuple(range(params.num_models)))
-    call_cost, is_atom = jnp.asarray(truth.call_cost), jnp.asarray(grid.is_atom)
     starts = default_starts(len(policy.thresholds), grid.num_cells)
-    best = jax.jit(optimise)(tables, call_cost, is_atom, jnp.asarray(policy.error_price), starts)
-    one = tables.draw(0)
+    problem = Problem(tables, jnp.asarray(truth.call_cost), jnp.asarray(grid.is_atom))
+    best = jax.jit(optimise)(problem, jnp.asarray(policy.error_price), starts)
 
     def figures(positions: np.ndarray) -> dict[str, float]:
-        outcome = forward(one, call_cost, is_atom, jnp.asarray(positions))
+        outcome = forward(problem.draw(0), jnp.asarray(positions))
         error, cost = float(outcome.error), float(outcome.cost)
         return {"error": error, "cost": cost, "loss": cost + policy.error_price * error}
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.distributions import BetaMixture, MarginParams
-from cascade_bayes.engine.chain import ChainTables, Steps, tables_for_draws, with_abstention
+from cascade_bayes.engine.chain import ChainTables, Problem, Steps, tables_for_draws, with_abstention
 from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.engine.optimise import mean_loss
 from cascade_bayes.model.difficulty import LabelCorr
@@ -93,6 +93,11 @@ def discrete_chain(
     )
 
 
+def of_atoms(tables: ChainTables, cost: np.ndarray) -> Problem:
+    """A chain whose cells are atoms, and what calls cost."""
+    return Problem(tables, jnp.asarray(cost), jnp.ones(tables.across.shape[:2], bool))
+
+
 def abstaining(tables: ChainTables) -> ChainTables:
     """The same chain, one draw or several, where its last model may leave queries without an answer."""
     steps = with_abstention(Steps(tables.transition, tables.right, tables.right_slope, tables.relative_cost))
@@ -101,7 +106,7 @@ def abstaining(tables: ChainTables) -> ChainTables:
     return tables._replace(**steps._asdict(), step=step, across=across)
 
 
-mean_losses = jax.jit(jax.vmap(mean_loss, in_axes=(None, None, None, 0, None, 0)))
+mean_losses = jax.jit(jax.vmap(mean_loss, in_axes=(None, 0, None, 0)))
 """`mean_loss` at many thresholds.
 
 Tables are arguments: captured by a compiled function they are constants, which jax 0.12 folded into

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascades import COST, abstaining, discrete_chain, first, lay, mean_losses, score_map
+from cascades import COST, abstaining, discrete_chain, first, lay, mean_losses, of_atoms, score_map
 
 from cascade_bayes import ABSTAIN, Policy, Terms, certify, compare, predict, value_of_information
 from cascade_bayes.decision.certificate import best_policy
@@ -14,7 +14,7 @@ from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.new_queries import simulate_new
 from cascade_bayes.decision.tuning import error_cost_frontier
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.optimise import default_starts, mean_loss, optimise
@@ -105,7 +105,7 @@ class TestForward:
                 left += weight * abstained
                 error += weight * (1 - rates[stop]) * (not abstained)
             at = jnp.asarray([t1, t2], float), jnp.asarray([low, 0], float)
-            found = run(tables, cost, is_atom, *at)
+            found = run(Problem(tables, cost, is_atom), *at)
             np.testing.assert_allclose(found.error, error, atol=1e-12)
             np.testing.assert_allclose(found.cost, paid, rtol=1e-12)
             np.testing.assert_allclose(found.reach_prob, [*reach, left], atol=1e-12)
@@ -125,7 +125,7 @@ class TestForward:
                 assert same == (z[1] - z[0] < 0.1)
             one, cost = abstaining(first(tables)), jnp.asarray([*COST[2], 5.0])
             found.append(
-                forward(one, cost, jnp.asarray(grid.is_atom), jnp.asarray(defer), jnp.asarray(early))
+                forward(Problem(one, cost, jnp.asarray(grid.is_atom)), jnp.asarray(defer), jnp.asarray(early))
             )
         for name in ("error", "reach_prob", "early_prob"):
             np.testing.assert_allclose(*(getattr(one, name) for one in found), atol=1e-3)
@@ -153,17 +153,17 @@ class TestSearch:
         no_early = np.asarray([not any(lows) for _, lows in every])
         for price in (10.0, 40.0, 200.0):
             of_all = jax.lax.map(
-                lambda at, price=price: mean_loss(one, cost, is_atom, at[0], price, at[1]),
+                lambda at, price=price: mean_loss(Problem(one, cost, is_atom), at[0], price, at[1]),
                 (defer, low),
                 batch_size=512,
             )
             begin = defer[jnp.argmin(jnp.where(no_early, of_all, jnp.inf))]
             first = Positions(begin[None], jnp.zeros_like(begin)[None] if early else None)
             starts = jax.tree.map(lambda *f: jnp.concatenate(f), first, default_starts(k, n, early))
-            best = optimise(one, cost, is_atom, jnp.asarray(price), starts)
+            best = optimise(Problem(one, cost, is_atom), jnp.asarray(price), starts)
             assert float(best.loss + best.polish_gain) == pytest.approx(float(jnp.min(of_all)), rel=1e-9)
             assert float(best.loss) == pytest.approx(
-                float(mean_loss(one, cost, is_atom, best.at.defer, price, best.at.early)), rel=1e-9
+                float(mean_loss(Problem(one, cost, is_atom), best.at.defer, price, best.at.early)), rel=1e-9
             )
             assert float(best.polish_gain) >= 0
             if best.at.early is not None:
@@ -178,7 +178,9 @@ class TestSearch:
         one = abstaining(tables)
         is_atom = jnp.asarray(grid.is_atom)
         cost = jnp.asarray([0.1, 1.5, 3.0])
-        best = optimise(one, cost, is_atom, jnp.asarray(price), default_starts(2, n, True), num_steps=0)
+        best = optimise(
+            Problem(one, cost, is_atom), jnp.asarray(price), default_starts(2, n, True), num_steps=0
+        )
         assert best.at.early is not None
         defer, early, last = (float(x) for x in (best.at.defer[0], best.at.early[0], best.at.defer[1]))
         points = jnp.linspace(0.0, n, 40 * n + 1)
@@ -188,7 +190,7 @@ class TestSearch:
             ((same * defer, points, same * last), early),
         ):
             before, defer_at = jnp.stack([a, 0 * same], axis=-1), jnp.stack([t, u], axis=-1)
-            found = mean_losses(one, cost, is_atom, defer_at, jnp.asarray(price), before)
+            found = mean_losses(Problem(one, cost, is_atom), defer_at, jnp.asarray(price), before)
             assert abs(at - float(points[jnp.argmin(found)])) < 0.05
 
     @pytest.mark.slow
@@ -198,13 +200,17 @@ class TestSearch:
         one = abstaining(tables)
         is_atom = jnp.asarray(grid.is_atom)
         price = jnp.asarray(30.0)
-        dear = optimise(one, jnp.asarray([*COST[2], 31.0]), is_atom, price, default_starts(2, 12, True))
-        without = optimise(tables, jnp.asarray(COST[2]), is_atom, price, default_starts(1, 12))
+        dear = optimise(
+            Problem(one, jnp.asarray([*COST[2], 31.0]), is_atom), price, default_starts(2, 12, True)
+        )
+        without = optimise(Problem(tables, jnp.asarray(COST[2]), is_atom), price, default_starts(1, 12))
         np.testing.assert_allclose(dear.at.defer[:1], without.at.defer, atol=1e-6)
         np.testing.assert_array_equal(dear.at.early, 0.0)
         assert float(dear.at.defer[1]) == 0.0
         assert float(dear.loss) == pytest.approx(float(without.loss), rel=1e-9)
-        free = optimise(one, jnp.asarray([*COST[2], 0.0]), is_atom, price, default_starts(2, 12, True))
+        free = optimise(
+            Problem(one, jnp.asarray([*COST[2], 0.0]), is_atom), price, default_starts(2, 12, True)
+        )
         assert float(free.loss) == pytest.approx(float(COST[2][0]), rel=1e-9)
         assert float(free.at.early[0]) == 12.0
 
@@ -234,7 +240,7 @@ class TestCertificate:
                         ends = np.minimum(price * (moved - right), moved * left_price)
                         total += mass * (cost[1] * float(tables.relative_cost[0, m]) + ends.sum())
                 least = min(least, total)
-            found = best_policy(tables, jnp.asarray(cost), jnp.asarray(price), early)
+            found = best_policy(of_atoms(tables, jnp.asarray(cost)), jnp.asarray(price), early)
             assert float(found.value) == pytest.approx(least, abs=1e-12)
 
     def test_elsewhere_is_least_over_all_pairs_of_thresholds(self) -> None:
@@ -249,7 +255,7 @@ class TestCertificate:
                 right=jnp.zeros((0, n, n)),
             )
         )
-        found = best_policy(tables, jnp.array([1.0, 2.0]), jnp.array(5.0))
+        found = best_policy(of_atoms(tables, jnp.array([1.0, 2.0])), jnp.array(5.0))
         assert float(found.value) == pytest.approx(1 + 0.6 * 2 + 5 * (0.25 * 0.1 + 0.15 * 0.05))
         # Answering all treats 0.6 otherwise, abstaining on all 0.4, below the third cell 0.25 + 0.3.
         assert float(found.elsewhere[0]) == pytest.approx(0.4)

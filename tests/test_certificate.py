@@ -6,11 +6,11 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cascades import COST, discrete_chain, first, lay
+from cascades import COST, discrete_chain, first, lay, of_atoms
 
 from cascade_bayes import certify, error_cost_frontier
 from cascade_bayes.decision.certificate import Certificate, best_policy
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.lattice import all_policies
 from cascade_bayes.errors import InputError
@@ -58,7 +58,7 @@ def test_is_the_best_of_all_policies() -> None:
             for one in itertools.product((False, True), repeat=2)
             for two in itertools.product((False, True), repeat=4)
         ]
-        found = best_policy(tables, jnp.asarray(cost), jnp.asarray(price))
+        found = best_policy(of_atoms(tables, jnp.asarray(cost)), jnp.asarray(price))
         assert float(found.value) == pytest.approx(min(every), abs=1e-12)
 
 
@@ -79,7 +79,7 @@ def test_four_models_decide_by_two_confidences_alone() -> None:
                 gain = loss_by_paths(tables, cost, price, tried) - loss_by_paths(tables, cost, price, defers)
                 least += min(gain, 0.0)
             best = min(best, least)
-    found = best_policy(tables, jnp.asarray(cost), jnp.asarray(price))
+    found = best_policy(of_atoms(tables, jnp.asarray(cost)), jnp.asarray(price))
     assert float(found.value) == pytest.approx(best, abs=1e-12)
 
 
@@ -90,7 +90,7 @@ def test_no_thresholds_are_better(k: int) -> None:
     one, cost = first(tables), jnp.asarray(COST[k])
     on_lattice = all_policies(one, jnp.arange(17))
     for price in (3.0, 10.0, 30.0, 100.0):
-        best = float(best_policy(one, cost, jnp.asarray(price)).value)
+        best = float(best_policy(of_atoms(one, cost), jnp.asarray(price)).value)
         thresholds = float(jnp.min(on_lattice.cost(cost) + price * on_lattice.error))
         assert best <= thresholds + 1e-12
         # And it is no loose bound: here thresholds are nearly the best there is.
@@ -113,13 +113,13 @@ def test_where_certainty_is_deceptive_no_threshold_will_do() -> None:
         relative_cost=jnp.ones((1, 3)),
     )
     cost, price, is_atom = jnp.array([1.0, 2.0]), jnp.array(5.0), jnp.ones((2, 3), bool)
-    found = best_policy(tables, cost, price)
+    found = best_policy(of_atoms(tables, cost), price)
     assert float(found.value) == pytest.approx(1 + 0.5 * 2 + 0.5 * 0.1 * 5)
     # At the best threshold, below the middle or above all, the top or the middle is treated otherwise.
     assert float(found.elsewhere[0]) == pytest.approx(0.3)
     losses = [
         float(outcome.cost + price * outcome.error)
-        for outcome in (forward(tables, cost, is_atom, jnp.array([float(r)])) for r in range(4))
+        for outcome in (forward(Problem(tables, cost, is_atom), jnp.array([float(r)])) for r in range(4))
     ]
     assert min(losses) == pytest.approx(min(1 + 0.2 * 2 + 5 * (0.05 + 0.24), 1 + 2.0))
     assert min(losses) > float(found.value)

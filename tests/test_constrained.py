@@ -17,6 +17,7 @@ from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.envelope import Envelope
 from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.table import table_of
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.combinations import run_combinations
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.figures import Predicted, predict_outcome
@@ -248,7 +249,7 @@ def test_is_the_forward_pass_of_every_combination(k: int, queries: str, early: b
         defer = np.array([0, num_cells, *rng.uniform(0, num_cells, 2)])
         abstain = defer * rng.uniform(size=4) * (i < k - 2)
         options.append(Positions(jnp.asarray(defer), jnp.asarray(abstain) if early else None))
-    found = run_combinations(tables, call_cost, is_atom, tuple(options))
+    found = run_combinations(Problem(tables, call_cost, is_atom), tuple(options))
     every = np.array(list(itertools.product(range(4), repeat=k - 1)))
     at = Positions(
         *(
@@ -256,8 +257,8 @@ def test_is_the_forward_pass_of_every_combination(k: int, queries: str, early: b
             for own in zip(*options, strict=True)
         )
     )
-    run = jax.vmap(forward, in_axes=(tables.draw_axes(), 0, None, None, None))
-    outcome = jax.jit(jax.vmap(lambda one: run(tables, call_cost, is_atom, *one)))(at)
+    run = jax.vmap(forward, in_axes=(Problem(tables, call_cost, is_atom).draw_axes(), None, None))
+    outcome = jax.jit(jax.vmap(lambda one: run(Problem(tables, call_cost, is_atom), *one)))(at)
     np.testing.assert_allclose(found.error[0], outcome.error[:, 0], atol=1e-13)
     np.testing.assert_allclose(found.cost[0], outcome.cost[:, 0], rtol=1e-12)
 

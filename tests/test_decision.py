@@ -18,7 +18,7 @@ from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.distributions import BetaMixture, MarginParams
-from cascade_bayes.engine.chain import chain_tables, tables_for_draws
+from cascade_bayes.engine.chain import Problem, chain_tables, tables_for_draws
 from cascade_bayes.engine.costs import call_cost_draws
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import make_grid
@@ -63,7 +63,7 @@ class TestForward:
             wrong = ~np.asarray(correct).T[np.arange(NUM_SIMULATED), stop]
             paid = np.cumsum(cost)[stop]
             reach = (np.arange(k) <= stop[:, None]).mean(axis=0)
-            outcome = forward(first(tables), cost, grid.is_atom, jnp.asarray(positions))
+            outcome = forward(Problem(first(tables), cost, grid.is_atom), jnp.asarray(positions))
             root = np.sqrt(NUM_SIMULATED)
             assert abs(outcome.error - wrong.mean()) <= 3 * wrong.std() / root
             assert abs(outcome.cost - paid.mean()) <= 3 * paid.std() / root
@@ -96,7 +96,7 @@ class TestForward:
                 error += weight * (1 - float(right))
                 calls = [cost[i + 1] * float(tables.relative_cost[i, path[i]]) for i in range(stop)]
                 paid += weight * (cost[0] + sum(calls))
-            outcome = forward(tables, cost, is_atom, jnp.asarray(r, dtype=float))
+            outcome = forward(Problem(tables, cost, is_atom), jnp.asarray(r, dtype=float))
             np.testing.assert_allclose(outcome.error, error, atol=1e-12)
             np.testing.assert_allclose(outcome.cost, paid, atol=1e-12)
             np.testing.assert_allclose(outcome.reach_prob, reach, atol=1e-12)
@@ -112,7 +112,7 @@ class TestForward:
             tables = tables_for_draws(draws, grid, get_copulas("gumbel", k - 1), tuple(range(k)))
             thresholds = np.linspace(0.2, 1.9, k - 1)
             positions = grid.positions(thresholds, score_map(k))
-            figures.append(forward(first(tables), np.asarray(COST[k]), grid.is_atom, positions))
+            figures.append(forward(Problem(first(tables), np.asarray(COST[k]), grid.is_atom), positions))
         np.testing.assert_allclose(figures[0].error, figures[1].error, atol=3e-4)
         np.testing.assert_allclose(figures[0].reach_prob, figures[1].reach_prob, atol=5e-4)
 
@@ -136,7 +136,7 @@ class TestForward:
         threshold = 0.4  # of the score s = sigmoid(z); P(correct | s) = s
         z = np.log(threshold / (1 - threshold))
         positions = grid.positions(score_map(2).from_logit(np.array([z, 0.0]))[:1], score_map(2))
-        outcome = forward(first(tables), np.array([1.0, 5.0]), grid.is_atom, positions)
+        outcome = forward(Problem(first(tables), np.array([1.0, 5.0]), grid.is_atom), positions)
         right = (1 - threshold**2) / 2 + threshold / (1 + np.exp(-1.0))
         np.testing.assert_allclose(outcome.error, 1 - right, atol=2e-5)
         np.testing.assert_allclose(outcome.cost, 1 + 5 * threshold, atol=1e-4)
@@ -170,7 +170,7 @@ class TestForward:
         _, grid, tables = lay(3)
 
         def objective(positions: jax.Array) -> jax.Array:
-            return mean_loss(tables, jnp.asarray(COST[3]), grid.is_atom, positions, 50.0)
+            return mean_loss(Problem(tables, jnp.asarray(COST[3]), grid.is_atom), positions, 50.0)
 
         check_grads(
             objective, (jnp.array([20.3, 31.6]),), order=1, modes=("fwd", "rev"), atol=1e-6, rtol=1e-6
@@ -187,7 +187,7 @@ class TestForward:
             tables = chain_tables(
                 draw, jnp.asarray(grid.edges), jnp.asarray(grid.is_atom), get_copulas("gumbel", 2)
             )
-            outcome = forward(tables, jnp.asarray(COST[3]), grid.is_atom, jnp.array([9.4, 12.7]))
+            outcome = forward(Problem(tables, jnp.asarray(COST[3]), grid.is_atom), jnp.array([9.4, 12.7]))
             return outcome.cost + 50.0 * outcome.error
 
         args = (params.theta, params.intercept, params.margins.continuous.concentration1)
@@ -245,14 +245,14 @@ class TestOptimise:
         _, grid, tables = lay(k, num_cells=40)
         cost, is_atom = jnp.asarray(COST[k]), jnp.asarray(grid.is_atom)
         best = jax.jit(optimise)(
-            tables, cost, is_atom, jnp.asarray(error_price), default_starts(k - 1, grid.num_cells)
+            Problem(tables, cost, is_atom), jnp.asarray(error_price), default_starts(k - 1, grid.num_cells)
         )
         axes = [np.arange(0, grid.num_cells + 0.5, 0.5)] * (k - 1)
         points = jnp.asarray(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, k - 1))
-        losses = mean_losses(tables, cost, is_atom, points, jnp.asarray(error_price), None)
+        losses = mean_losses(Problem(tables, cost, is_atom), points, jnp.asarray(error_price), None)
         assert best.loss <= losses.min() * 1.0005
         np.testing.assert_allclose(
-            best.loss, mean_loss(tables, cost, is_atom, best.at.defer, error_price), rtol=1e-12
+            best.loss, mean_loss(Problem(tables, cost, is_atom), best.at.defer, error_price), rtol=1e-12
         )
 
     @pytest.mark.slow
@@ -261,7 +261,7 @@ class TestOptimise:
         _, grid, tables = lay(2, num_cells=200, atoms=False)
         price, cost = 25.0, jnp.asarray(COST[2])
         best = jax.jit(optimise)(
-            tables, cost, jnp.asarray(grid.is_atom), jnp.asarray(price), default_starts(1, 200)
+            Problem(tables, cost, jnp.asarray(grid.is_atom)), jnp.asarray(price), default_starts(1, 200)
         )
         one = first(tables)
         stop = price * (1 - one.correct)
@@ -285,14 +285,14 @@ class TestOptimise:
         is_atom = jnp.array([[False, True, False]] * 2)
         cost = jnp.array([0.0, 1.0])
         for price, deferred in ((2.4, False), (2.6, True)):  # indifferent at 1 / 0.4 = 2.5
-            best = optimise(tables, cost, is_atom, jnp.asarray(price), default_starts(1, 3))
-            outcome = forward(first(tables), cost, is_atom, best.at.defer)
+            best = optimise(Problem(tables, cost, is_atom), jnp.asarray(price), default_starts(1, 3))
+            outcome = forward(Problem(first(tables), cost, is_atom), best.at.defer)
             assert float(outcome.reach_prob[1]) == float(deferred)
 
     def test_trivial_policies_at_the_ends(self) -> None:
         _, grid, tables = lay(3)
         cost, is_atom = jnp.asarray(COST[3]), jnp.asarray(grid.is_atom)
-        cheap = optimise(tables, cost, is_atom, jnp.asarray(1e-6), default_starts(2, 64))
+        cheap = optimise(Problem(tables, cost, is_atom), jnp.asarray(1e-6), default_starts(2, 64))
         np.testing.assert_array_equal(cheap.at.defer, 0.0)
 
 
@@ -476,7 +476,7 @@ class TestFrontier:
         tables = chain.tables()
         for d in range(20):
             positions = chain.positions(Cuts(swept.draw_thresholds[0, d])).defer
-            own = forward(tables.draw(d), chain.call_cost[d], chain.is_atom, positions)
+            own = forward(Problem(tables.draw(d), chain.call_cost[d], chain.is_atom), positions)
             bayes = swept.cost[0, d] + price * swept.error[0, d]
             assert float(own.cost + price * own.error) <= bayes * (1 + 1e-4)
 

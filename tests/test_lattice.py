@@ -9,9 +9,8 @@ import pytest
 from cascades import COST, first, lay, mean_losses
 
 from cascade_bayes.decision.discretise import discretise
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.coordinate import Positions
-from cascade_bayes.engine.discretised import Problem
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.lattice import (
     MAX_POLICIES,
@@ -61,8 +60,8 @@ def test_is_the_forward_pass_of_every_combination(k: int, queries: str) -> None:
         one = with_queries(one, k, handed=queries == "handed over")
     found = jax.jit(all_policies)(one.own_steps(k - 1), jnp.asarray(POSITIONS))
     every = np.array(list(itertools.product(range(len(POSITIONS)), repeat=k - 1)))
-    run = jax.jit(jax.vmap(forward, in_axes=(None, None, None, 0)))
-    outcome = run(one, call_cost, is_atom, jnp.asarray(POSITIONS[every], dtype=float))
+    run = jax.jit(jax.vmap(forward, in_axes=(None, 0)))
+    outcome = run(Problem(one, call_cost, is_atom), jnp.asarray(POSITIONS[every], dtype=float))
     np.testing.assert_allclose(found.error.ravel(), outcome.error, atol=1e-13)
     np.testing.assert_allclose(found.cost(call_cost).ravel(), outcome.cost, rtol=1e-12)
 
@@ -73,18 +72,21 @@ def test_the_best_on_a_lattice_is_that_of_all_combinations(small_posterior) -> N
     chain = discretise(small_posterior, None, 6, 20)
     tables, prices = chain.tables(), jnp.asarray([1e-4, 1e-3, 1e-2])
     positions = jnp.arange(0, 21, 4)
-    found = bayes_on_lattice(tables, chain.call_cost, prices, positions, 2)
+    found = bayes_on_lattice(chain.problem(), prices, positions, 2)
     every = jnp.asarray(list(itertools.product(np.asarray(positions), repeat=2)), dtype=float)
     for p, price in enumerate(prices):
         loss = jax.vmap(
-            lambda at, price=price: mean_loss(tables, jnp.mean(chain.call_cost, 0), chain.is_atom, at, price)
+            lambda at, price=price: mean_loss(
+                Problem(tables, jnp.mean(chain.call_cost, 0), chain.is_atom), at, price
+            )
         )(every)
         np.testing.assert_array_equal(found[p], every[jnp.argmin(loss)])
-        axes = tables.draw_axes()
-        run = jax.vmap(forward, in_axes=(axes, 0, None, None))
-        each = np.asarray(own_on_lattice(tables, chain.call_cost, price, positions, 2))
+        run = jax.vmap(forward, in_axes=(chain.problem().draw_axes(), None))
+        each = np.asarray(own_on_lattice(chain.problem(), price, positions, 2))
         for at, own in enumerate(each):
-            outcome = jax.vmap(lambda x, run=run: run(tables, chain.call_cost, chain.is_atom, x))(every)
+            outcome = jax.vmap(lambda x, run=run: run(Problem(tables, chain.call_cost, chain.is_atom), x))(
+                every
+            )
             best = jnp.argmin((outcome.cost + price * outcome.error)[:, at])
             np.testing.assert_array_equal(own, every[best])
 
@@ -101,7 +103,7 @@ def test_no_combination_on_the_grid_beats_the_sweep(small_posterior) -> None:
     for i, price in enumerate(prices):
         on_grid = jnp.asarray(ends.at.defer[[i]], dtype=float)
         tried = jnp.concatenate([on_grid, readable.defer[i][None], every])
-        losses = mean_losses(tables, call_cost, chain.is_atom, tried, jnp.asarray(price), None)
+        losses = mean_losses(Problem(tables, call_cost, chain.is_atom), tried, jnp.asarray(price), None)
         assert losses[0] <= jnp.min(losses[2:]) * (1 + 1e-5)
         # Moved to readable numbers between the same two confidences, which of 120 queries are far apart.
         assert losses[1] <= losses[0] * (1 + 1e-3)
@@ -118,17 +120,19 @@ def test_no_random_start_beats_the_sweep_of_five_models() -> None:
         return field.astype(jnp.float32) if jnp.issubdtype(field.dtype, jnp.floating) else field
 
     problem = jax.tree.map(short, Problem(tables, call_cost[None], is_atom[:4]))
-    losses = jax.jit(jax.vmap(mean_loss, in_axes=(None, None, None, 0, 0)))
+    losses = jax.jit(jax.vmap(mean_loss, in_axes=(None, 0, 0)))
 
     def searched(prices: np.ndarray) -> np.ndarray:
         at = jnp.asarray(search_prices(problem, prices, 4, 64).beside.defer, dtype=float)
-        return np.asarray(losses(tables, call_cost, is_atom, at, jnp.asarray(prices)))
+        return np.asarray(losses(Problem(tables, call_cost, is_atom), at, jnp.asarray(prices)))
 
     own = searched(prices)
     starts = np.random.default_rng(0).integers(0, 65, (60, 4)).astype(float)
     search = jax.jit(optimise)
     for loss, price in zip(own, prices, strict=True):
-        best = search(tables, call_cost, is_atom, jnp.asarray(price), Positions(jnp.asarray(starts))).loss
+        best = search(
+            Problem(tables, call_cost, is_atom), jnp.asarray(price), Positions(jnp.asarray(starts))
+        ).loss
         assert loss <= best * (1 + 2e-4)
     at = 12  # a single price is searched as well as one of many
     np.testing.assert_allclose(searched(prices[[at]])[0], own[at], rtol=2e-4)

@@ -14,7 +14,7 @@ from cascade_bayes import predict
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
-from cascade_bayes.engine.chain import ChainTables, tables_for_draws
+from cascade_bayes.engine.chain import ChainTables, Problem, tables_for_draws
 from cascade_bayes.engine.forward import Outcome, forward, outcomes_for_draws
 from cascade_bayes.engine.grid import Grid
 from cascade_bayes.engine.optimise import default_starts, mean_loss, optimise
@@ -36,7 +36,7 @@ from cascade_bayes.rule import follow
 from cascade_bayes.transforms import ConfidenceMap
 
 OPTIMISE = jax.jit(optimise)
-LOSSES = jax.jit(jax.vmap(mean_loss, in_axes=(None, None, None, 0, None)))
+LOSSES = jax.jit(jax.vmap(mean_loss, in_axes=(None, 0, None)))
 
 
 def table(params: CascadeParams, k: int, num_queries: int, seed: int = 0) -> CascadeData:
@@ -93,7 +93,7 @@ class TestForward:
             kept = data.confidence_map.select(own)
             part = Grid(*(field[own] for field in grid))
             stop = follow(data.confidence[:, own], part.thresholds(np.asarray(cells, dtype=float), kept)).stop
-            outcome = forward(one, jnp.asarray(cost), is_atom, jnp.asarray(cells, dtype=float))
+            outcome = forward(Problem(one, jnp.asarray(cost), is_atom), jnp.asarray(cells, dtype=float))
             called = np.arange(len(own)) <= stop[:, None]
             picked = right[np.arange(60), stop]
             np.testing.assert_allclose(outcome.error, weight @ (1 - picked), rtol=1e-10)
@@ -114,15 +114,15 @@ class TestForward:
         data = table(params, 3, 30)
         cost, is_atom = jnp.asarray(COST[3]), jnp.asarray(grid.is_atom)
         at = jnp.array([20.3, 41.7])
-        chain = forward(first(alone), cost, is_atom, at)
+        chain = forward(Problem(first(alone), cost, is_atom), at)
         both = first(beside(params, grid, data, 12.0))
         share = float(jnp.sum(both.rows.weight))
         assert 0.5 < share < 0.9
         only = both._replace(rows=both.rows._replace(weight=both.rows.weight / share))
-        rows = forward(only, cost, is_atom, at)
+        rows = forward(Problem(only, cost, is_atom), at)
         for name in Outcome._fields:
             np.testing.assert_allclose(
-                getattr(forward(both, cost, is_atom, at), name),
+                getattr(forward(Problem(both, cost, is_atom), at), name),
                 (1 - share) * getattr(chain, name) + share * getattr(rows, name),
                 rtol=1e-12,
             )
@@ -183,7 +183,9 @@ class TestForward:
                     ]
                     paid += mass * np.where(own, rows.cost[:, q], cost * relative)[: stop + 1].sum()
             is_atom = np.ones((k, n), dtype=bool)
-            outcome = forward(tables, jnp.asarray(cost), jnp.asarray(is_atom), jnp.asarray(r, dtype=float))
+            outcome = forward(
+                Problem(tables, jnp.asarray(cost), jnp.asarray(is_atom)), jnp.asarray(r, dtype=float)
+            )
             np.testing.assert_allclose(outcome.reach_prob, reach, atol=1e-12)
             np.testing.assert_allclose(1 - outcome.error, answered, atol=1e-12)
             np.testing.assert_allclose(outcome.cost, paid, rtol=1e-12)
@@ -197,7 +199,7 @@ class TestForward:
         both = beside(params, grid, replace(data, confidence=confidence), 5.0)
         cost, is_atom = jnp.asarray(COST[3]), jnp.asarray(grid.is_atom)
         check_grads(
-            lambda at: mean_loss(both, cost, is_atom, at, jnp.asarray(20.0)),
+            lambda at: mean_loss(Problem(both, cost, is_atom), at, jnp.asarray(20.0)),
             (jnp.array([20.3, 41.7]),),
             order=1,
             modes=["fwd", "rev"],
@@ -216,7 +218,7 @@ class TestForward:
         positions = jnp.array([[20.3, 41.7], [64.0, 3.0]])
         kept = outcomes_for_draws(draws, grid, families, (0, 1, 2), cost, (positions, None), found)
         for p, d in itertools.product(range(2), range(2)):
-            outcome = forward(tables.draw(d), cost[d], is_atom, positions[p])
+            outcome = forward(Problem(tables.draw(d), cost[d], is_atom), positions[p])
             for name in Outcome._fields:
                 np.testing.assert_allclose(getattr(kept, name)[p, d], getattr(outcome, name), rtol=1e-12)
 
@@ -234,18 +236,20 @@ def test_no_grid_point_is_better(k: int, gaps: bool, error_price: float) -> None
         data = replace(data, confidence=confidence)
     tables = beside(params, grid, data, 20.0)
     cost, is_atom = jnp.asarray(COST[k]), jnp.asarray(grid.is_atom)
-    best = OPTIMISE(tables, cost, is_atom, jnp.asarray(error_price), default_starts(k - 1, grid.num_cells))
+    best = OPTIMISE(
+        Problem(tables, cost, is_atom), jnp.asarray(error_price), default_starts(k - 1, grid.num_cells)
+    )
     axes = [np.arange(0, grid.num_cells + 0.5, 0.5)] * (k - 1)
     points = jnp.asarray(np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, k - 1))
-    losses = jax.jit(jax.vmap(lambda p: mean_loss(tables, cost, is_atom, p, jnp.asarray(error_price))))(
-        points
-    )
+    losses = jax.jit(
+        jax.vmap(lambda p: mean_loss(Problem(tables, cost, is_atom), p, jnp.asarray(error_price)))
+    )(points)
     assert best.loss <= losses.min() * 1.0005
     # What the sweeps say that grid points lose, some grid point does.
     coarse = float(best.loss + best.polish_gain)
     assert np.abs(np.asarray(losses) / coarse - 1).min() < 1e-9
     np.testing.assert_allclose(
-        best.loss, mean_loss(tables, cost, is_atom, best.at.defer, error_price), rtol=1e-12
+        best.loss, mean_loss(Problem(tables, cost, is_atom), best.at.defer, error_price), rtol=1e-12
     )
 
 
@@ -254,9 +258,9 @@ def test_no_grid_point_is_better(k: int, gaps: bool, error_price: float) -> None
 def test_parabolas_are_exact_for_a_single_threshold(error_price: float) -> None:
     _, grid, tables = lay(2, num_cells=40, atoms=False)
     cost, is_atom, price = jnp.asarray(COST[2]), jnp.asarray(grid.is_atom), jnp.asarray(error_price)
-    best = optimise(tables, cost, is_atom, price, default_starts(1, 40), num_steps=0)
+    best = optimise(Problem(tables, cost, is_atom), price, default_starts(1, 40), num_steps=0)
     points = jnp.linspace(0, 40, 8001)[:, None]
-    losses = LOSSES(tables, cost, is_atom, points, price)
+    losses = LOSSES(Problem(tables, cost, is_atom), points, price)
     assert best.polish_gain > 0
     assert abs(float(best.at.defer[0] - points[jnp.argmin(losses), 0])) < 0.006
     assert float(best.loss) <= float(losses.min()) * (1 + 1e-12)
@@ -404,7 +408,7 @@ class TestQueries:
         cost, is_atom = jnp.asarray(COST[3])[jnp.asarray(own)], jnp.asarray(grid.is_atom[own])
         for at in ((25.0, 25.0), (40.0, 50.0)):
             positions = jnp.asarray(at[: len(own) - 1])
-            rows, exact = (forward(tables, cost, is_atom, positions) for tables in (both, chain))
+            rows, exact = (forward(Problem(tables, cost, is_atom), positions) for tables in (both, chain))
             np.testing.assert_allclose(rows.reach_prob, exact.reach_prob, atol=4 * 0.5 / np.sqrt(4000))
             np.testing.assert_allclose(rows.error, exact.error, atol=4 * 0.3 / np.sqrt(4000))
 

@@ -44,7 +44,7 @@ import numpy as np
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.forward import forward
@@ -72,22 +72,19 @@ class BestPolicy(NamedTuple):
     elsewhere: jax.Array
 
 
-def best_policy(
-    tables: ChainTables, call_cost: jax.Array, error_price: jax.Array, early: bool = False
-) -> BestPolicy:
+def best_policy(problem: Problem, error_price: jax.Array, early: bool = False) -> BestPolicy:
     """Find the best policy of any shape on one draw, by backward induction.
 
     Parameters
     ----------
-    tables
+    problem
         One draw, with the cascade's own steps alone; observed queries in it are left out.
-    call_cost
-        US dollars per call, ``(num_models,)``.
     error_price
         US dollars per wrong answer, ``()``.
     early
         Whether models may abstain early; abstaining must be the last model.
     """
+    tables, call_cost, _ = problem
     num_steps = tables.step.shape[0]
     call = call_cost[1:, None] * tables.relative_cost
     abstain_price = call_cost[-1] if early else jnp.inf
@@ -306,37 +303,32 @@ def _certify_chain(chain: Discretised, error_prices: np.ndarray, bayes: Position
     each = [own_optima(chain, price, bayes) for price in error_prices]
     own = jax.tree.map(lambda *fields: jnp.stack(fields), *each)
     prices = jnp.asarray(error_prices, dtype=chain.call_cost.dtype)
-    tables = chain.tables().own_steps(chain.num_thresholds)
-    found = _certify(tables, chain.call_cost, chain.is_atom, prices, bayes, own)
+    problem = chain.problem().own_steps(chain.num_thresholds)
+    found = _certify(problem, prices, bayes, own)
     return tuple(np.asarray(field) for field in found)
 
 
 @jax.jit
 def _certify(
-    tables: ChainTables,
-    call_cost: jax.Array,
-    is_atom: jax.Array,
-    error_prices: jax.Array,
-    bayes: Positions,
-    own: Positions,
+    problem: Problem, error_prices: jax.Array, bayes: Positions, own: Positions
 ) -> tuple[jax.Array, ...]:
     early = bayes.early is not None
-    shared, draws = tables.by_draw()
+    shared, draws = problem.by_draw()
 
     def at_price(at: tuple[jax.Array, Positions, Positions]) -> tuple[jax.Array, ...]:
         price, bayes, own = at
 
-        def on_draw(draw: Any, cost: jax.Array, own: Positions) -> tuple[jax.Array, ...]:
-            chain = shared.of_draw(draw)
-            best = best_policy(chain, cost, price, early)
+        def on_draw(draw: Any, own: Positions) -> tuple[jax.Array, ...]:
+            one = shared.of_draw(draw)
+            best = best_policy(one, price, early)
             # A policy of any shape takes cells whole; so do the thresholds that it is compared with.
             start = jax.tree.map(lambda field: jnp.round(field)[None], own)
-            found = optimise(chain.alone(), cost, is_atom, price, start, 0)
-            outcome = forward(chain, cost, is_atom, *bayes)
+            found = optimise(one.alone(), price, start, 0)
+            outcome = forward(one, *bayes)
             loss = outcome.cost + price * outcome.error
             return best.value, found.loss + found.polish_gain, loss, best.elsewhere
 
-        value, draw_loss, loss, elsewhere = jax.vmap(on_draw)(draws, call_cost, own)
+        value, draw_loss, loss, elsewhere = jax.vmap(on_draw)(draws, own)
         return value, draw_loss, loss, jnp.mean(elsewhere, axis=0)
 
     return jax.lax.map(at_price, (error_prices, bayes, own))

@@ -49,7 +49,7 @@ from cascade_bayes._trees import evenly_spaced, take
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.new_queries import NONE, simulate_statistics
 from cascade_bayes.decision.regression import NUM_FOLDS, fit_folds, predict_from_sample, unexplained
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.forward import forward
@@ -292,9 +292,9 @@ def _losses(chain: Discretised, policy: Policy, price: float) -> tuple[np.ndarra
     asked = jax.tree.map(lambda field: np.asarray(field)[None], chain.positions(policy.cuts))
     candidates = jax.tree.map(lambda *fields: np.concatenate(fields), asked, bayes, some)
     candidates = take(candidates, ~_left_out(chain, candidates))
-    tables = chain.tables().own_steps(chain.num_thresholds)
-    how = tables, chain.call_cost, chain.is_atom, jnp.asarray(price, dtype=chain.call_cost.dtype)
-    of_all, of_own = _loss_matrix(*how, *jax.tree.map(jnp.asarray, (candidates, own)))
+    problem = chain.problem().own_steps(chain.num_thresholds)
+    at_price = jnp.asarray(price, dtype=chain.call_cost.dtype)
+    of_all, of_own = _loss_matrix(problem, at_price, *jax.tree.map(jnp.asarray, (candidates, own)))
     positions = [own.defer, *([] if own.early is None else [own.early[:, :-1]])]
     share = np.concatenate(positions, axis=1) / chain.grid.num_cells
     own_loss = np.where(_left_out(chain, own), np.inf, np.asarray(of_own, dtype=float))
@@ -308,18 +308,13 @@ def _left_out(chain: Discretised, thresholds: Positions) -> np.ndarray:
 
 @jax.jit
 def _loss_matrix(
-    tables: ChainTables,
-    call_cost: jax.Array,
-    is_atom: jax.Array,
-    price: jax.Array,
-    candidates: Positions,
-    own: Positions,
+    problem: Problem, price: jax.Array, candidates: Positions, own: Positions
 ) -> tuple[jax.Array, jax.Array]:
     """Return losses on every draw, of candidates that all draws share and of each draw's own positions."""
 
     def of(at: Positions, axis: int | None) -> jax.Array:
-        run = jax.vmap(forward, in_axes=(tables.draw_axes(), 0, None, axis, axis))
-        found = run(tables, call_cost, is_atom, *at)
+        run = jax.vmap(forward, in_axes=(problem.draw_axes(), axis, axis))
+        found = run(problem, *at)
         return found.cost + price * found.error
 
     return jax.lax.map(lambda at: of(at, None), candidates), of(own, 0)

@@ -152,6 +152,65 @@ class ChainTables(NamedTuple):
         )
 
 
+class Problem(NamedTuple):
+    """A cascade whose thresholds are looked for: one draw, or many, as finite chains, and what calls cost.
+
+    Attributes
+    ----------
+    tables
+        The chain.
+    call_cost
+        US dollars per call, ``(num_thresholds + 1,)``; 0 of models before the first. With a leading axis of
+        draws where the tables have one, unless all draws share it.
+    is_atom
+        Which cells are atoms, of the models that can send queries on at least, ``(num_models, num_cells)``.
+    """
+
+    tables: ChainTables
+    call_cost: jax.Array
+    is_atom: jax.Array
+
+    def draw_axes(self) -> Any:
+        """Return where the axis of draws is, for `jax.vmap`."""
+        return Problem(self.tables.draw_axes(), 0 if self.call_cost.ndim > 1 else None, None)  # type: ignore[arg-type]
+
+    def averaged(self) -> Problem:
+        """Return the problem with the costs of calls averaged over draws.
+
+        They are independent of what decides how many calls there are, so that a mean loss takes no more.
+        """
+        shared = self.call_cost.ndim == 1
+        return self if shared else self._replace(call_cost=jnp.mean(self.call_cost, axis=0))
+
+    def draw(self, index: int) -> Problem:
+        """Return one of the draws."""
+        cost = self.call_cost if self.call_cost.ndim == 1 else self.call_cost[index]
+        return Problem(self.tables.draw(index), cost, self.is_atom)
+
+    def by_draw(self) -> tuple[Problem, Any]:
+        """Return what draws share, and what they do not, as `ChainTables.by_draw` does."""
+        shared, own = self.tables.by_draw()
+        count = len(self.tables.mass)
+        cost = self.call_cost
+        each = jnp.broadcast_to(cost, (count, *cost.shape)) if cost.ndim == 1 else cost
+        return self._replace(tables=shared), (own, each)
+
+    def of_draw(self, own: Any) -> Problem:
+        """Return one draw, from what draws share, which this is, and what they do not."""
+        fields, cost = own
+        return self._replace(tables=self.tables.of_draw(fields), call_cost=cost)
+
+    def own_steps(self, num_thresholds: int) -> Problem:
+        """Return the problem with the cascade's own steps alone (see `ChainTables.own_steps`)."""
+        first = self.tables.step.shape[0] - num_thresholds
+        tables = self.tables.own_steps(num_thresholds)
+        return Problem(tables, self.call_cost[..., first:], self.is_atom[first:])
+
+    def alone(self) -> Problem:
+        """Return a single draw with an axis of draws, whose cost they share."""
+        return self._replace(tables=self.tables.alone())
+
+
 _OWN = "mass", "correct", "correct_slope", "transition", "right", "right_slope", "relative_cost"
 """Fields that differ between draws, besides those of observed queries."""
 

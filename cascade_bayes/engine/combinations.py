@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.forward import Split, split_cells
 from cascade_bayes.engine.rows import Rows
@@ -62,39 +62,33 @@ class _Paths(NamedTuple):
 
 
 @jax.jit
-def run_combinations(
-    tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, options: tuple[Positions, ...]
-) -> Combined:
+def run_combinations(problem: Problem, options: tuple[Positions, ...]) -> Combined:
     """Run every combination of options on every draw.
 
     Parameters
     ----------
-    tables
-        Draws, fields with a leading axis.
-    call_cost
-        Draws of US dollars per call, ``(num_draws, num_models)``.
-    is_atom
-        ``(num_models, num_cells)``.
+    problem
+        Draws.
     options
         One record a model that has a threshold, of fields ``(num_options,)``: positions on the grid below
         which it defers and, at most that, below which it abstains early (None if it does not).
     """
-    num_cells, num_thresholds = is_atom.shape[1], len(options)
-    atoms = is_atom[tables.step.shape[0] - num_thresholds :]
+    tables, num_thresholds = problem.tables, len(options)
+    num_cells = problem.is_atom.shape[1]
+    atoms = problem.is_atom[tables.step.shape[0] - num_thresholds :]
     splits = [
         split_cells(own.defer, jnp.broadcast_to(atoms[i], (len(own.defer), num_cells)), own.early)
         for i, own in enumerate(options)
     ]
     rows = tables.own_steps(num_thresholds).rows
     paths = None if rows is None else _follow(rows, splits)
-    shared, draws = tables.by_draw()
+    shared, draws = problem.by_draw()
 
-    def run(draw: Any) -> Combined:
-        own, cost = draw
-        chain = shared.of_draw(own).own_steps(num_thresholds)
-        return _run_draw(chain, cost[-num_thresholds - 1 :], splits, paths)
+    def run(own: Any) -> Combined:
+        chain, cost, _ = shared.of_draw(own)
+        return _run_draw(chain.own_steps(num_thresholds), cost[-num_thresholds - 1 :], splits, paths)
 
-    return jax.lax.map(run, (draws, call_cost), batch_size=DRAW_BATCH)
+    return jax.lax.map(run, draws, batch_size=DRAW_BATCH)
 
 
 def _follow(rows: Rows, splits: list[Split]) -> _Paths:

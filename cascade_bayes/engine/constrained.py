@@ -234,7 +234,7 @@ class _Search:
 
     def look(self, axes: list[np.ndarray], centre: _Judged | None) -> _Lattice:
         """Run all combinations of positions, and judge those that promise most."""
-        found = run_combinations(*self._short, self._options(axes))
+        found = run_combinations(self._short, self._options(axes))
         error, cost = (np.asarray(field).T for field in found)
         shape = tuple(len(own) for own in axes)
         shorter = self._pass_on(axes).ravel()

@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.forward import Split, split_cells
 from cascade_bayes.engine.rows import Followed, Rows, at_cells, average, follow_draws
 
@@ -81,28 +81,19 @@ class Swept(NamedTuple):
     loss: jax.Array
 
 
-def coordinate_sweep(
-    tables: ChainTables,
-    call_cost: jax.Array,
-    is_atom: jax.Array,
-    error_price: jax.Array,
-    at: Positions,
-) -> Swept:
+def coordinate_sweep(problem: Problem, error_price: jax.Array, at: Positions) -> Swept:
     """Set the thresholds of every model, last to first, to their best grid positions given all others.
 
     Parameters
     ----------
-    tables
-        Draws, fields with a leading axis.
-    call_cost
-        US dollars per call, ``(num_models,)``.
-    is_atom
-        Which cells are atoms, of the models that have thresholds, ``(num_models - 1, num_cells)``.
+    problem
+        Draws; of atoms, those of the models that have thresholds.
     error_price
         US dollars per wrong answer, ``()``.
     at
         Where they stand, each ``(num_models - 1,)``.
     """
+    tables, call_cost, is_atom = problem.averaged()
     rounded = jax.tree.map(jnp.round, at)
     split: Split = split_cells(rounded.defer, is_atom, rounded.early)
     rows = tables.rows

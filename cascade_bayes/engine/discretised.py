@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.coordinate import Positions, on_host
 from cascade_bayes.engine.costs import CostTrend
 from cascade_bayes.engine.forward import Outcome, outcomes_for_draws
@@ -23,24 +23,6 @@ from cascade_bayes.policy.policy import Cuts
 from cascade_bayes.policy.readable import Scale, readable
 from cascade_bayes.policy.terms import Terms
 from cascade_bayes.transforms import ConfidenceMap
-
-
-class Problem(NamedTuple):
-    """What thresholds of a cascade are searched for on, with room for as many models as others have.
-
-    Attributes
-    ----------
-    tables
-        Every draw as a finite chain.
-    call_cost
-        Draws of US dollars per call, ``(num_draws, room + 1)``; 0 of models that are passed over.
-    is_atom
-        Which cells are atoms, of the models that can send queries on, ``(room, num_cells)``.
-    """
-
-    tables: ChainTables
-    call_cost: jax.Array
-    is_atom: jax.Array
 
 
 class Discretised(NamedTuple):

@@ -31,7 +31,7 @@ import numpy as np
 
 from cascade_bayes._devices import divide
 from cascade_bayes.copulas import Copula
-from cascade_bayes.engine.chain import ChainTables, chain_tables
+from cascade_bayes.engine.chain import ChainTables, Problem, chain_tables
 from cascade_bayes.engine.costs import CostTrend
 from cascade_bayes.engine.grid import Grid
 from cascade_bayes.engine.rows import Queries, follow_rows, right_prob
@@ -122,8 +122,9 @@ def split_cells(positions: jax.Array, is_atom: jax.Array, early: jax.Array | Non
     return Split(below - abstained, upper_tilt, abstained, lower_tilt)
 
 
-def run_chain(tables: ChainTables, call_cost: jax.Array, split: Split) -> Outcome:
+def run_chain(problem: Problem, split: Split) -> Outcome:
     """Run the forward pass of one draw with cells divided by thresholds (see `split_cells`)."""
+    tables, call_cost = problem.tables, problem.call_cost
     rows = tables.rows
     followed = None if rows is None else follow_rows(rows, split.deferred, split.early)
     handed = None if followed is None else followed.handed
@@ -214,16 +215,14 @@ def _first(tables: ChainTables, of_models: jax.Array) -> jax.Array:
     return of_models[jnp.sum(tables.step < 0)]
 
 
-def run_draws(tables: ChainTables, call_cost: jax.Array, split: Split) -> Outcome:
-    """Run the forward pass of many draws at the same costs and divided cells."""
-    run = jax.vmap(run_chain, in_axes=(tables.draw_axes(), None, None))
-    return run(tables, call_cost, split)
+def run_draws(problem: Problem, split: Split) -> Outcome:
+    """Run the forward pass of many draws with the same divided cells."""
+    run = jax.vmap(run_chain, in_axes=(problem.draw_axes(), None))
+    return run(problem, split)
 
 
 def forward(
-    tables: ChainTables,
-    call_cost: jax.Array,
-    is_atom: jax.Array,
+    problem: Problem,
     positions: jax.Array,
     early: jax.Array | None = None,
 ) -> Outcome:
@@ -231,18 +230,14 @@ def forward(
 
     Parameters
     ----------
-    tables
-        One draw, from `chain_tables`.
-    call_cost
-        US dollars per call, ``(num_models,)``.
-    is_atom
-        ``(num_models, num_cells)``.
+    problem
+        One draw.
     positions
         Thresholds as positions on the grid, ``(num_models - 1,)``.
     early
         Positions below which models abstain early, ``(num_models - 1,)``; None if none does.
     """
-    return run_chain(tables, call_cost, split_cells(positions, is_atom[: positions.shape[0]], early))
+    return run_chain(problem, split_cells(positions, problem.is_atom[: positions.shape[0]], early))
 
 
 def outcomes_for_draws(
@@ -312,8 +307,8 @@ def _outcomes_for_draws(
             if queries is not None and draw.weight is not None:
                 rows = queries.rows(draw.weight, right_prob(queries.z, draw.params, members))
                 tables = tables._replace(rows=rows)
-            own = is_atom[jnp.asarray(members)]
-            return jax.vmap(lambda at: forward(tables, draw.call_cost, own, *at))(policies)
+            problem = Problem(tables, draw.call_cost, is_atom[jnp.asarray(members)])
+            return jax.vmap(lambda at: forward(problem, *at))(policies)
 
         found = jax.lax.map(one, draws)
         return jax.tree.map(lambda field: jnp.moveaxis(field, 0, 1), found)

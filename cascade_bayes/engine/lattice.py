@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._trees import take
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.rows import Rows
 
 MAX_POLICIES = 10_000
@@ -135,8 +135,7 @@ def all_policies(tables: ChainTables, positions: jax.Array) -> Lattice:
 
 
 def bayes_on_lattice(
-    tables: ChainTables,
-    call_cost: jax.Array,
+    problem: Problem,
     error_prices: np.ndarray,
     positions: np.ndarray,
     num_thresholds: int,
@@ -145,10 +144,8 @@ def bayes_on_lattice(
 
     Parameters
     ----------
-    tables
+    problem
         Draws.
-    call_cost
-        Draws of US dollars per call, ``(num_draws, num_models)``.
     error_prices
         US dollars per wrong answer, ``(num_prices,)``.
     positions
@@ -156,18 +153,16 @@ def bayes_on_lattice(
     num_thresholds
         How many models can send a query on.
     """
-    found = _averages(tables, call_cost, jnp.asarray(positions), num_thresholds=num_thresholds)
+    found = _averages(problem, jnp.asarray(positions), num_thresholds=num_thresholds)
     error, cost = map(np.asarray, found)
     flat = [np.argmin(cost + price * error) for price in np.asarray(error_prices, error.dtype)]
     return np.asarray(positions)[np.stack(np.unravel_index(flat, error.shape), axis=-1)]
 
 
 @partial(jax.jit, static_argnames="num_thresholds")
-def _averages(
-    tables: ChainTables, call_cost: jax.Array, positions: jax.Array, num_thresholds: int
-) -> tuple[jax.Array, jax.Array]:
+def _averages(problem: Problem, positions: jax.Array, num_thresholds: int) -> tuple[jax.Array, jax.Array]:
     """Return error and cost of every combination, averaged over draws."""
-    shared, draws = tables.by_draw()
+    shared, draws = problem.tables.by_draw()
 
     def policies(own: Any) -> Lattice:
         return all_policies(shared.of_draw(own).own_steps(num_thresholds), positions)
@@ -177,14 +172,13 @@ def _averages(
     total, _ = jax.lax.scan(
         lambda total, own: (jax.tree.map(jnp.add, total, policies(own)), None), zeros, draws
     )
-    mean = jax.tree.map(lambda field: field / len(call_cost), total)
-    return mean.error, mean.cost(jnp.mean(call_cost, axis=0)[-num_thresholds - 1 :])
+    mean = jax.tree.map(lambda field: field / len(problem.tables.mass), total)
+    return mean.error, mean.cost(problem.averaged().call_cost[-num_thresholds - 1 :])
 
 
 @partial(jax.jit, static_argnames="num_thresholds")
 def own_on_lattice(
-    tables: ChainTables,
-    call_cost: jax.Array,
+    problem: Problem,
     error_price: jax.Array,
     positions: jax.Array,
     num_thresholds: int,
@@ -193,19 +187,19 @@ def own_on_lattice(
 
     Parameters
     ----------
-    tables, call_cost, positions, num_thresholds
+    problem, positions, num_thresholds
         The same as for `bayes_on_lattice`.
     error_price
         US dollars per wrong answer, ``()``.
     """
-    shared, draws = tables.by_draw()
+    shared, draws = problem.by_draw()
 
-    def best(draw: tuple[Any, jax.Array]) -> jax.Array:
-        own, cost = draw
-        found = all_policies(shared.of_draw(own).own_steps(num_thresholds), positions)
+    def best(own: Any) -> jax.Array:
+        tables, cost, _ = shared.of_draw(own)
+        found = all_policies(tables.own_steps(num_thresholds), positions)
         return found.best(cost[-num_thresholds - 1 :], error_price[None])[0]
 
-    return positions[jax.lax.map(best, (draws, call_cost))]
+    return positions[jax.lax.map(best, draws)]
 
 
 class _Followed:

@@ -25,7 +25,7 @@ import numpy as np
 import optax
 
 from cascade_bayes._trees import take
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.coordinate import Positions, Swept, coordinate_sweep, either, on_host
 from cascade_bayes.engine.forward import run_draws, split_cells
 
@@ -59,9 +59,7 @@ class Optimum(NamedTuple):
 
 
 def mean_loss(
-    tables: ChainTables,
-    call_cost: jax.Array,
-    is_atom: jax.Array,
+    problem: Problem,
     positions: jax.Array,
     error_price: jax.Array,
     early: jax.Array | None = None,
@@ -70,30 +68,22 @@ def mean_loss(
 
     Parameters
     ----------
-    tables, call_cost, error_price
-        As for `cascade_bayes.engine.coordinate.coordinate_sweep`.
-    is_atom
-        ``(num_models, num_cells)``.
+    problem, error_price
+        The same as for `cascade_bayes.engine.coordinate.coordinate_sweep`.
     positions, early
         As for `cascade_bayes.engine.forward.forward`.
     """
-    split = split_cells(positions, is_atom[: positions.shape[0]], early)
-    outcome = run_draws(tables, call_cost, split)
+    split = split_cells(positions, problem.is_atom[: positions.shape[0]], early)
+    outcome = run_draws(problem.averaged(), split)
     return jnp.mean(outcome.cost + error_price * outcome.error)
 
 
-def descend(
-    tables: ChainTables,
-    call_cost: jax.Array,
-    is_atom: jax.Array,
-    error_prices: jax.Array,
-    starts: Positions,
-) -> Swept:
+def descend(problem: Problem, error_prices: jax.Array, starts: Positions) -> Swept:
     """Repeat sweeps from many starts, each at a price of its own, until no threshold moves.
 
     Parameters
     ----------
-    tables, call_cost, is_atom
+    problem
         The same as for `cascade_bayes.engine.coordinate.coordinate_sweep`.
     error_prices
         US dollars per wrong answer, ``(num_starts,)``.
@@ -108,7 +98,7 @@ def descend(
     """
 
     def sweep(price: jax.Array, at: Positions) -> Swept:
-        return coordinate_sweep(tables, call_cost, is_atom, price, at)
+        return coordinate_sweep(problem, price, at)
 
     sweep_all = jax.vmap(sweep)
 
@@ -121,7 +111,7 @@ def descend(
         count, _, now = state
         return count + 1, now.at, sweep_all(error_prices, now.at)
 
-    dtype = tables.mass.dtype
+    dtype = problem.tables.mass.dtype
     begin = jax.tree.map(lambda field: jnp.round(field).astype(dtype), starts)
     # The first sweep is one of the loop's, so that it is compiled once.
     nowhere = jax.tree.map(lambda field: jnp.full_like(field, jnp.nan), begin)
@@ -130,9 +120,7 @@ def descend(
 
 
 def optimise(
-    tables: ChainTables,
-    call_cost: jax.Array,
-    is_atom: jax.Array,
+    problem: Problem,
     error_price: jax.Array,
     starts: Positions,
     num_steps: int = NUM_STEPS,
@@ -141,29 +129,30 @@ def optimise(
 
     Parameters
     ----------
-    tables, call_cost, is_atom, error_price
+    problem, error_price
         The same as for `mean_loss`.
     starts
         The same as for `descend`.
     num_steps
         Steps of Adam; with 0 a threshold stays where its parabola is lowest.
     """
-    dtype = tables.mass.dtype
-    is_atom = is_atom[: starts.defer.shape[-1]]
+    dtype = problem.tables.mass.dtype
+    is_atom = problem.is_atom[: starts.defer.shape[-1]]
+    problem = problem.averaged()._replace(is_atom=is_atom)
     prices = jnp.broadcast_to(jnp.asarray(error_price, dtype), starts.defer.shape[:1])
-    ends = descend(tables, call_cost, is_atom, prices, starts)
+    ends = descend(problem, prices, starts)
     coarse, polished, coarse_loss = take(ends, jnp.argmin(ends.loss))
     # One common scale of loss, so that 32-bit arithmetic compares numbers near 1.
-    unit = error_price + jnp.sum(call_cost)
+    unit = error_price + jnp.sum(problem.call_cost)
     coarse_loss = coarse_loss / unit
 
     def loss(at: Positions) -> jax.Array:
-        return mean_loss(tables, call_cost, is_atom, at.defer, error_price, at.early) / unit
+        return mean_loss(problem, at.defer, error_price, at.early) / unit
 
     if num_steps:
         tried = polish(loss, coarse, polished, is_atom, num_steps)
         polished = either(loss(tried) < loss(polished), tried, polished)
-    outcome = run_draws(tables, call_cost, split_cells(polished.defer, is_atom, polished.early))
+    outcome = run_draws(problem, split_cells(polished.defer, is_atom, polished.early))
     polished_loss = jnp.mean(outcome.cost + error_price * outcome.error) / unit
     # By more than rounding: where there is no mass, no place is better than the grid's.
     better = polished_loss < coarse_loss - 64 * jnp.finfo(dtype).eps

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._trees import take
-from cascade_bayes.engine.chain import ChainTables
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.coordinate import Positions, Swept, on_host
-from cascade_bayes.engine.discretised import Discretised, Problem, pad
+from cascade_bayes.engine.discretised import Discretised, pad
 from cascade_bayes.engine.forward import Outcome, forward
 from cascade_bayes.engine.lattice import bayes_on_lattice, lattice_positions, own_on_lattice
 from cascade_bayes.engine.optimise import (
@@ -165,15 +165,14 @@ def _on_lattice(
     """
     if num_thresholds == 1:
         return np.zeros((len(error_prices), 1))
-    found = bayes_on_lattice(problem.tables, problem.call_cost, error_prices, positions, num_thresholds)
+    found = bayes_on_lattice(problem, error_prices, positions, num_thresholds)
     return found.astype(float)
 
 
 def _search(problem: Problem, error_prices: np.ndarray, starts: Positions) -> Swept:
     """Search from starts with a price each, fields ``(num_starts, ...)``, padded; NumPy arrays."""
     dtype = problem.call_cost.dtype
-    mean_cost = np.mean(np.asarray(problem.call_cost, float), axis=0).astype(problem.call_cost.dtype)
-    run = partial(_descend, problem.tables, mean_cost, problem.is_atom)
+    run = partial(_descend, problem)
     short = jax.tree.map(lambda field: np.asarray(field, dtype), (error_prices, starts))
     return in_batches(run, short)
 
@@ -192,8 +191,7 @@ def _best(chain: Discretised, error_prices: np.ndarray, ends: Swept, num_steps: 
     places = [ends.at, ends.beside]
     if num_steps:
         problem = chain.problem(short=True)
-        mean_cost = np.mean(np.asarray(problem.call_cost, float), axis=0).astype(problem.call_cost.dtype)
-        run = partial(_polish, problem.tables, mean_cost, problem.is_atom, num_steps=num_steps)
+        run = partial(_polish, problem, num_steps=num_steps)
         dtype = problem.call_cost.dtype
         places.append(in_batches(run, (np.asarray(error_prices, dtype), ends.at, ends.beside)))
     tried = jax.tree.map(
@@ -240,22 +238,21 @@ def _of_own_models(chain: Discretised, at: Positions) -> Positions:
 
 @partial(jax.jit, static_argnames="num_steps")
 def _polish(
-    tables: ChainTables,
-    call_cost: jax.Array,
-    is_atom: jax.Array,
+    problem: Problem,
     error_prices: jax.Array,
     coarse: Positions,
     start: Positions,
     num_steps: int,
 ) -> Positions:
     """Let Adam move thresholds at every price of a batch, within the cells beside their grid points."""
-    own = is_atom[: coarse.defer.shape[-1]]
+    problem = problem.averaged()
+    own = problem.is_atom[: coarse.defer.shape[-1]]
 
     def at_price(price: jax.Array, coarse: Positions, start: Positions) -> Positions:
-        unit = price + jnp.sum(call_cost)
+        unit = price + jnp.sum(problem.call_cost)
 
         def loss(at: Positions) -> jax.Array:
-            return mean_loss(tables, call_cost, own, at.defer, price, at.early) / unit
+            return mean_loss(problem, at.defer, price, at.early) / unit
 
         return polish(loss, coarse, start, own, num_steps)
 
@@ -293,12 +290,12 @@ def own_optima(chain: Discretised, error_price: float, near: Positions) -> Posit
     starts = jax.tree.map(lambda field: np.repeat(field[None], num_draws, axis=0), chain.pad(shared))
     if count == 2:
         positions = jnp.asarray(lattice_positions(count, chain.grid.num_cells))
-        best = own_on_lattice(problem.tables, problem.call_cost, price, positions, num_thresholds=count)
+        best = own_on_lattice(problem, price, positions, num_thresholds=count)
         starts.defer[:, 0, -count:] = best
         if starts.early is not None:
             starts.early[:, 0] = 0.0
     begin = jax.tree.map(lambda field: np.asarray(field, dtype), starts)
-    return _of_own_models(chain, _own(*problem, price, begin))
+    return _of_own_models(chain, _own(problem, price, begin))
 
 
 def compile_own_optima(chain: Discretised) -> None:
@@ -324,20 +321,14 @@ NUM_NEAR = 4
 
 
 @jax.jit
-def _own(
-    tables: ChainTables,
-    call_cost: jax.Array,
-    is_atom: jax.Array,
-    error_price: jax.Array,
-    starts: Positions,
-) -> Positions:
+def _own(problem: Problem, error_price: jax.Array, starts: Positions) -> Positions:
     """Search on every draw, from starts of its own, ``(num_draws, num_starts, num_thresholds)``."""
-    shared, draws = tables.by_draw()
+    shared, draws = problem.by_draw()
 
-    def on_draw(own: Any, cost: jax.Array, starts: Positions) -> Positions:
-        return optimise(shared.of_draw(own).alone(), cost, is_atom, error_price, starts, 0).at
+    def on_draw(own: Any, starts: Positions) -> Positions:
+        return optimise(shared.of_draw(own).alone(), error_price, starts, 0).at
 
-    return jax.vmap(on_draw)(draws, call_cost, starts)
+    return jax.vmap(on_draw)(draws, starts)
 
 
 def run_policies(chain: Discretised, at: Positions) -> Outcome:
@@ -352,13 +343,13 @@ def run_policies(chain: Discretised, at: Positions) -> Outcome:
     """
     problem = chain.problem()
     padded = jax.tree.map(lambda field: np.asarray(field, problem.call_cost.dtype), chain.pad(at))
-    return chain.unpad(in_batches(partial(_run_batch, *problem), (padded,)))
+    return chain.unpad(in_batches(partial(_run_batch, problem), (padded,)))
 
 
 @jax.jit
-def _run_batch(tables: ChainTables, call_cost: jax.Array, is_atom: jax.Array, at: Positions) -> Outcome:
-    on_draws = jax.vmap(forward, in_axes=(tables.draw_axes(), 0, None, None, None))
-    return jax.vmap(lambda policy: on_draws(tables, call_cost, is_atom, *policy))(at)
+def _run_batch(problem: Problem, at: Positions) -> Outcome:
+    on_draws = jax.vmap(forward, in_axes=(problem.draw_axes(), None, None))
+    return jax.vmap(lambda policy: on_draws(problem, *policy))(at)
 
 
 def in_batches(run: Callable[..., Any], many: tuple[Any, ...]) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import Copula, get_copula, get_copulas
-from cascade_bayes.engine.chain import chain_tables
+from cascade_bayes.engine.chain import Problem, chain_tables
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import Grid, cells_for, make_grid
 from cascade_bayes.engine.optimise import default_starts, optimise
@@ -280,12 +280,13 @@ def _decide(
 
     def one(draw: CascadeParams) -> dict[str, Any]:
         tables = chain_tables(draw, edges, is_atom, copulas)
-        outcome = forward(tables, call_cost, is_atom, positions)
+        problem = Problem(tables, call_cost, is_atom)
+        outcome = forward(problem, positions)
         return {
             "error": outcome.error,
             "cost": outcome.cost,
             "reach_prob": outcome.reach_prob[1:],
-            "threshold": optimise(tables.alone(), call_cost, is_atom, error_price, starts).at.defer,
+            "threshold": optimise(problem.alone(), error_price, starts).at.defer,
         }
 
     return jax.lax.map(one, params, batch_size=DECISION_BATCH)
