@@ -337,7 +337,7 @@ def chain_tables(
     pairs = tuple(itertools.pairwise(members))
     (start,), steps = find_steps(params, edges, is_atom, copulas, members[:1], pairs, trend)
     if abstains:
-        steps = with_abstention(steps)
+        steps = with_abstention(steps if pairs else Steps(*(field[:0] for field in steps)))
     step, across = _shared(is_atom, members, abstains, start.mass.dtype)
     return ChainTables(**start._asdict(), **steps._asdict(), step=step, across=across)
 
