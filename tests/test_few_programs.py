@@ -84,3 +84,13 @@ def test_programs_are_counted() -> None:
         jax.jit(lambda x: x * np.pi + 0.123)(1.0)
     assert counts["traced"] >= 1
     assert counts["compiled"] >= 1
+
+
+def test_prices_beyond_32_bits_are_prices(posterior: Posterior) -> None:
+    """Where an error costs more than 32 bits can hold, the least errors are bought, whatever they cost."""
+    swept = error_cost_frontier(posterior, error_prices=[1e6, 1e60, 1e300], num_draws=24)
+    loss = swept.error.mean(axis=2)[swept.best(), np.arange(3)]
+    np.testing.assert_allclose(loss, loss[0], rtol=1e-6)
+    left = error_cost_frontier(posterior, error_prices=[1e-3], num_draws=24, abstain_price=1e300)
+    answered = error_cost_frontier(posterior, error_prices=[1e-3], num_draws=24)
+    assert left.policy(0).thresholds.tolist() == answered.policy(0).thresholds.tolist()

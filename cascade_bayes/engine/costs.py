@@ -59,6 +59,15 @@ MILLISECONDS = 1000.0
 """Milliseconds in a second."""
 
 
+LARGEST = 1e30
+"""US dollars above which prices are alike in 32 bits: beside them no other counts."""
+
+
+def in_32_bits(price: np.ndarray | float) -> np.ndarray:
+    """Return prices as numbers of 32 bits, none of them infinite."""
+    return np.minimum(price, LARGEST).astype(np.float32)
+
+
 def expense(data: CascadeData, terms: Terms) -> np.ndarray:
     """Return US dollars of every call, its latency included, ``(num_queries, num_models)``.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.coordinate import Positions, on_host
-from cascade_bayes.engine.costs import CostTrend
+from cascade_bayes.engine.costs import CostTrend, in_32_bits
 from cascade_bayes.engine.forward import Outcome, outcomes_for_draws
 from cascade_bayes.engine.grid import Grid
 from cascade_bayes.engine.parts import SharedParts
@@ -170,8 +170,8 @@ class Discretised(NamedTuple):
         missing = self.room - self.num_thresholds
         call_cost = np.pad(np.asarray(self.call_cost), ((0, 0), (missing, 0)))
         is_atom = np.pad(self.grid.is_atom[: self.num_thresholds], ((missing, 0), (0, 0)))
-        dtype = np.float32 if short else self.call_cost.dtype
-        return Problem(self.tables(short), jnp.asarray(call_cost.astype(dtype)), jnp.asarray(is_atom))
+        call_cost = in_32_bits(call_cost) if short else call_cost
+        return Problem(self.tables(short), jnp.asarray(call_cost), jnp.asarray(is_atom))
 
     def pad(self, at: Positions) -> Positions:
         """Return thresholds with those of the models that are passed over: they send every query on."""

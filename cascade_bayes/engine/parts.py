@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes.engine.chain import ChainTables, Parts, Start, Steps, across_cells, with_abstention
+from cascade_bayes.engine.costs import in_32_bits
 from cascade_bayes.engine.rows import Queries, Rows
 
 
@@ -99,7 +100,7 @@ def _rows(queries: Queries, right: list[np.ndarray | None], missing: int, dtype:
         if one is not None:
             each[:, missing + i] = one[:, queries.place]
 
-    def pad(field: jax.Array, kind: Any) -> jax.Array:
+    def pad(field: Any, kind: Any) -> jax.Array:
         own = np.asarray(field)
         padded = np.zeros((missing + len(own), num_queries), kind)
         padded[missing:] = own
@@ -108,7 +109,7 @@ def _rows(queries: Queries, right: list[np.ndarray | None], missing: int, dtype:
     return Rows(
         cell=pad(queries.cell, int),
         ends=None if queries.ends is None else pad(queries.ends, dtype),
-        cost=pad(queries.cost, dtype),
+        cost=pad(in_32_bits(np.asarray(queries.cost)) if dtype == np.float32 else queries.cost, dtype),
         weight=jnp.asarray(np.asarray(queries.weight, dtype)),
         right=jnp.asarray(each),
     )

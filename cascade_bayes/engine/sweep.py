@@ -17,6 +17,7 @@ import numpy as np
 from cascade_bayes._trees import take
 from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.coordinate import Positions, Swept, on_host
+from cascade_bayes.engine.costs import in_32_bits
 from cascade_bayes.engine.discretised import Discretised, pad
 from cascade_bayes.engine.forward import Outcome, forward
 from cascade_bayes.engine.lattice import bayes_on_lattice, lattice_positions, own_on_lattice
@@ -165,16 +166,14 @@ def _on_lattice(
     """
     if num_thresholds == 1:
         return np.zeros((len(error_prices), 1))
-    found = bayes_on_lattice(problem, error_prices, positions, num_thresholds)
+    found = bayes_on_lattice(problem, in_32_bits(error_prices), positions, num_thresholds)
     return found.astype(float)
 
 
 def _search(problem: Problem, error_prices: np.ndarray, starts: Positions) -> Swept:
     """Search from starts with a price each, fields ``(num_starts, ...)``, padded; NumPy arrays."""
-    dtype = problem.call_cost.dtype
-    run = partial(_descend, problem)
-    short = jax.tree.map(lambda field: np.asarray(field, dtype), (error_prices, starts))
-    return in_batches(run, short)
+    short = jax.tree.map(lambda field: np.asarray(field, np.float32), starts)
+    return in_batches(partial(_descend, problem), (in_32_bits(error_prices), short))
 
 
 _descend = jax.jit(descend)
@@ -192,8 +191,7 @@ def _best(chain: Discretised, error_prices: np.ndarray, ends: Swept, num_steps: 
     if num_steps:
         problem = chain.problem(short=True)
         run = partial(_polish, problem, num_steps=num_steps)
-        dtype = problem.call_cost.dtype
-        places.append(in_batches(run, (np.asarray(error_prices, dtype), ends.at, ends.beside)))
+        places.append(in_batches(run, (in_32_bits(error_prices), ends.at, ends.beside)))
     tried = jax.tree.map(
         lambda *fields: np.concatenate(fields),
         *(chain.cuts(_of_own_models(chain, at)) for at in places),
@@ -283,7 +281,7 @@ def own_optima(chain: Discretised, error_price: float, near: Positions) -> Posit
     """
     problem, early, count = chain.problem(short=True), chain.terms.abstains_early, chain.num_thresholds
     dtype, num_draws = problem.call_cost.dtype, len(problem.call_cost)
-    price = np.asarray(error_price, dtype)
+    price = in_32_bits(error_price)
     some = np.round(np.linspace(0, len(near.defer) - 1, NUM_NEAR)).astype(int)
     others = default_starts(count, chain.grid.num_cells, early)
     shared = jax.tree.map(lambda own, more: np.concatenate([own[some], more]), near, others)
