@@ -127,9 +127,12 @@ def search(
         at no closer.
     """
     place = _Search(data, chain, request)
-    best = min(place.judge(place.axes_of(known)), key=_rank)
+    judged = sorted(place.judge(place.axes_of(known)), key=_rank)
+    best = judged[0]
     if place.num_axes > MAX_AXES:
-        return place.move(best).answer
+        # From the best that keeps the limit and from the one that breaks it least: it may lie between them.
+        breaking = [one for one in judged if not one.answer.holds]
+        return min((place.move(start) for start in [best, *breaking[:1]]), key=_rank).answer
     first = place.look(place.whole(), None)
     best = min([best, *first.judged], key=_rank)
     if rival is not None and not place.promises(first, rival):

@@ -226,7 +226,7 @@ def all_models_from_sites(
         slope=jnp.asarray(sites["slope"]),
         atom_effect=atom_effect.astype(dtype),
         tau=sites.get("tau"),
-        upstream=sites["upstream"] if spec.upstream else None,
+        upstream=sites["upstream"] if spec.upstream and spec.pairs else None,
         label_corr=label_corr_from_sites(sites),
     )
 

@@ -189,6 +189,9 @@ _CHOICES = {
     "cost_unit": repr(COST_UNIT),
     "confidence": " or ".join(map(repr, KINDS)),
     "abstain": "'early' or 'final'",
+    "kind": " or ".join(map(repr, KINDS)),
+    "structure": "'chain' or 'modular'",
+    "method": "'nuts', 'auto', 'svi', 'laplace' or 'map'",
 }
 
 
