@@ -85,6 +85,21 @@ class Envelope(PricedPolicies):
     on_grid: OnGrid
 
     @property
+    def posterior(self) -> Posterior:
+        """The fit."""
+        return self.on_grid.posterior
+
+    @property
+    def prior_queries(self) -> float:
+        """How many queries the model counts for beside the observed ones (`cascade_bayes.engine.rows`)."""
+        return self.on_grid.prior_queries
+
+    @property
+    def num_cells(self) -> int:
+        """Cells of the grid per model."""
+        return self.on_grid.num_cells
+
+    @property
     def loss(self) -> np.ndarray:
         """US dollars per query on each draw, ``(num_candidates, num_prices, num_draws)``."""
         return np.asarray(self.expense + self.error_prices[:, None] * self.error)

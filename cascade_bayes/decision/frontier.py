@@ -112,6 +112,16 @@ class Frontier(PricedPolicies):
         return self.on_grid.posterior
 
     @property
+    def prior_queries(self) -> float:
+        """How many queries the model counts for beside the observed ones (`cascade_bayes.engine.rows`)."""
+        return self.on_grid.prior_queries
+
+    @property
+    def num_cells(self) -> int:
+        """Cells of the grid per model."""
+        return self.on_grid.num_cells
+
+    @property
     def thresholds(self) -> np.ndarray:
         """Bayes thresholds, raw, ``(num_prices, num_models - 1)``; defer iff confidence < threshold."""
         return self.cuts.thresholds
