@@ -106,7 +106,7 @@ def test_no_combination_on_the_grid_beats_the_sweep(small_posterior) -> None:
         losses = mean_losses(Problem(tables, call_cost, chain.is_atom), tried, jnp.asarray(price), None)
         assert losses[0] <= jnp.min(losses[2:]) * (1 + 1e-5)
         # Moved to readable numbers between the same two confidences, which of 120 queries are far apart.
-        assert losses[1] <= losses[0] * (1 + 1e-3)
+        assert losses[1] <= losses[0] * (1 + 2e-3)
 
 
 @pytest.mark.slow
