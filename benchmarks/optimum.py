@@ -31,6 +31,7 @@ from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.lattice import all_policies
 from cascade_bayes.engine.optimise import mean_loss, optimise
+from cascade_bayes.engine.sweep import sweep_chain
 
 WITHIN = 1e-3
 """Relative excess that is good enough."""
@@ -90,7 +91,8 @@ def examine(
     chain = discretise(posterior, models, frontier.error.shape[1], terms=frontier.terms)
     tables, prices = chain.tables(), frontier.error_prices
     mean_cost = jnp.mean(chain.call_cost, axis=0)
-    at = chain.positions(frontier.cuts)
+    # What the search itself finds: a frontier leaves a model out that never answers, which is another cascade.
+    at = chain.positions(sweep_chain(chain, prices).cuts)
     loss = jax.jit(jax.vmap(mean_loss, in_axes=(None, 0, 0, 0)))
     own = np.asarray(loss(Problem(tables, mean_cost, chain.is_atom), at.defer, jnp.asarray(prices), at.early))
     if len(models) <= 3 and abstain is None:
