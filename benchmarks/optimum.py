@@ -91,7 +91,7 @@ def examine(
     chain = discretise(posterior, models, frontier.error.shape[1], terms=frontier.terms)
     tables, prices = chain.tables(), frontier.error_prices
     mean_cost = jnp.mean(chain.call_cost, axis=0)
-    # What the search itself finds: a frontier leaves a model out that never answers, which is another cascade.
+    # What the search itself finds: in a frontier a model that never answers is left out.
     at = chain.positions(sweep_chain(chain, prices).cuts)
     loss = jax.jit(jax.vmap(mean_loss, in_axes=(None, 0, 0, 0)))
     own = np.asarray(loss(Problem(tables, mean_cost, chain.is_atom), at.defer, jnp.asarray(prices), at.early))
