@@ -159,7 +159,7 @@ class Discretised(NamedTuple):
         Parameters
         ----------
         short
-            In 32 bits.
+            Whether numbers are to have 32 bits rather than 64.
         """
         return self.parts().tables(
             self.members, self.grid.is_atom, self.room, self.abstains, self.queries, short

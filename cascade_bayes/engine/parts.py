@@ -68,7 +68,7 @@ class SharedParts(NamedTuple):
         queries
             Observed queries; None if the chain counts for all.
         short
-            In 32 bits.
+            Whether numbers are to have 32 bits rather than 64.
         """
         taken = list(itertools.pairwise(members))
         step = [self.pairs.index(pair) for pair in taken] + ([len(self.pairs)] if abstains else [])
