@@ -41,9 +41,9 @@ def posterior(small_frame: pd.DataFrame) -> Posterior:
 @pytest.fixture(scope="module")
 def sizes(posterior: Posterior) -> tuple[Envelope, dict[str, int]]:
     """The best of eleven cascades at five prices, and how many programs of a kind it compiled."""
-    before = {name: getattr(sweep, name)._cache_size() for name in KEPT}
+    before = {name: getattr(sweep, name).jitted._cache_size() for name in KEPT}
     swept = error_cost_frontier(posterior, error_prices=np.geomspace(2e-4, 2e-2, 5), num_draws=24)
-    return swept, {name: getattr(sweep, name)._cache_size() - before[name] for name in KEPT}
+    return swept, {name: getattr(sweep, name).jitted._cache_size() - before[name] for name in KEPT}
 
 
 KEPT = "_descend", "_run_batch", "_own"

@@ -26,9 +26,11 @@ def cache(
     folder = cache_folder()
     if folder is None:
         raise InputError(f"no programs are kept: {VARIABLE} is off. Unset it to keep them.")
+    from cascade_bayes._kept import SUFFIX
+
     files = [path for store in stores(folder) for path in store.iterdir() if path.is_file()]
     size = sum(path.stat().st_size for path in files)
-    count = sum(path.name.endswith("-cache") for path in files)
+    count = sum(path.name.endswith(("-cache", SUFFIX)) for path in files)
     if clear:
         for store in stores(folder):
             try:

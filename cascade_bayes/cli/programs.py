@@ -1,9 +1,10 @@
 """Compiled programs, kept between commands in the user's cache folder: compiling is most of a short command.
 
-JAX keeps them in one subfolder for each version of this package, of jax and jaxlib, and for each processor.
-What is kept is machine code that later commands run, so that only a folder which nobody else can write to is
-used. ``CASCADE_BAYES_CACHE`` names another folder, or says ``off``; who has set ``JAX_COMPILATION_CACHE_DIR``
-has JAX's own rules.
+They lie in one subfolder for each version of this package, of jax and jaxlib, and for each processor. The
+large ones are this package's own to keep (`cascade_bayes._kept`), so that they are not traced either; the
+others JAX keeps. What is kept is machine code that later commands run, so that only a folder which nobody
+else can write to is used. ``CASCADE_BAYES_CACHE`` names another folder, or says ``off``; who has set
+``JAX_COMPILATION_CACHE_DIR`` has JAX's own rules.
 
 On some processors the CPU compiler refuses to load what it has just stored (jax issue 38445). A small program
 is stored and loaded once to find out; where that fails, no program is kept.
@@ -92,7 +93,10 @@ def keep_programs() -> str | None:
             return None
     except OSError as error:
         return f"Compiled programs are not kept: {folder}: {error.strerror}. Name another with {VARIABLE}."
+    from cascade_bayes._kept import keep_in
+
     _use(folder)
+    keep_in(folder)
     return None
 
 

@@ -72,6 +72,9 @@ class Copula(NamedTuple):
     tau_range: tuple[float, float]
     has_theta: bool = True
 
+    def __repr__(self) -> str:
+        return f"<copula {self.name}>"
+
 
 def closest_to_end(dtype: Any) -> float:
     """Distance from 0 and 1 at which "inside" begins."""

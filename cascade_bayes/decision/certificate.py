@@ -42,6 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
+from cascade_bayes._kept import kept
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
 from cascade_bayes.engine.chain import Problem
@@ -308,7 +309,7 @@ def _certify_chain(chain: Discretised, error_prices: np.ndarray, bayes: Position
     return tuple(np.asarray(field) for field in found)
 
 
-@jax.jit
+@kept()
 def _certify(
     problem: Problem, error_prices: jax.Array, bayes: Positions, own: Positions
 ) -> tuple[jax.Array, ...]:

@@ -125,9 +125,9 @@ class OnGrid:
                 find_scale(posterior.data.confidence[:, m], layout.raw[m], layout.continuous[m])
                 for m in members
             ),
-            call_cost=jnp.asarray(cost, dtype=dtype),
+            call_cost=jax.device_put(cost.astype(dtype)),
             queries=None if queries is None else queries.padded(room_for(queries.z.shape[1])),
-            trend=jax.tree.map(lambda field: jnp.asarray(field, dtype=dtype), trend),
+            trend=jax.tree.map(lambda field: jax.device_put(field.astype(dtype)), trend),
             terms=terms,
             parts=self._parts,
             room=len(self._all) - 1 + (terms.abstain_price is not None),

@@ -44,6 +44,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
+from cascade_bayes._kept import kept
 from cascade_bayes._numbers import check_seed, check_whole
 from cascade_bayes._trees import evenly_spaced, take
 from cascade_bayes.decision.discretise import discretise
@@ -306,7 +307,7 @@ def _left_out(chain: Discretised, thresholds: Positions) -> np.ndarray:
     return np.asarray(passes_on(chain.cuts(thresholds)).any(axis=-1))
 
 
-@jax.jit
+@kept()
 def _loss_matrix(
     problem: Problem, price: jax.Array, candidates: Positions, own: Positions
 ) -> tuple[jax.Array, jax.Array]:

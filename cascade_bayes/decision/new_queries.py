@@ -5,13 +5,13 @@ What the statistics are for is in `cascade_bayes.decision.information`.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._kept import kept
+from cascade_bayes._trees import room_for
 from cascade_bayes.copulas import Copula
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.model.correctness import MAX_REGRESSOR, correctness_logit
@@ -59,8 +59,8 @@ def simulate_statistics(chain: Discretised, policy: Policy, sizes: np.ndarray, s
     params, largest = chain.chain.params, int(sizes[-1])
     num_draws, many = params.intercept.shape[0], max(MANY, 2 * largest)
     new_z, right = simulate_new(chain, largest + many, seed)
-    mean = jax.tree.map(lambda field: jnp.mean(field, axis=0), params)
-    predicted = np.asarray(jax.nn.sigmoid(jax.vmap(correctness_logit, in_axes=(0, None))(new_z, mean)))
+    mean = jax.tree.map(lambda field: np.mean(np.asarray(field), axis=0), params)
+    predicted = np.asarray(_predicted(new_z, mean))
     z, score = np.asarray(new_z, dtype=float), np.asarray(right, dtype=float) - predicted
     sample, draw, noise = [], [], np.zeros(())
     for d in range(num_draws):
@@ -69,6 +69,12 @@ def simulate_statistics(chain: Discretised, policy: Policy, sizes: np.ndarray, s
         draw.append(values[largest:].mean(axis=0))
         noise = noise + np.cov(values, rowvar=False) / num_draws
     return Statistics(np.asarray(sample), np.asarray(draw), np.asarray(noise), many, sizes, names)
+
+
+@kept()
+def _predicted(z: jax.Array, params: CascadeParams) -> jax.Array:
+    """Return how often each model is right at confidences ``(num_draws, num_models, num_queries)``."""
+    return jax.nn.sigmoid(jax.vmap(correctness_logit, in_axes=(0, None))(z, params))
 
 
 def _by_query(
@@ -101,7 +107,7 @@ def _by_query(
     return np.stack([values for _, values in columns], axis=1), [name for name, _ in columns]
 
 
-def simulate_new(chain: Discretised, num_queries: int, seed: int) -> tuple[jax.Array, jax.Array]:
+def simulate_new(chain: Discretised, num_queries: int, seed: int) -> tuple[Any, Any]:
     """Draw new queries from every draw: of the model, or one of the observed as often as these count.
 
     Logs whose queries end before the last model are left to the model.
@@ -117,18 +123,25 @@ def simulate_new(chain: Discretised, num_queries: int, seed: int) -> tuple[jax.A
 
     Returns
     -------
-    tuple of jax.Array
+    tuple of jax.Array or np.ndarray
         Standardised logits and labels, ``(num_draws, num_chain_models, num_queries)`` both.
     """
     params, copulas = chain.chain.params, chain.chain.copulas
-    keys = jax.random.split(jax.random.key(seed), params.intercept.shape[0])
-    z, right = _simulate(keys, params, copulas, num_queries)
-    if chain.queries is not None and chain.queries.ends is None:
-        return _mix_observed(jax.random.key(seed + 1), chain, z, right)
-    return z, right
+    num_draws = params.intercept.shape[0]
+    keys = jax.random.split(jax.random.key(seed), num_draws)
+    if chain.queries is None or chain.queries.ends is not None:
+        return _simulate(keys, params, copulas, num_queries)
+    rng = np.random.default_rng(seed + 1)
+    place = _observed_place(np.asarray(chain.queries.weight, dtype=float), num_queries, rng)
+    of_model = place < 0
+    # Few are the model's: so many are simulated on every draw, and each is used once.
+    z, right = _simulate(keys, params, copulas, room_for(int(of_model.sum(axis=1).max())))
+    which = np.where(of_model, np.cumsum(of_model, axis=1) - 1, 0)[:, None]
+    new = tuple(np.take_along_axis(np.asarray(field), which, axis=2) for field in (z, right))
+    return _mix_observed(chain, place, new[0], new[1], rng)
 
 
-@partial(jax.jit, static_argnums=(2, 3))
+@kept("copulas", "num_queries")
 def _simulate(
     keys: jax.Array, params: CascadeParams, copulas: tuple[Copula, ...], num_queries: int
 ) -> tuple[jax.Array, jax.Array]:
@@ -136,24 +149,42 @@ def _simulate(
     return jax.lax.map(lambda one: simulate_scores(one[0], one[1], copulas, num_queries), (keys, params))
 
 
+def _observed_place(weight: np.ndarray, num_queries: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw which observed query each new one is, -1 where it is the model's, ``(num_draws, num_queries)``.
+
+    ``weight`` holds the observed queries' weights, ``(num_draws, num_observed)``; what those of a draw lack
+    to 1 is the model's.
+    """
+    cumulative = np.cumsum(weight, axis=1)
+    level = rng.uniform(size=(len(weight), num_queries))
+    place = np.stack([np.searchsorted(c, u, side="right") for c, u in zip(cumulative, level, strict=True)])
+    return np.where(place < weight.shape[1], place, -1)
+
+
 def _mix_observed(
-    key: jax.Array, chain: Discretised, z: jax.Array, right: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Replace new queries by observed ones, as often as these count beside the model on a draw."""
+    chain: Discretised, place: np.ndarray, z: np.ndarray, right: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put observed queries in the places of new ones, with labels drawn as the draw has them."""
     queries = chain.queries
     assert queries is not None
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    weight = np.asarray(queries.weight, dtype=float)
-    cumulative = np.cumsum(weight, axis=1)
-    level = rng.uniform(size=(len(weight), z.shape[2]))
-    at = np.stack([np.searchsorted(c, u, side="right") for c, u in zip(cumulative, level, strict=True)])
-    observed = at < weight.shape[1]
-    place = np.minimum(at, weight.shape[1] - 1)
+    observed = place >= 0
     known = np.moveaxis(np.asarray(queries.z)[:, place], 0, 1)
-    mixed = jnp.where(observed[:, None], known, z)
-    params = chain.chain.params
-    share = jnp.asarray(rng.uniform(size=level.shape))[:, None]
-    logit, corr = jax.vmap(lambda z, one: (correctness_logit(z, one), one.label_corr.at(z)))(mixed, params)
-    rate = jax.nn.sigmoid(given_difficulty(logit, share, 1.0 - share, corr))
-    drawn = rng.uniform(size=rate.shape) < np.asarray(rate)
-    return mixed, jnp.where(observed[:, None], drawn, right)
+    mixed = np.where(observed[:, None], known, z)
+    rate = np.asarray(_rates(mixed, rng.uniform(size=place.shape), chain.chain.params))
+    drawn = rng.uniform(size=rate.shape) < rate
+    return mixed, np.where(observed[:, None], drawn, right)
+
+
+@kept()
+def _rates(z: jax.Array, share: jax.Array, params: CascadeParams) -> jax.Array:
+    """Return how often each model is right about queries of known difficulty, of the shape of ``z``.
+
+    ``z`` is ``(num_draws, num_chain_models, num_queries)``, and ``share`` the share of queries that are
+    easier, ``(num_draws, num_queries)``.
+    """
+
+    def on_draw(z: jax.Array, share: jax.Array, draw: CascadeParams) -> jax.Array:
+        logit, corr = correctness_logit(z, draw), draw.label_corr.at(z)
+        return jax.nn.sigmoid(given_difficulty(logit, share, 1.0 - share, corr))
+
+    return jax.vmap(on_draw)(z, share[:, None], params)

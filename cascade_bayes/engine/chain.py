@@ -29,12 +29,12 @@ wrong. The last model's threshold decides whether it is called.
 from __future__ import annotations
 
 import itertools
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from cascade_bayes._kept import kept
 from cascade_bayes.copulas import Copula
 from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.engine.costs import CostTrend
@@ -478,7 +478,7 @@ def tables_for_draws(
     return tables._replace(rows=queries.rows(queries.weight, right))
 
 
-@partial(jax.jit, static_argnums=(4, 5, 6))
+@kept("copulas", "members", "abstains")
 def _tables_for_draws(
     draws: tuple[CascadeParams, CostTrend | None],
     edges: jax.Array,
@@ -520,7 +520,7 @@ class Parts(NamedTuple):
     right: jax.Array | None
 
 
-@partial(jax.jit, static_argnames=("copulas", "starts", "pairs"))
+@kept("copulas", "starts", "pairs")
 def find_parts(
     draws: tuple[CascadeParams, CostTrend | None],
     edges: jax.Array,

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from cascade_bayes._kept import kept
 from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.forward import Split, split_cells
@@ -61,7 +62,7 @@ class _Paths(NamedTuple):
     left: list[jax.Array | None]
 
 
-@jax.jit
+@kept()
 def run_combinations(problem: Problem, options: tuple[Positions, ...]) -> Combined:
     """Run every combination of options on every draw.
 

@@ -171,7 +171,7 @@ class Discretised(NamedTuple):
         call_cost = np.pad(np.asarray(self.call_cost), ((0, 0), (missing, 0)))
         is_atom = np.pad(self.grid.is_atom[: self.num_thresholds], ((missing, 0), (0, 0)))
         call_cost = in_32_bits(call_cost) if short else call_cost
-        return Problem(self.tables(short), jnp.asarray(call_cost), jnp.asarray(is_atom))
+        return Problem(self.tables(short), jax.device_put(call_cost), jax.device_put(is_atom))
 
     def pad(self, at: Positions) -> Positions:
         """Return thresholds with those of the models that are passed over: they send every query on."""

@@ -22,7 +22,6 @@ chain with what is left of 1.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._devices import divide
+from cascade_bayes._kept import kept
 from cascade_bayes.copulas import Copula
 from cascade_bayes.engine.chain import ChainTables, Problem, chain_tables
 from cascade_bayes.engine.costs import CostTrend
@@ -284,7 +284,7 @@ class _Draws(NamedTuple):
     weight: jax.Array | None
 
 
-@partial(jax.jit, static_argnums=(5, 6, 7))
+@kept("copulas", "members", "abstains")
 def _outcomes_for_draws(
     draws: _Draws,
     edges: jax.Array,

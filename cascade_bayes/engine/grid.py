@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit
 
+from cascade_bayes._kept import kept
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.transforms import ConfidenceMap
 
@@ -131,11 +132,10 @@ def make_grid(
     num_cells
         Cells per model, atoms included; at least 4 more than twice the atoms of any model.
     """
-    mean_cdf = jax.jit(_mean_continuous_cdf)
     # Candidate logits: fine where scores are standardised to lie, out to where nothing is left.
     half = np.concatenate([np.linspace(0, 8, 321), np.geomspace(8.05, 700.0, 120)])
     fine = np.concatenate([-half[:0:-1], half])
-    cdf = np.asarray(mean_cdf(jnp.asarray(fine), params))  # (num_models, num_fine)
+    cdf = np.asarray(_mean_continuous_cdf(jnp.asarray(fine), params))  # (num_models, num_fine)
     edges, is_atom, atom_raw = [], [], []
     for i in range(layout.locs.shape[0]):
         used = ~np.isnan(layout.locs[i])
@@ -162,6 +162,7 @@ def make_grid(
     return Grid(np.asarray(edges), np.asarray(is_atom), np.asarray(atom_raw))
 
 
+@kept()
 def _mean_continuous_cdf(z: jax.Array, params: CascadeParams) -> jax.Array:
     def one(draw: CascadeParams) -> jax.Array:
         part = jax.tree.map(lambda field: field[:, None], draw.margins.continuous)

@@ -20,16 +20,16 @@ Observed queries (`cascade_bayes.engine.rows`) enter by their counts: the weight
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._kept import kept
 from cascade_bayes._trees import take
 from cascade_bayes.engine.chain import ChainTables, Problem
-from cascade_bayes.engine.rows import Rows
+from cascade_bayes.engine.rows import Rows, average
 
 MAX_POLICIES = 10_000
 """Combinations on a lattice, at most: all positions of two thresholds, every third of three."""
@@ -101,6 +101,20 @@ def all_policies(tables: ChainTables, positions: jax.Array) -> Lattice:
     positions
         Grid positions that each threshold takes, ascending, ``(num_positions,)``.
     """
+    followed = _follow(tables.rows, positions, tables)
+    found = _of_chain(tables, positions, followed)
+    if followed is None:
+        return found
+    error, paid = followed.all()
+    return found._replace(error=found.error + error, paid=found.paid + paid)
+
+
+def _follow(rows: Rows | None, positions: jax.Array, tables: ChainTables) -> _Followed | None:
+    return None if rows is None else _Followed(rows, positions, tables.mass.shape[-1])
+
+
+def _of_chain(tables: ChainTables, positions: jax.Array, followed: _Followed | None) -> Lattice:
+    """Run every combination of thresholds on what goes through the chain, queries handed over included."""
     num_thresholds = tables.step.shape[0]
     num_cells = tables.mass.shape[-1]
     dtype = tables.mass.dtype
@@ -109,11 +123,8 @@ def all_policies(tables: ChainTables, positions: jax.Array) -> Lattice:
     below = (jnp.arange(num_cells) < positions[:, None]).astype(dtype)
     mass = tables.mass if rows is None else (1.0 - jnp.sum(rows.weight)) * tables.mass
     right = mass * tables.correct
-    error = paid = jnp.zeros((), dtype)
+    error = jnp.zeros((), dtype)
     calls = [jnp.sum(mass)]
-    followed = None if rows is None else _Followed(rows, positions, num_cells)
-    if followed is not None:
-        error, paid = followed.at(0)
     for i in range(num_thresholds):
         if followed is not None and followed.hands_over:
             handed = followed.handed(i)
@@ -121,17 +132,13 @@ def all_policies(tables: ChainTables, positions: jax.Array) -> Lattice:
             calls[i] += jnp.sum(handed[0], axis=-1)
         wrong = mass - right
         error = error[..., None] + jnp.sum(wrong, axis=-1, keepdims=True) - wrong @ below.T
-        paid = jnp.broadcast_to(paid[..., None], error.shape)
         calls.append((mass * tables.relative_cost[i]) @ below.T)
-        if followed is not None:
-            more = followed.at(i + 1)
-            error, paid = error + more[0], paid + more[1]
         if i + 1 == num_thresholds:
             error += (mass * (1.0 - jnp.sum(tables.right[i], axis=1))) @ below.T
         else:
             deferred = mass[..., None, :] * below
             mass, right = deferred @ tables.transition[i], deferred @ tables.right[i]
-    return Lattice(error, paid, tuple(calls))
+    return Lattice(error, jnp.zeros_like(error), tuple(calls))
 
 
 def bayes_on_lattice(
@@ -159,24 +166,32 @@ def bayes_on_lattice(
     return np.asarray(positions)[np.stack(np.unravel_index(flat, error.shape), axis=-1)]
 
 
-@partial(jax.jit, static_argnames="num_thresholds")
+@kept("num_thresholds")
 def _averages(problem: Problem, positions: jax.Array, num_thresholds: int) -> tuple[jax.Array, jax.Array]:
     """Return error and cost of every combination, averaged over draws."""
-    shared, draws = problem.tables.by_draw()
+    tables = problem.tables.own_steps(num_thresholds)
+    rows, apart = tables.rows, None
+    if rows is not None and rows.ends is None:  # linear in what differs between draws: once for all
+        apart = _Followed(_only(average(rows)), positions, tables.mass.shape[-1])
+    shared, draws = tables.by_draw()
 
     def policies(own: Any) -> Lattice:
-        return all_policies(shared.of_draw(own).own_steps(num_thresholds), positions)
+        one = shared.of_draw(own)
+        return all_policies(one, positions) if apart is None else _of_chain(one, positions, None)
 
     shape = jax.eval_shape(lambda draws: policies(take(draws, 0)), draws)
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
     total, _ = jax.lax.scan(
         lambda total, own: (jax.tree.map(jnp.add, total, policies(own)), None), zeros, draws
     )
-    mean = jax.tree.map(lambda field: field / len(problem.tables.mass), total)
+    mean = jax.tree.map(lambda field: field / len(tables.mass), total)
+    if apart is not None:
+        error, paid = apart.all()
+        mean = mean._replace(error=mean.error + error, paid=mean.paid + paid)
     return mean.error, mean.cost(problem.averaged().call_cost[-num_thresholds - 1 :])
 
 
-@partial(jax.jit, static_argnames="num_thresholds")
+@kept("num_thresholds")
 def own_on_lattice(
     problem: Problem,
     error_price: jax.Array,
@@ -202,6 +217,11 @@ def own_on_lattice(
     return positions[jax.lax.map(best, draws)]
 
 
+def _only(rows: Rows) -> Rows:
+    """Return the single draw of rows that have an axis of one draw."""
+    return rows._replace(weight=rows.weight[0], right=rows.right[0])
+
+
 class _Followed:
     """Observed queries of one draw on the lattice."""
 
@@ -223,6 +243,14 @@ class _Followed:
         # A query that goes on is wrong where it goes, and no more where it was.
         self._error = wrong.at[1:].add(-wrong[:-1])
         self._cost = here * rows.cost
+
+    def all(self) -> tuple[jax.Array, jax.Array]:
+        """Return the queries' error and cost for every combination of thresholds."""
+        error, cost = self.at(0)
+        for i in range(len(self._cell)):
+            more = self.at(i + 1)
+            error, cost = error[..., None] + more[0], cost[..., None] + more[1]
+        return error, cost
 
     def at(self, i: int) -> tuple[jax.Array, jax.Array]:
         """Return what getting to model ``i`` adds to error and cost, an axis a threshold passed."""

@@ -78,12 +78,12 @@ class SharedParts(NamedTuple):
         across[missing:] = across_cells(is_atom[: len(step)], np)
         start = self.starts[members[0]]
         tables = ChainTables(
-            mass=jnp.asarray(np.asarray(start.mass, dtype)),
-            correct=jnp.asarray(np.asarray(start.correct, dtype)),
-            correct_slope=jnp.asarray(np.asarray(start.correct_slope, dtype)),
+            mass=jax.device_put(np.asarray(start.mass, dtype)),
+            correct=jax.device_put(np.asarray(start.correct, dtype)),
+            correct_slope=jax.device_put(np.asarray(start.correct_slope, dtype)),
             **steps._asdict(),
-            step=jnp.asarray([-1] * missing + step, dtype=int),
-            across=jnp.asarray(across),
+            step=jax.device_put(np.asarray([-1] * missing + step, dtype=int)),
+            across=jax.device_put(across),
         )
         if queries is None:
             return tables
@@ -104,14 +104,14 @@ def _rows(queries: Queries, right: list[np.ndarray | None], missing: int, dtype:
         own = np.asarray(field)
         padded = np.zeros((missing + len(own), num_queries), kind)
         padded[missing:] = own
-        return jnp.asarray(padded)
+        return jax.device_put(padded)
 
     return Rows(
         cell=pad(queries.cell, int),
         ends=None if queries.ends is None else pad(queries.ends, dtype),
         cost=pad(in_32_bits(np.asarray(queries.cost)) if dtype == np.float32 else queries.cost, dtype),
-        weight=jnp.asarray(np.asarray(queries.weight, dtype)),
-        right=jnp.asarray(each),
+        weight=jax.device_put(np.asarray(queries.weight, dtype)),
+        right=jax.device_put(each),
     )
 
 
@@ -139,7 +139,7 @@ def collect(
         found = np.empty((len(first), len(fields), *first.shape[1:]), first.dtype)
         for i, field in enumerate(fields):
             found[:, i] = field
-        return jnp.asarray(found)
+        return jax.device_put(found)
 
     each = [(parts.steps, at) for parts, at, _ in steps.values()]
     each = each or [(parts.steps, 0) for parts in starts.values()][:1]

@@ -316,11 +316,11 @@ def find_queries(
         ends = np.concatenate([ends, np.zeros_like(ends, shape=(1, len(known)))])
         cost = np.concatenate([cost, np.full((1, len(known)), terms.abstain_price)])
     return Queries(
-        z=jnp.asarray(z[list(chain_models)][:, used], dtype=dtype),
-        cell=jnp.asarray(cell[:, used]),
-        ends=jnp.asarray(ends[:, used], dtype=dtype) if ends.any() else None,
-        cost=jnp.asarray(cost[:, used], dtype=dtype),
-        weight=jnp.asarray(weight, dtype=dtype),
+        z=jax.device_put(z[list(chain_models)][:, used].astype(dtype)),
+        cell=jax.device_put(cell[:, used]),
+        ends=jax.device_put(ends[:, used].astype(dtype)) if ends.any() else None,
+        cost=jax.device_put(cost[:, used].astype(dtype)),
+        weight=jax.device_put(np.asarray(weight, dtype)),
         place=np.flatnonzero(used),
     )
 

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._kept import is_keeping, kept
 from cascade_bayes._trees import take
 from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.coordinate import Positions, Swept, on_host
@@ -176,7 +177,7 @@ def _search(problem: Problem, error_prices: np.ndarray, starts: Positions) -> Sw
     return in_batches(partial(_descend, problem), (in_32_bits(error_prices), short))
 
 
-_descend = jax.jit(descend)
+_descend = kept()(descend)
 
 
 def _least(ends: Swept, place: np.ndarray, count: int) -> Swept:
@@ -234,7 +235,7 @@ def _of_own_models(chain: Discretised, at: Positions) -> Positions:
     return jax.tree.map(lambda field: np.asarray(field, float)[..., -chain.num_thresholds :], at)
 
 
-@partial(jax.jit, static_argnames="num_steps")
+@kept("num_steps")
 def _polish(
     problem: Problem,
     error_prices: jax.Array,
@@ -299,8 +300,11 @@ def own_optima(chain: Discretised, error_price: float, near: Positions) -> Posit
 def compile_own_optima(chain: Discretised) -> None:
     """Have the programs of `own_optima` compiled for cascades like this one, unless they are.
 
-    A first question about a policy then takes no longer than the second.
+    A first question about a policy then takes no longer than the second. Where programs are kept in a folder
+    it does not anyhow, but for the first time of all.
     """
+    if is_keeping():
+        return
     problem, at_two = chain.problem(short=True), chain.num_thresholds == 2
     shapes = [field.shape for field in jax.tree.leaves(problem)]
     key = str(shapes), chain.terms.abstains_early
@@ -318,7 +322,7 @@ NUM_NEAR = 4
 """Places near which the optimum of a draw is looked for, besides those that are the same for all."""
 
 
-@jax.jit
+@kept()
 def _own(problem: Problem, error_price: jax.Array, starts: Positions) -> Positions:
     """Search on every draw, from starts of its own, ``(num_draws, num_starts, num_thresholds)``."""
     shared, draws = problem.by_draw()
@@ -344,7 +348,7 @@ def run_policies(chain: Discretised, at: Positions) -> Outcome:
     return chain.unpad(in_batches(partial(_run_batch, problem), (padded,)))
 
 
-@jax.jit
+@kept()
 def _run_batch(problem: Problem, at: Positions) -> Outcome:
     on_draws = jax.vmap(forward, in_axes=(problem.draw_axes(), None, None))
     return jax.vmap(lambda policy: on_draws(problem, *policy))(at)

@@ -94,7 +94,7 @@ class Posterior:
         num_draws
             How many, evenly spaced over all chains; all if None or more than there are.
         """
-        return jax.tree.map(jnp.asarray, self._all_models(num_draws).cascade(self.spec, None, np))
+        return jax.tree.map(jax.device_put, self._all_models(num_draws).cascade(self.spec, None, np))
 
     def _all_models(self, num_draws: int | None) -> AllModels:
         """Return draws of what every cascade's parameters are taken from, as NumPy arrays."""
@@ -103,7 +103,7 @@ class Posterior:
         total = self.num_draws
         count = total if num_draws is None else min(num_draws, total)
         index = evenly_spaced(total, count)
-        flat = {k: jnp.asarray(v.reshape((total, *v.shape[2:]))[index]) for k, v in self.samples.items()}
+        flat = {k: jax.device_put(v.reshape((total, *v.shape[2:]))[index]) for k, v in self.samples.items()}
         return jax.tree.map(np.asarray, jax.vmap(lambda s: all_models_from_sites(s, self.spec))(flat))
 
     def members(self, models: Sequence[str] | None) -> tuple[int, ...]:
@@ -154,7 +154,7 @@ class Posterior:
 
         def sub_cascade(members: Sequence[int]) -> SubCascade:
             own = None if spec.structure == "chain" else members
-            params = jax.tree.map(jnp.asarray, of_all.cascade(spec, own, np))
+            params = jax.tree.map(jax.device_put, of_all.cascade(spec, own, np))
             if own is None:
                 return SubCascade(params, spec.layout, spec.copulas, tuple(members))
             places = tuple(range(len(members)))

@@ -1,0 +1,163 @@
+"""Programs kept in a folder: found again by another process without tracing, and never the wrong one."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cascade_bayes import _kept
+from cascade_bayes._kept import SUFFIX, Kept, is_keeping, keep_in, kept
+
+
+class Pair(NamedTuple):
+    """A record, as programs return them."""
+
+    total: Any
+    rest: Any
+
+
+TRACED: list[str] = []
+
+
+def _halves(x: jax.Array, scale: float | jax.Array, power: int = 1) -> Pair:
+    TRACED.append("halves")
+    return Pair(jnp.sum(x) * scale**power, (x, None))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Have programs kept in a folder of the test's own."""
+    TRACED.clear()
+    keep_in(tmp_path)
+    yield tmp_path
+    keep_in(None)
+
+
+def fresh() -> Kept:
+    """Return the function as another process has it, with nothing loaded."""
+    return kept("power")(_halves)
+
+
+def files(folder: Path) -> list[Path]:
+    """Return the stored programs."""
+    return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+def check(found: Pair, x: np.ndarray, factor: float) -> None:
+    """Compare with what the function says by itself."""
+    np.testing.assert_allclose(found.total, x.sum() * factor)
+    np.testing.assert_array_equal(found.rest[0], x)
+    assert found.rest[1] is None
+
+
+X = np.arange(6.0).reshape(2, 3)
+
+
+def test_without_a_folder_it_is_a_jitted_function() -> None:
+    assert not is_keeping()
+    check(fresh()(X, 2.0, power=3), X, 8.0)
+
+
+def test_a_stored_program_is_neither_traced_nor_compiled(folder: Path) -> None:
+    assert is_keeping()
+    check(fresh()(X, 2.0), X, 2.0)
+    assert TRACED == ["halves"]
+    assert len(files(folder)) == 1
+    check(fresh()(X + 1, 3.0), X + 1, 3.0)  # other values, the same program
+    assert TRACED == ["halves"]
+
+
+@pytest.mark.parametrize(
+    ("args", "static"),
+    [
+        ((X[:1], 2.0), {}),
+        ((X.astype(np.float32), 2.0), {}),
+        ((X, np.float64(2.0)), {}),
+        ((X, 2.0), {"power": 2}),
+    ],
+    ids=["shape", "type", "weak type", "static"],
+)
+def test_another_call_is_another_program(folder: Path, args: tuple[Any, ...], static: dict[str, int]) -> None:
+    function = fresh()
+    check(function(X, 2.0), X, 2.0)
+    check(function(*args, **static), args[0], 2.0 ** static.get("power", 1))
+    assert len(files(folder)) == 2
+
+
+def test_another_source_is_another_program(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh()(X, 2.0)
+    monkeypatch.setattr(_kept, "_source", lambda: "edited")
+    check(fresh()(X, 2.0), X, 2.0)
+    assert TRACED == ["halves"] * 2
+    assert len(files(folder)) == 2
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-9], lambda b: b"", lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]]
+)
+def test_a_damaged_file_is_compiled_anew(folder: Path, damage: Any) -> None:
+    fresh()(X, 2.0)
+    (file,) = files(folder)
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    check(fresh()(X, 2.0), X, 2.0)
+    assert TRACED == ["halves"] * 2
+    check(fresh()(X, 2.0), X, 2.0)  # which is whole again
+    assert TRACED == ["halves"] * 2
+    assert files(folder) == [file]
+
+
+def test_what_cannot_be_told_from_another_is_not_stored(folder: Path) -> None:
+    """An object without a ``repr`` of its own is another one in another process."""
+    power = type("Power", (), {"__rpow__": lambda self, x: x})()
+    check(fresh()(X, 2.0, power=power), X, 2.0)
+    assert not files(folder)
+
+
+def test_inside_another_program_it_is_a_part_of_that(folder: Path) -> None:
+    function = fresh()
+    found = jax.jit(lambda x: function(x, 2.0).total + 1)(X)
+    assert found == X.sum() * 2 + 1
+    assert not files(folder)
+
+
+def test_a_folder_that_cannot_be_written_to_costs_nothing_but_time(folder: Path) -> None:
+    keep_in(folder / "missing")
+    check(fresh()(X, 2.0), X, 2.0)
+
+
+def test_what_was_compiled_before_can_be_stored(folder: Path) -> None:
+    """JAX's own cache gives programs that, stored again, miss a part; they are compiled for the store."""
+    cache = jax.config.jax_compilation_cache_dir
+    assert cache, "the tests run with a cache of JAX's own"
+    fresh().jitted(X, 2.0)
+    jax.clear_caches()
+    fresh()(X, 2.0)
+    check(fresh()(X, 2.0), X, 2.0)
+    assert jax.config.jax_enable_compilation_cache
+
+
+def test_another_process_finds_them(folder: Path) -> None:
+    """One that is started twice traces a program once."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import jax; jax.config.update('jax_enable_x64', True)\n"
+        "from pathlib import Path\n"
+        "import test_kept as t\n"
+        "t.keep_in(Path(sys.argv[2]))\n"
+        "t.check(t.fresh()(t.X, 2.0), t.X, 2.0)\n"
+        "print(len(t.TRACED))\n"
+    )
+    command = [sys.executable, "-c", script, str(Path(__file__).parent), str(folder)]
+    said = [
+        subprocess.run(command, check=True, capture_output=True, text=True, env=dict(os.environ)).stdout
+        for _ in range(2)
+    ]
+    assert [text.split() for text in said] == [["1"], ["0"]]
