@@ -19,12 +19,15 @@ import inspect
 import os
 import pickle
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
 
@@ -32,6 +35,9 @@ T = TypeVar("T")
 
 SUFFIX = ".program"
 """What the names of the files end with."""
+
+TRYING = ".trying"
+"""What the name of the mark ends with that stands beside a file whose program is run for the first time."""
 
 _MADE_WITH = ("jax", "jaxlib", "numpy", "numpyro", "optax")
 """Packages that functions are traced with, or programs compiled."""
@@ -88,89 +94,229 @@ class Kept(Generic[T]):
         self.function, self._static = function, static
         self.jitted: Any = jax.jit(function, static_argnames=static)
         self._signature = inspect.signature(function)
-        self._loaded: dict[Any, _Program] = {}
+        self._programs: dict[Any, _Program] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:
-        if _Store.folder is None:
+        call = self._call(args, kwargs)
+        if call is None:
             return self.jitted(*args, **kwargs)
+        program = self._programs.get(call.key) or self._load(call)
+        if program is None:
+            program = self._compile(call, self._trace(call))
+        results = _first_run(program, call) if program.loaded_from else program.compiled(*call.leaves)
+        if results is None:
+            program = self._compile(call, self._trace(call))
+            results = program.compiled(*call.leaves)
+        return jax.tree.unflatten(program.results, results)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """Return the program for arguments, or for what stands for their shapes, before it is compiled."""
+        call = self._call(args, kwargs)
+        if call is None:
+            lowered = self.jitted.lower(*args, **kwargs)
+            return Lowered(lowered.out_info, lambda: lowered.compile().out_info)
+        program = self._programs.get(call.key) or self._load(call)
+        if program is not None:
+            info = program.out_info
+            return Lowered(info, lambda: info)
+        traced = self._trace(call)
+        return Lowered(
+            jax.tree.unflatten(traced.results, jax.tree.leaves(traced.lowered.out_info)),
+            lambda: self._compile(call, traced).out_info,
+        )
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call | None:
+        """Return what is called; None if it is not for a file."""
+        if _Store.folder is None:
+            return None
         bound = self._signature.bind(*args, **kwargs)
         bound.apply_defaults()
         given = dict(bound.arguments)
         static = {name: given.pop(name) for name in self._static}
         leaves, tree = jax.tree.flatten(given)
         if any(map(_is_elsewhere, leaves)):
-            return self.jitted(*args, **kwargs)
+            return None
         key = tree, tuple(map(_described, leaves)), tuple(static.items()), _settings()
-        if key not in self._loaded:
-            self._loaded[key], results = self._find(_Store.folder, key, static, tree, leaves)
-        else:
-            results = self._loaded[key].compiled(*leaves)
-        return jax.tree.unflatten(self._loaded[key].results, results)
+        return _Call(key, static, tree, leaves)
 
-    def _find(
-        self, folder: Path, key: tuple[Any, ...], static: dict[str, Any], tree: Any, leaves: list[Any]
-    ) -> tuple[_Program, list[Any]]:
-        """Load the program for some arguments, or compile and store it; return it and its first results."""
-        name = f"{self.function.__module__}.{self.function.__qualname__}"
-        said = "\n".join([name, _source(), *map(str, key)])
-        file = (
-            folder
-            / f"{self.function.__name__.strip('_')}-{hashlib.sha256(said.encode()).hexdigest()}{SUFFIX}"
-        )
-        if (ready := _load(file, leaves)) is not None:
-            return ready
-        program = self._compile(static, tree, leaves)
-        if " at 0x" not in said:  # an object that does not say what it is: another process has another
-            _save(file, program)
-        return program, program.compiled(*leaves)
+    def _file(self, call: _Call) -> Path | None:
+        """Return where its program is; None if it cannot be told from another one."""
+        name = self.function.__name__
+        said = "\n".join([f"{self.function.__module__}.{name}", _source(), *map(str, call.key)])
+        if " at 0x" in said:  # an object that does not say what it is: another process has another
+            return None
+        digest = hashlib.sha256(said.encode()).hexdigest()
+        return (_Store.folder or Path()) / f"{name.strip('_')}-{digest}{SUFFIX}"
 
-    def _compile(self, static: dict[str, Any], tree: Any, leaves: list[Any]) -> _Program:
-        out_tree: Any = None
+    def _load(self, call: _Call) -> _Program | None:
+        file = self._file(call)
+        program = None if file is None else _load(file)
+        if program is not None:
+            self._programs[call.key] = program
+        return program
+
+    def _trace(self, call: _Call) -> _Traced:
+        results: Any = None
 
         def flat(*leaves: Any) -> list[Any]:
-            nonlocal out_tree
-            found, out_tree = jax.tree.flatten(self.function(**jax.tree.unflatten(tree, leaves), **static))  # type: ignore[call-arg]
+            nonlocal results
+            given = jax.tree.unflatten(call.tree, leaves)
+            found, results = jax.tree.flatten(self.function(**given, **call.static))
             return found
 
         flat.__name__ = self.function.__name__
-        with _without_cache():
-            compiled = jax.jit(flat).lower(*leaves).compile()
-        return _Program(compiled, out_tree)
+        lowered = jax.jit(flat).lower(*call.leaves)
+        return _Traced(lowered, results)
+
+    def _compile(self, call: _Call, traced: _Traced) -> _Program:
+        with _WITHOUT_CACHE:
+            compiled = traced.lowered.compile()
+        program = self._programs[call.key] = _Program(compiled, traced.results)
+        file = self._file(call)
+        if file is not None:
+            _save(file, program)
+        return program
 
 
-class _Program(NamedTuple):
-    """A compiled program, which takes and returns arrays one by one, and the pytree of what it returns."""
+class Lowered(NamedTuple):
+    """A program before it is compiled.
 
-    compiled: Any
+    Attributes
+    ----------
+    out_info
+        Shapes and types of what it returns.
+    compile
+        Compiles it, if that has not been done; returns the same with the devices among which it is divided.
+    """
+
+    out_info: Any
+    compile: Callable[[], Any]
+
+
+class _Call(NamedTuple):
+    """A call of a function.
+
+    Attributes
+    ----------
+    key
+        What its program hangs on.
+    static
+        Arguments that are no arrays, by name.
+    tree, leaves
+        The others, as a pytree of arrays.
+    """
+
+    key: tuple[Any, ...]
+    static: dict[str, Any]
+    tree: Any
+    leaves: list[Any]
+
+
+class _Traced(NamedTuple):
+    """A function of arrays one by one, lowered, and the pytree of what it returns."""
+
+    lowered: Any
     results: Any
 
 
-@contextlib.contextmanager
-def _without_cache() -> Iterator[None]:
-    """Have the compiler compile: what JAX loads from its own cache cannot be stored a second time."""
+@dataclass
+class _Program:
+    """A compiled program, which takes and returns arrays one by one.
 
-    def use(cache: bool) -> None:
+    Attributes
+    ----------
+    compiled
+        The program.
+    results
+        The pytree of what it returns.
+    loaded_from
+        Its file, until it is known to run.
+    """
+
+    compiled: Any
+    results: Any
+    loaded_from: Path | None = None
+
+    @property
+    def out_info(self) -> Any:
+        """Shapes, types and devices of what it returns."""
+        return jax.tree.unflatten(self.results, jax.tree.leaves(self.compiled.out_info))
+
+
+def _first_run(program: _Program, call: _Call) -> list[Any] | None:
+    """Run a program that was loaded; return None if it does not run, as one does not that misses a part.
+
+    While it runs, a mark stands beside its file: should the process end by it, the next one leaves it alone.
+    """
+    file = program.loaded_from
+    assert file is not None
+    mark = file.with_suffix(TRYING)
+    with contextlib.suppress(OSError):
+        mark.touch(mode=0o600)
+    try:
+        results = jax.block_until_ready(program.compiled(*call.leaves))
+    except Exception:
+        return None
+    finally:
+        mark.unlink(missing_ok=True)
+    program.loaded_from = None
+    return list(results)
+
+
+class _WithoutCache:
+    """Has the compiler compile: what JAX loads from its own cache cannot be stored a second time.
+
+    Several threads may be inside.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._count, self._before = threading.Lock(), 0, True
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._count:
+                self._before = getattr(jax.config, _CACHE)
+                self._use(False)
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                self._use(self._before)
+
+    @staticmethod
+    def _use(cache: bool) -> None:
         jax.config.update(_CACHE, cache)
         compilation_cache.reset_cache()  # which remembers whether it is used
 
-    before = getattr(jax.config, _CACHE)
-    use(False)
-    try:
-        yield
-    finally:
-        use(before)
+
+_WITHOUT_CACHE = _WithoutCache()
+
+
+def _devices(leaf: Any) -> list[Any]:
+    """Return the devices among which an array, or what stands for one, is divided; the first by default."""
+    sharding = getattr(leaf, "sharding", None)
+    own = set() if sharding is None else sharding.device_set
+    return sorted(own, key=lambda device: device.id) or jax.local_devices()[:1]
 
 
 def _is_elsewhere(leaf: Any) -> bool:
-    """Whether an argument is being traced, or is spread over devices: then the program is not for a file."""
+    """Whether an argument is being traced, or lies on other devices than the first: not for a file."""
     if isinstance(leaf, jax.core.Tracer):
         return True
-    return isinstance(leaf, jax.Array) and leaf.sharding.device_set != {jax.local_devices()[0]}
+    own = _devices(leaf)
+    return own != jax.local_devices()[: len(own)]
 
 
 def _described(leaf: Any) -> str:
-    kind = jax.typeof(leaf)
-    return f"{kind.dtype}{kind.shape}{'weak' * kind.weak_type}"
+    kind = leaf if isinstance(leaf, jax.ShapeDtypeStruct) else jax.typeof(leaf)
+    said = f"{kind.dtype}{kind.shape}{'weak' * kind.weak_type}"
+    devices = _devices(leaf)
+    if len(devices) > 1:
+        parts = leaf.sharding.devices_indices_map(kind.shape)
+        said += "".join(str(parts[device]) for device in devices)
+    return said
 
 
 def _settings() -> tuple[Any, ...]:
@@ -178,15 +324,8 @@ def _settings() -> tuple[Any, ...]:
     first, config = jax.local_devices()[0], jax.config
     names = "enable_x64", "default_matmul_precision", "default_prng_impl", "debug_nans"
     chosen = [getattr(config, f"jax_{name}") for name in names]
-    quickly = config.read("jax_disable_most_optimizations")
-    return (
-        first.platform,
-        first.device_kind,
-        jax.local_device_count(),
-        *chosen,
-        quickly,
-        os.environ.get("XLA_FLAGS"),
-    )
+    quickly, flags = config.read("jax_disable_most_optimizations"), os.environ.get("XLA_FLAGS")
+    return first.platform, first.device_kind, jax.local_device_count(), *chosen, quickly, flags
 
 
 @functools.cache
@@ -199,37 +338,54 @@ def _source() -> str:
     return found.hexdigest()
 
 
-def _load(file: Path, leaves: list[Any]) -> tuple[_Program, list[Any]] | None:
-    """Return a program and its first results; None where there is none that runs.
-
-    Some programs load and then miss a part.
-    """
+def _load(file: Path) -> _Program | None:
+    """Return a stored program; None where there is none, or none that this process can load."""
+    mark = file.with_suffix(TRYING)
     try:
+        if mark.exists():  # a process has ended while it ran this program for the first time
+            file.unlink(missing_ok=True)
+            mark.unlink(missing_ok=True)
+            return None
         digest, body = (whole := file.read_bytes())[:32], whole[32:]
     except OSError:
         return None
     if hashlib.sha256(body).digest() != digest:
         return None
+    _find_linear_algebra()
     try:
-        payload, in_tree, count, example = pickle.loads(body)
+        payload, in_tree, count, example, num_devices = pickle.loads(body)
         compiled = serialize_executable.deserialize_and_load(
-            payload, in_tree, jax.tree.structure([0] * count), execution_devices=jax.local_devices()[:1]
+            payload,
+            in_tree,
+            jax.tree.structure([0] * count),
+            execution_devices=jax.local_devices()[:num_devices],
         )
-        results = jax.block_until_ready(compiled(*leaves))
     except Exception:  # whatever a file of another machine or an older build raises: it is compiled anew
         return None
-    return _Program(compiled, jax.tree.structure(example)), results
+    return _Program(compiled, jax.tree.structure(example), loaded_from=file)
+
+
+@functools.cache
+def _find_linear_algebra() -> None:
+    """Have JAX look up the functions of LAPACK, which it does when it lowers a program that calls them.
+
+    A loaded program that calls them finds nothing there otherwise, and the process ends.
+    """
+    jax.jit(jnp.linalg.eigh).lower(jnp.eye(2))
 
 
 def _save(file: Path, program: _Program) -> None:
     """Store a program, whole or not at all; one that cannot be stored is not."""
+    compiled = program.compiled
     try:
-        payload, in_tree, _ = serialize_executable.serialize(program.compiled)
+        payload, in_tree, _ = serialize_executable.serialize(compiled)
     except (NotImplementedError, ValueError):  # JAX does not store programs with large constants
         return
+    shardings = jax.tree.leaves((compiled.input_shardings, compiled.output_shardings))
+    num_devices = max(len(sharding.device_set) for sharding in shardings)
     count = program.results.num_leaves
     example = jax.tree.unflatten(program.results, range(count))  # of which the structure is found again
-    body = pickle.dumps((payload, in_tree, count, example))
+    body = pickle.dumps((payload, in_tree, count, example, num_devices))
     with contextlib.suppress(OSError):
         handle, name = tempfile.mkstemp(dir=file.parent)
         try:

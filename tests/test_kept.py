@@ -1,6 +1,5 @@
 """Programs kept in a folder: found again by another process without tracing, and never the wrong one."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -114,6 +113,84 @@ def test_a_damaged_file_is_compiled_anew(folder: Path, damage: Any) -> None:
     assert files(folder) == [file]
 
 
+def test_a_program_by_which_a_process_ended_is_compiled_anew(folder: Path) -> None:
+    fresh()(X, 2.0)
+    (file,) = files(folder)
+    file.with_suffix(_kept.TRYING).touch()
+    check(fresh()(X, 2.0), X, 2.0)
+    assert TRACED == ["halves"] * 2
+    check(fresh()(X, 2.0), X, 2.0)
+    assert TRACED == ["halves"] * 2
+    assert list(folder.iterdir()) == [file]
+
+
+def test_a_program_that_does_not_run_is_compiled_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh()(X, 2.0)
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("Function not found")
+
+    load = _kept._load
+
+    def without_a_part(file: Path) -> Any:
+        program = load(file)
+        program.compiled = fails
+        return program
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_kept, "_load", without_a_part)
+        check(fresh()(X, 2.0), X, 2.0)
+    assert TRACED == ["halves"] * 2
+    check(fresh()(X, 2.0), X, 2.0)
+    assert TRACED == ["halves"] * 2
+
+
+def _square_root(x: jax.Array) -> jax.Array:
+    TRACED.append("square root")
+    values, vectors = jnp.linalg.eigh(x)
+    return (vectors * jnp.sqrt(values)) @ vectors.T
+
+
+def test_linear_algebra_is_there_for_a_loaded_program(folder: Path) -> None:
+    """In a process that has lowered nothing of it."""
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import jax; jax.config.update('jax_enable_x64', True)\n"
+        "from pathlib import Path\n"
+        "import test_kept as t\n"
+        "t.keep_in(Path(sys.argv[2]))\n"
+        "root = t.kept()(t._square_root)(4.0 * t.np.eye(3))\n"
+        "t.np.testing.assert_allclose(root, 2.0 * t.np.eye(3), atol=1e-12)\n"
+        "print(len(t.TRACED))\n"
+    )
+    assert run_twice(script, folder) == ["1", "0"]
+
+
+def test_programs_are_compiled_ahead_for_what_stands_for_arrays(folder: Path) -> None:
+    shape = jax.ShapeDtypeStruct(X.shape, X.dtype)
+    for _ in range(2):
+        function = fresh()
+        lowered = function.lower(shape, 2.0)
+        assert lowered.out_info.rest[0].shape == X.shape
+        assert lowered.compile().total.shape == ()
+        check(function(X, 2.0), X, 2.0)
+        assert TRACED == ["halves"]
+    assert len(files(folder)) == 1
+
+
+def test_programs_divided_among_devices(folder: Path) -> None:
+    """States of chains lie on several devices, and go on there."""
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()[:2]), ("part",))
+    x = jax.device_put(X, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("part")))
+    for _ in range(2):
+        found = fresh()(x, 2.0)
+        check(found, X, 2.0)
+        assert found.rest[0].sharding.device_set == x.sharding.device_set
+    assert TRACED == ["halves"]
+    check(fresh()(X, 2.0), X, 2.0)  # on one device it is another program
+    assert TRACED == ["halves"] * 2
+
+
 def test_what_cannot_be_told_from_another_is_not_stored(folder: Path) -> None:
     """An object without a ``repr`` of its own is another one in another process."""
     power = type("Power", (), {"__rpow__": lambda self, x: x})()
@@ -155,9 +232,12 @@ def test_another_process_finds_them(folder: Path) -> None:
         "t.check(t.fresh()(t.X, 2.0), t.X, 2.0)\n"
         "print(len(t.TRACED))\n"
     )
+    assert run_twice(script, folder) == ["1", "0"]
+
+
+def run_twice(script: str, folder: Path) -> list[str]:
+    """Run a script in two processes, one after the other; return what each printed."""
     command = [sys.executable, "-c", script, str(Path(__file__).parent), str(folder)]
-    said = [
-        subprocess.run(command, check=True, capture_output=True, text=True, env=dict(os.environ)).stdout
-        for _ in range(2)
+    return [
+        subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() for _ in range(2)
     ]
-    assert [text.split() for text in said] == [["1"], ["0"]]

@@ -42,6 +42,7 @@ from numpyro.infer.autoguide import (
 )
 
 from cascade_bayes._devices import divide_lanes, largest_divisor
+from cascade_bayes._kept import kept
 from cascade_bayes.inference.importance import Proposals
 from cascade_bayes.inference.laplace import NormalApproximation
 from cascade_bayes.inference.target import Data, Target
@@ -105,7 +106,7 @@ def _in_32_bits(function: Callable[P, T]) -> Callable[P, T]:
 
 
 @_in_32_bits
-@partial(jax.jit, static_argnums=(0, 4))
+@kept("target", "num_draws")
 def propose_laplace(
     target: Target, key: jax.Array, approximation: NormalApproximation, data: Data, num_draws: int
 ) -> Proposals:
@@ -262,7 +263,7 @@ def _place(guide: Guide, approximation: NormalApproximation, y: jax.Array) -> ja
     return approximation.mode + _root(guide, approximation) @ y
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@kept("target", "guide", "num_steps")
 def _run_svi(
     target: Target,
     guide: Guide,
@@ -315,10 +316,11 @@ def run_svi(
     # The guide keeps what it finds in its first call, which must not be traced.
     with numpyro.handlers.block(), numpyro.handlers.seed(rng_seed=0):
         made(*jax.tree.map(lambda field: field[0], (approximation, data)))
-    return SviFit(*_run_svi(target, guide, num_steps, key, approximation, data))
+    params, bound = _run_svi(target, guide, num_steps, key, approximation, data)
+    return SviFit(params, np.asarray(bound))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 7))
+@kept("target", "guide", "num_steps", "num_draws")
 def _propose_svi(
     target: Target,
     guide: Guide,

@@ -12,12 +12,12 @@ other's line searches.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from cascade_bayes._kept import kept
 from cascade_bayes.inference.target import Data, Target
 
 MAX_EVALUATIONS = 1000
@@ -136,7 +136,7 @@ def minimise(function: Callable[[jax.Array], jax.Array], start: jax.Array) -> ja
     return jax.lax.while_loop(go_on, turn, state).x
 
 
-@partial(jax.jit, static_argnums=0)
+@kept("target")
 def find_modes(target: Target, data: Data) -> jax.Array:
     """Return the mode of every lane, ``(num_lanes, dim)``.
 
@@ -150,7 +150,7 @@ def find_modes(target: Target, data: Data) -> jax.Array:
     return jax.vmap(lambda lane: minimise(lambda x: target.potential(x, lane), target.start))(data)
 
 
-@partial(jax.jit, static_argnums=0)
+@kept("target")
 def normal_approximation(target: Target, data: Data) -> NormalApproximation:
     """Return the normal approximation of every lane.
 

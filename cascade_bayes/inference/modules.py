@@ -275,7 +275,8 @@ def margin_target(spec: MarginSpec, num_atoms: int) -> Target:
         numpyro.factor("log_likelihood", jnp.sum(counted))
 
     one, locs = jnp.zeros(1), jnp.full(num_atoms, jnp.nan)
-    return Target(model, MarginData(one, one == 0, locs, jnp.asarray(True)))
+    data = MarginData(one, one == 0, locs, jnp.asarray(True))
+    return Target(model, data, f"margin {spec}, {num_atoms} atoms")
 
 
 @cache
@@ -294,7 +295,8 @@ def _calibration_target(priors: Priors, monotone: bool, num_models: int, num_ato
     one, locs = jnp.zeros((num_models, 1)), jnp.full((num_models, num_atoms), jnp.nan)
     anchors = jax.tree.map(jnp.asarray, Anchors.none(num_models, num_atoms))
     obs = Observations(one, one == 0, one == 0, one == 0)
-    return Target(model, _CalibrationData(obs, locs, anchors))
+    name = f"calibration {priors}, monotone {monotone}, {num_models} models, {num_atoms} atoms"
+    return Target(model, _CalibrationData(obs, locs, anchors), name)
 
 
 def _margin_sites(sites: Mapping[str, np.ndarray], layout: AtomLayout) -> Draws:
@@ -324,4 +326,4 @@ def _chain_target(kind: ModelKind) -> Target:
     one = jnp.zeros((spec.num_models, 1))
     obs = Observations(one, one == 0, one == 0, one == 0)
     anchors = jax.tree.map(jnp.asarray, Anchors.none(*spec.layout.locs.shape))
-    return Target(model, (obs, jnp.asarray(spec.layout.locs), anchors))
+    return Target(model, (obs, jnp.asarray(spec.layout.locs), anchors), f"chain {kind}")

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +29,7 @@ from jax.sharding import SingleDeviceSharding
 from numpyro import infer
 
 from cascade_bayes._devices import divide
+from cascade_bayes._kept import kept
 from cascade_bayes.inference.laplace import NormalApproximation, normal_approximation
 from cascade_bayes.inference.target import Data, Lanes, Target
 
@@ -115,7 +115,7 @@ def _over_chains(one: Callable[..., Any], num_shared: int) -> Callable[..., Any]
     return of_all
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@kept("target", "tuning")
 def _start(
     target: Target,
     tuning: _Tuning,
@@ -132,7 +132,7 @@ def _start(
     return _over_chains(one, 2)(keys, approximation, data)
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+@kept("target", "tuning")
 def _advance(
     target: Target,
     tuning: _Tuning,
@@ -196,31 +196,32 @@ def compile_chains(parts: Sequence[Lanes], options: NutsOptions, pool: Executor)
         found = shapes(approximate.out_info)
         keys = shapes(jax.random.split(seed, (len(found.mode), options.num_chains)))
         start = _start.lower(target, tuning, keys, found, data)
-        started.append((target, data, found, start.out_info, pool.submit(start.compile)))
+        started.append((target, data, found, pool.submit(start.compile)))
         compiling.append(pool.submit(approximate.compile))
-    for target, data, found, info, start in started:
-        states = shapes(info, start.result().output_shardings)
+    for target, data, found, start in started:
+        states = shapes(start.result())
         advance = _advance.lower(target, tuning, states, found, data, jnp.asarray(1))
         compiling.append(pool.submit(advance.compile))
     for job in compiling:
         job.result()
 
 
-def shapes(info: Any, shardings: Any = None) -> Any:
-    """Return what stands for arrays of these shapes, and of these shardings if there are any.
+def shapes(info: Any) -> Any:
+    """Return what stands for arrays of these shapes, divided among devices as they are.
 
     Arrays of a single device are bound to none: a program compiled for those of that very device would be
     another than the one that is called.
     """
 
-    def one(x: Any, own: Any = None) -> jax.ShapeDtypeStruct:
+    def one(x: Any) -> jax.ShapeDtypeStruct:
+        own = getattr(x, "sharding", None)
         bound = None if isinstance(own, SingleDeviceSharding) else own
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=bound)
 
-    return jax.tree.map(one, info) if shardings is None else jax.tree.map(one, info, shardings)
+    return jax.tree.map(one, info)
 
 
-@partial(jax.jit, static_argnums=0)
+@kept("target")
 def constrained(target: Target, x: jax.Array) -> dict[str, jax.Array]:
     """Return the sites of flat parameters ``(num_lanes, num_chains, num_draws, dim)``."""
     return jax.vmap(jax.vmap(jax.vmap(target.sites)))(x)

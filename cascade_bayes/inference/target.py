@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from numpyro import distributions as dist
 from numpyro import handlers
 from numpyro.distributions import biject_to, constraints
@@ -106,16 +105,26 @@ class Target:
         The model, a function of the data.
     data
         Data of the right shapes; the sites must not depend on their values.
+    name
+        What says all that the model is, so that programs compiled for it can be kept
+        (`cascade_bayes._kept`); they are not if it has none.
     """
 
-    def __init__(self, model: Callable[[Data], Any], data: Data) -> None:
-        self._model = model
-        self._data = data
+    def __init__(self, model: Callable[[Data], Any], data: Data, name: str | None = None) -> None:
+        self._model, self._data, self._name = model, data, name
         self._transforms_of: dict[np.dtype, dict[str, Transform]] = {}
-        self._zeros = self._trace()
 
-    def _trace(self) -> dict[str, jax.Array]:
-        """Find the sites' transforms for the arithmetic in force; return zeros of the sites' shapes."""
+    def __repr__(self) -> str:
+        return super().__repr__() if self._name is None else f"<target {self._name}>"
+
+    @cached_property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the sites, unconstrained."""
+        with jax.ensure_compile_time_eval():
+            return self._trace()
+
+    def _trace(self) -> dict[str, tuple[int, ...]]:
+        """Find the sites' transforms for the arithmetic in force; return the sites' shapes."""
         found: dict[str, Transform] = {}
 
         def shapes(data: Data, key: jax.Array) -> dict[str, jax.Array]:
@@ -129,11 +138,9 @@ class Target:
 
         # Arguments, so that the model is traced and not run, operation by operation.
         data = jax.tree.map(_in_force, self._data)
-        zeros = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes, data, jax.random.key(0))
-        )
+        kinds = jax.eval_shape(shapes, data, jax.random.key(0))
         self._transforms_of[jnp.result_type(float)] = found
-        return zeros
+        return {name: kind.shape for name, kind in kinds.items()}
 
     @property
     def _transforms(self) -> dict[str, Transform]:
@@ -142,23 +149,22 @@ class Target:
                 self._trace()
         return self._transforms_of[jnp.result_type(float)]
 
-    @cached_property
+    @property
     def start(self) -> jax.Array:
         """Zeros, ``(dim,)``: every site at the middle of its support."""
-        with jax.ensure_compile_time_eval():
-            return ravel_pytree(self._zeros)[0]
+        return jnp.zeros(self.dim)
 
     @property
     def dim(self) -> int:
         """Number of unconstrained parameters."""
-        return int(self.start.size)
+        return sum(math.prod(shape) for shape in self._shapes.values())
 
     def _unravel(self, x: jax.Array) -> dict[str, jax.Array]:
         """Return the unconstrained values of each site, in the arithmetic of ``x``."""
-        leaves, tree = jax.tree.flatten(self._zeros)
-        parts = jnp.split(x, np.cumsum([leaf.size for leaf in leaves])[:-1])
-        shaped = [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
-        return dict(jax.tree.unflatten(tree, shaped))
+        names = sorted(self._shapes)
+        sizes = [math.prod(self._shapes[name]) for name in names]
+        parts = jnp.split(x, np.cumsum(sizes)[:-1])
+        return {name: part.reshape(self._shapes[name]) for name, part in zip(names, parts, strict=True)}
 
     def sites(self, x: jax.Array) -> dict[str, jax.Array]:
         """Return the sites that flat parameters ``(dim,)`` stand for."""

@@ -19,12 +19,12 @@ The mode is found by turns: tilt at the mode of the last turn, and find the new 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cascade_bayes._kept import kept
 from cascade_bayes.inference.laplace import normal_approximation
 from cascade_bayes.inference.target import Data, Target, Tilted
 from cascade_bayes.model.observations import Observations
@@ -83,6 +83,6 @@ def tilt(
     return found
 
 
-@partial(jax.jit, static_argnums=0)
+@kept("target")
 def _gradient(target: Target, x: jax.Array, data: Data) -> jax.Array:
     return jax.grad(target.potential)(x, data)
