@@ -142,7 +142,7 @@ class Kept(Generic[T]):
     def _file(self, call: _Call) -> Path | None:
         """Return where its program is; None if it cannot be told from another one."""
         name = self.function.__name__
-        said = "\n".join([f"{self.function.__module__}.{name}", _source(), *map(str, call.key)])
+        said = "\n".join([f"{self.function.__module__}.{name}", source_digest(), *map(str, call.key)])
         if " at 0x" in said:  # an object that does not say what it is: another process has another
             return None
         digest = hashlib.sha256(said.encode()).hexdigest()
@@ -329,7 +329,7 @@ def _settings() -> tuple[Any, ...]:
 
 
 @functools.cache
-def _source() -> str:
+def source_digest() -> str:
     """Return a digest of this package's source and of the versions of what it is traced and compiled with."""
     found = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _MADE_WITH).encode())
     root = Path(__file__).parent

@@ -1,10 +1,13 @@
 """Settings every test shares: 64-bit arithmetic, one small fitted posterior."""
 
 import atexit
+import fcntl
 import os
+import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Shared by the workers and by subprocesses of one run, thrown away with it: compiling dominates.
@@ -23,6 +26,7 @@ import pytest
 from programs import drop_programs
 
 from cascade_bayes import example
+from cascade_bayes._kept import source_digest
 from cascade_bayes.data import CascadeData
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.posterior import Posterior
@@ -77,6 +81,25 @@ def small_data(small_frame: pd.DataFrame) -> CascadeData:
 @pytest.fixture(scope="session")
 def small_posterior(small_data: CascadeData) -> Posterior:
     """A short fit of the small table: enough draws to compute with, too few to conclude from."""
-    return fit(
-        small_data, seed=0, num_chains=2, num_warmup=150, num_samples=100, max_rounds=1, progress=False
-    )
+
+    def make() -> Posterior:
+        return fit(
+            small_data, seed=0, num_chains=2, num_warmup=150, num_samples=100, max_rounds=1, progress=False
+        )
+
+    return made_once("small", make)
+
+
+def made_once(name: str, make: Callable[[], Posterior]) -> Posterior:
+    """Return a fit that the first worker to want it makes, and the others load, as later runs do.
+
+    It lies beside the compiled programs, by the version of Python and the source of this package.
+    """
+    folder = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}-{platform.python_version()}-{source_digest()[:16]}.nc"
+    with (folder / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            make().save(file)
+    return Posterior.load(file)

@@ -92,7 +92,7 @@ def test_another_call_is_another_program(folder: Path, args: tuple[Any, ...], st
 
 def test_another_source_is_another_program(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh()(X, 2.0)
-    monkeypatch.setattr(_kept, "_source", lambda: "edited")
+    monkeypatch.setattr(_kept, "source_digest", lambda: "edited")
     check(fresh()(X, 2.0), X, 2.0)
     assert TRACED == ["halves"] * 2
     assert len(files(folder)) == 2

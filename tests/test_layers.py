@@ -110,3 +110,21 @@ def test_policies_decide_without_jax() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+MANY_OPTIONS = {"fit", "error_cost_frontier"}
+"""Functions that users give more than nine options to, each a word with a meaning of its own."""
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.startswith(f"{NAME}.cli.")])
+def test_functions_are_short(module: str) -> None:
+    """Eighty lines of code and nine arguments at most; commands have as many options as they have."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+        lines = node.end_lineno - body[0].lineno + 1 if body and node.end_lineno else 0
+        given = [arg.arg for arg in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]]
+        own = [name for name in given if name not in ("self", "cls")]
+        assert lines <= 80, f"{node.name} has {lines} lines of code"
+        assert len(own) <= 9 or node.name in MANY_OPTIONS, f"{node.name} takes {len(own)} arguments"

@@ -138,11 +138,12 @@ class TestForward:
         ends = np.zeros((k - 1, num_queries))
         ends[0, :2] = ends[1, 2] = 1  # known: one confidence, two, and all that matter
         weight, right = rng.dirichlet(np.ones(num_queries)), rng.uniform(0, 1, (k, num_queries))
+        last_known = np.argmax(ends, axis=0) + 2 * ~ends.any(axis=0)
+        cell = jnp.asarray(np.where(np.array([[0], [1]]) <= last_known, cells.T, 0))
         rows = Queries(
             jnp.zeros((k, num_queries)),
-            jnp.asarray(
-                np.where(np.array([[0], [1]]) <= np.argmax(ends, axis=0) + 2 * ~ends.any(axis=0), cells.T, 0)
-            ),
+            cell,
+            cell + 0.5,
             jnp.asarray(ends),
             jnp.asarray(rng.uniform(1, 9, (k, num_queries))),
             jnp.zeros((1, num_queries)),
@@ -271,8 +272,10 @@ def test_the_average_draw_does_what_draws_do_on_average() -> None:
     num_draws, k, n, num_cells = 6, 3, 20, 8
     weight = rng.dirichlet(np.ones(n + 1), num_draws)[:, :n]
     weight[:, 4] = 0.0
+    cell = jnp.asarray(rng.integers(0, num_cells, (k - 1, n)))
     rows = Rows(
-        cell=jnp.asarray(rng.integers(0, num_cells, (k - 1, n))),
+        cell=cell,
+        position=cell + 0.5,
         ends=None,
         cost=jnp.asarray(rng.uniform(0, 20, (k, n))),
         weight=jnp.asarray(weight),

@@ -119,13 +119,7 @@ def error_cost_frontier(
         abstain=abstain,
         constant_costs=constant_costs,
     )
-    if not posterior.fit_verdict.trusted:
-        warnings.warn(
-            f"The fit was rejected, and thresholds are tuned on it all the same. "
-            f"{posterior.fit_verdict.sentence}",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+    _warn_if_rejected(posterior)
     if models == "any":
         return find_envelope(posterior, error_prices, **how)
     if models is None or (isinstance(models, str) and models != "all"):
@@ -134,3 +128,13 @@ def error_cost_frontier(
             f"{', '.join(posterior.models)}."
         )
     return tune_cascade(posterior, None if models == "all" else models, error_prices, **how)
+
+
+def _warn_if_rejected(posterior: Posterior) -> None:
+    if not posterior.fit_verdict.trusted:
+        warnings.warn(
+            f"The fit was rejected, and thresholds are tuned on it all the same. "
+            f"{posterior.fit_verdict.sentence}",
+            ConvergenceWarning,
+            stacklevel=4,  # past `in_64_bits`, to the line that asks
+        )

@@ -139,7 +139,11 @@ class ChainTables(NamedTuple):
         if rows is not None:
             ends = None if rows.ends is None else rows.ends[first:]
             rows = rows._replace(
-                cell=rows.cell[first:], ends=ends, cost=rows.cost[first:], right=rows.right[..., first:, :]
+                cell=rows.cell[first:],
+                position=rows.position[first:],
+                ends=ends,
+                cost=rows.cost[first:],
+                right=rows.right[..., first:, :],
             )
         return self._replace(
             transition=self.transition[..., step, :, :],

@@ -17,7 +17,8 @@ With *early* abstention every model also sends what lies below a second threshol
 last model of a cascade that abstains.
 
 Observed queries run beside the chain (`cascade_bayes.engine.rows`), each with its own weight, and the
-chain with what is left of 1.
+chain with what is left of 1. `forward` has each of them where it stands; `run_draws`, which searches take
+derivatives of, spread over its cell.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from cascade_bayes.copulas import Copula
 from cascade_bayes.engine.chain import ChainTables, Problem, chain_tables
 from cascade_bayes.engine.costs import CostTrend
 from cascade_bayes.engine.grid import Grid
-from cascade_bayes.engine.rows import Queries, follow_rows, right_prob
+from cascade_bayes.engine.rows import Queries, Rows, follow_rows, right_prob
 from cascade_bayes.model.params import CascadeParams
 
 
@@ -122,11 +123,24 @@ def split_cells(positions: jax.Array, is_atom: jax.Array, early: jax.Array | Non
     return Split(below - abstained, upper_tilt, abstained, lower_tilt)
 
 
-def run_chain(problem: Problem, split: Split) -> Outcome:
-    """Run the forward pass of one draw with cells divided by thresholds (see `split_cells`)."""
+def run_chain(problem: Problem, split: Split, of_queries: Split | None = None) -> Outcome:
+    """Run the forward pass of one draw with cells divided by thresholds.
+
+    Parameters
+    ----------
+    problem
+        One draw.
+    split
+        How the cells are divided (see `split_cells`).
+    of_queries
+        What becomes of each observed query, ``deferred`` and ``early`` of it; None for what becomes of its
+        cell.
+    """
     tables, call_cost = problem.tables, problem.call_cost
-    rows = tables.rows
-    followed = None if rows is None else follow_rows(rows, split.deferred, split.early)
+    rows, followed = tables.rows, None
+    if rows is not None:
+        own = _by_cell(rows, split) if of_queries is None else of_queries
+        followed = follow_rows(rows, own.deferred, own.early, split.deferred.shape[1])
     handed = None if followed is None else followed.handed
     start = 1.0 if rows is None else 1.0 - jnp.sum(rows.weight)
     mass = start * tables.mass
@@ -179,6 +193,12 @@ def run_chain(problem: Problem, split: Split) -> Outcome:
         right_prob=right_prob.at[-1].add(abstained),
         early_prob=early_prob,
     )
+
+
+def _by_cell(rows: Rows, split: Split) -> Split:
+    """Return what becomes of queries that lie spread over their cells."""
+    early = None if split.early is None else rows.share(split.early)
+    return Split(rows.share(split.deferred), split.upper_tilt, early, split.lower_tilt)
 
 
 _State = tuple[jax.Array, jax.Array, jax.Array]
@@ -237,7 +257,15 @@ def forward(
     early
         Positions below which models abstain early, ``(num_models - 1,)``; None if none does.
     """
-    return run_chain(problem, split_cells(positions, problem.is_atom[: positions.shape[0]], early))
+    split = split_cells(positions, problem.is_atom[: positions.shape[0]], early)
+    rows, own = problem.tables.rows, None
+    if rows is not None:
+        below, abstained = rows.below(positions), None
+        if early is not None:
+            abstained = rows.below(jnp.minimum(early, positions))
+            below = below - abstained
+        own = split._replace(deferred=below, early=abstained)
+    return run_chain(problem, split, own)
 
 
 def outcomes_for_draws(

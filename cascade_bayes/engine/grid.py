@@ -77,6 +77,16 @@ class Grid(NamedTuple):
         inside[:, last] |= z[:, 0] == np.inf
         return np.where(at_atom.any(axis=1), at_atom.argmax(axis=1), inside.argmax(axis=1))
 
+    def places(self, z: np.ndarray, cell: np.ndarray, model: int) -> np.ndarray:
+        """Return the positions of standardised logits in their cells, ``(num_queries,)`` all three.
+
+        That of an atom is the middle of its cell.
+        """
+        low, high = expit(self.edges[model, cell, 0]), expit(self.edges[model, cell, -1])
+        width = high - low
+        fraction = np.clip((expit(z) - low) / np.where(width > 0, width, 1.0), 0.0, 1.0)
+        return cell + np.where(self.is_atom[model, cell], 0.5, fraction)
+
     def thresholds(self, positions: np.ndarray, confidence_map: ConfidenceMap) -> np.ndarray:
         """Return raw thresholds at positions ``(..., num_models - 1)``.
 

@@ -108,6 +108,7 @@ def _rows(queries: Queries, right: list[np.ndarray | None], missing: int, dtype:
 
     return Rows(
         cell=pad(queries.cell, int),
+        position=pad(queries.position, dtype),
         ends=None if queries.ends is None else pad(queries.ends, dtype),
         cost=pad(in_32_bits(np.asarray(queries.cost)) if dtype == np.float32 else queries.cost, dtype),
         weight=jax.device_put(np.asarray(queries.weight, dtype)),

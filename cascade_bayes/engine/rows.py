@@ -19,8 +19,10 @@ confidences, remains the calibration's, whose draws say how far labels are known
 queries paid.
 
 A query is followed as far as its confidences are known, and then handed over to the chain: its mass goes on
-from the cell of its last known confidence. On the grid (`cascade_bayes.engine.grid`) a query lies spread
-over its cell, as the chain's mass does, so that the objective has derivatives in the thresholds.
+from the cell of its last known confidence. What a policy does is told with every other query where it
+stands: it is deferred if its confidence is below the threshold. While thresholds are searched for, a query
+lies spread over its cell of the grid (`cascade_bayes.engine.grid`), as the chain's mass does, so that the
+objective has derivatives; at the edges of cells both are the same.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ class Rows(NamedTuple):
     ----------
     cell
         Cell of each confidence, ``(num_models - 1, num_queries)``; 0 where it is not known.
+    position
+        Its position on the grid, as that of a threshold, likewise; in the middle of an atom's cell.
     ends
         1 where a query is handed over to the chain, because its next confidence is not known, else 0,
         ``(num_models - 1, num_queries)``; None if none is.
@@ -62,10 +66,27 @@ class Rows(NamedTuple):
     """
 
     cell: jax.Array
+    position: jax.Array
     ends: jax.Array | None
     cost: jax.Array
     weight: jax.Array
     right: jax.Array
+
+    def share(self, fraction: jax.Array) -> jax.Array:
+        """Return the fraction of each query that lies spread over its cell.
+
+        ``fraction`` is that of every cell, ``(num_models - 1, num_cells)``; the result is
+        ``(num_models - 1, num_queries)``.
+        """
+        return jnp.take_along_axis(fraction, self.cell, axis=1)
+
+    def below(self, positions: jax.Array) -> jax.Array:
+        """Return 1 for each query that is below a model's threshold, else 0.
+
+        ``positions`` are the thresholds', ``(num_models - 1,)``; the result is
+        ``(num_models - 1, num_queries)``.
+        """
+        return (self.position < positions[:, None]).astype(self.cost.dtype)
 
 
 class Followed(NamedTuple):
@@ -112,7 +133,7 @@ class Followed(NamedTuple):
         return jnp.dot(jnp.sum(self.path * rows.cost, axis=0), rows.weight)
 
 
-def follow_rows(rows: Rows, fraction: jax.Array, early: jax.Array | None = None) -> Followed:
+def follow_rows(rows: Rows, deferred: jax.Array, early: jax.Array | None, num_cells: int) -> Followed:
     """Run the queries of one draw.
 
     What draws share, and what they do not, are kept apart to the end: sums over the queries are then products
@@ -122,17 +143,17 @@ def follow_rows(rows: Rows, fraction: jax.Array, early: jax.Array | None = None)
     ----------
     rows
         One draw.
-    fraction
-        Deferred fraction of every cell, ``(num_models - 1, num_cells)``.
+    deferred
+        Fraction of each query that a model defers, ``(num_models - 1, num_queries)``.
     early
         Fraction on which a model abstains early, likewise; None if none does.
+    num_cells
+        Cells of each model.
     """
-    deferred = jnp.take_along_axis(fraction, rows.cell, axis=1)
-    abstained = None if early is None else jnp.take_along_axis(early, rows.cell, axis=1)
     here = jnp.ones_like(rows.cost[0])
     met: list[jax.Array] = []
     handed: list[jax.Array] = []
-    for i in range(fraction.shape[0]):
+    for i in range(deferred.shape[0]):
         if rows.ends is not None:
             handed.append(here * rows.ends[i])
             here = here - handed[i]
@@ -140,12 +161,12 @@ def follow_rows(rows: Rows, fraction: jax.Array, early: jax.Array | None = None)
         here = here * deferred[i]
     path = jnp.stack([*met, here])
     if not handed:
-        return Followed(path, deferred, abstained, None)
-    cells = jax.nn.one_hot(rows.cell, fraction.shape[1], dtype=here.dtype)
+        return Followed(path, deferred, early, None)
+    cells = jax.nn.one_hot(rows.cell, num_cells, dtype=here.dtype)
     spread = jnp.stack(handed)[..., None] * cells
     mass = jnp.einsum("q,iql->il", rows.weight, spread)
     right = jnp.einsum("iq,iql->il", rows.weight * rows.right[:-1], spread)
-    return Followed(path, deferred, abstained, (mass, right))
+    return Followed(path, deferred, early, (mass, right))
 
 
 def at_cells(values: jax.Array, cell: jax.Array, like: jax.Array) -> jax.Array:
@@ -166,16 +187,30 @@ def average(rows: Rows) -> Rows:
     return rows._replace(weight=weight, right=right / jnp.where(weight > 0, weight, 1.0)[:, None])
 
 
-DRAW_AXES: Any = Rows(cell=None, ends=None, cost=None, weight=0, right=0)  # type: ignore[arg-type]
+DRAW_AXES: Any = Rows(cell=None, position=None, ends=None, cost=None, weight=0, right=0)  # type: ignore[arg-type]
 """Where the axis of draws is, for `jax.vmap`: what all draws share has none."""
 
 _FOLLOWED_AXES: Any = Followed(path=None, deferred=None, early=None, handed=0)  # type: ignore[arg-type]
 
 
 def follow_draws(rows: Rows, fraction: jax.Array, early: jax.Array | None = None) -> Followed:
-    """Run the queries of many draws (see `follow_rows`); ``handed`` gets an axis of draws."""
-    run = jax.vmap(follow_rows, in_axes=(DRAW_AXES, None, None), out_axes=_FOLLOWED_AXES)
-    return run(rows, fraction, early)
+    """Run the queries of many draws, spread over their cells; ``handed`` gets an axis of draws.
+
+    Parameters
+    ----------
+    rows
+        Of all draws.
+    fraction
+        Fraction of every cell that a model defers, ``(num_models - 1, num_cells)``.
+    early
+        Fraction on which a model abstains early, likewise; None if none does.
+    """
+
+    def run(rows: Rows) -> Followed:
+        abstained = None if early is None else rows.share(early)
+        return follow_rows(rows, rows.share(fraction), abstained, fraction.shape[1])
+
+    return jax.vmap(run, in_axes=(DRAW_AXES,), out_axes=_FOLLOWED_AXES)(rows)
 
 
 class Queries(NamedTuple):
@@ -185,7 +220,7 @@ class Queries(NamedTuple):
     ----------
     z
         Standardised logits of all models of the chain, ``(num_chain_models, num_queries)``.
-    cell, ends, cost
+    cell, position, ends, cost
         As those of `Rows`, of the cascade's own models.
     weight
         ``(num_draws, num_queries)``.
@@ -195,6 +230,7 @@ class Queries(NamedTuple):
 
     z: jax.Array
     cell: jax.Array
+    position: jax.Array
     ends: jax.Array | None
     cost: jax.Array
     weight: jax.Array
@@ -208,7 +244,8 @@ class Queries(NamedTuple):
             return jnp.pad(field, ((0, 0), more))
 
         arrays = {
-            name: jax.tree.map(pad, getattr(self, name)) for name in ("z", "cell", "ends", "cost", "weight")
+            name: jax.tree.map(pad, getattr(self, name))
+            for name in ("z", "cell", "position", "ends", "cost", "weight")
         }
         return Queries(**arrays, place=np.pad(self.place, more))
 
@@ -231,7 +268,7 @@ class Queries(NamedTuple):
         """
         if right.shape[-2] < len(self.cost):
             right = jnp.concatenate([right, jnp.ones_like(right[..., :1, :])], axis=-2)
-        return Rows(self.cell, self.ends, self.cost, weight, right)
+        return Rows(self.cell, self.position, self.ends, self.cost, weight, right)
 
 
 def right_prob(z: jax.Array, params: CascadeParams, members: tuple[int, ...]) -> jax.Array:
@@ -309,15 +346,17 @@ def find_queries(
         share = np.random.default_rng(1).beta(scale * prior_queries, scale * count, size=(num_draws, 1))
         weight = weight * (1 - share)
     cell = np.stack([np.where(known[:, i], grid.cells(z[m], i), 0) for i, m in enumerate(own)])
+    position = np.stack([grid.places(z[m], cell[i], i) for i, m in enumerate(own)])
     ends = (known[:, :-1] & ~known[:, 1:]).T
     if terms.abstain_price is None:
-        cell = cell[:-1]
+        cell, position = cell[:-1], position[:-1]
     else:  # nothing need be known of a query to abstain on it
         ends = np.concatenate([ends, np.zeros_like(ends, shape=(1, len(known)))])
         cost = np.concatenate([cost, np.full((1, len(known)), terms.abstain_price)])
     return Queries(
         z=jax.device_put(z[list(chain_models)][:, used].astype(dtype)),
         cell=jax.device_put(cell[:, used]),
+        position=jax.device_put(position[:, used].astype(dtype)),
         ends=jax.device_put(ends[:, used].astype(dtype)) if ends.any() else None,
         cost=jax.device_put(cost[:, used].astype(dtype)),
         weight=jax.device_put(np.asarray(weight, dtype)),

@@ -85,24 +85,69 @@ def draw_from_curves(
     """
     num_draws = len(jax.tree.leaves(draws)[0])
     batch = largest_divisor(num_draws, BATCH // (NUM_NODES * size))
-
-    def at(draws: Any, x: jax.Array, batch_size: int) -> jax.Array:
-        """Log likelihoods, ``(draws, values)``."""
-
-        def one(draw: Any) -> jax.Array:
-            return jax.vmap(lambda value: log_likelihood(draw, value))(x)
-
-        return jax.lax.map(one, draws, batch_size=batch_size)
-
-    spread = np.linspace(0, num_draws - 1, min(num_draws, NUM_SCOUTS)).astype(int)
-    scouts = jax.tree.map(lambda field: field[spread], draws)
     low, high = bounds
 
-    def scan(_: int, stretch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def log_densities(stretch: Stretch) -> jax.Array:
+        """Return them at the centres of the cells, less their tops, ``(num_draws, NUM_CELLS)``."""
+        nodes = stretch[0] + (stretch[1] - stretch[0]) * 0.5 * (1.0 + jnp.asarray(_POINTS))
+        at_nodes = _on_draws(log_likelihood, draws, nodes, batch)
+        log_density = at_nodes @ jnp.asarray(_INTERPOLATION).T + log_prior(_centres_of(stretch))
+        return log_density - log_density.max(axis=1, keepdims=True)
+
+    def cut(state: tuple[Stretch, jax.Array, jax.Array]) -> jax.Array:
+        stretch, log_density, count = state
+        left = (stretch[0] > low) & jnp.any(log_density[:, 0] > -LOG_CUT)
+        right = (stretch[1] < high) & jnp.any(log_density[:, -1] > -LOG_CUT)
+        return (left | right) & (count < MAX_WIDENINGS)
+
+    def again(state: tuple[Stretch, jax.Array, jax.Array]) -> tuple[Stretch, jax.Array, jax.Array]:
+        start, end = state[0]
+        slack = SLACK * (end - start)
+        stretch = jnp.maximum(start - slack, low), jnp.minimum(end + slack, high)
+        return stretch, log_densities(stretch), state[2] + 1
+
+    stretch = _scan(log_likelihood, draws, log_prior, bounds)
+    # The first turn comes from a curve that is flat, and so cut off.
+    flat = jnp.zeros((num_draws, NUM_CELLS), dtype=stretch[0].dtype)
+    stretch, log_density, _ = jax.lax.while_loop(
+        lambda state: (state[2] == 0) | cut(state), again, (stretch, flat, jnp.asarray(0))
+    )
+    if uniform is None:
+        return _centres_of(stretch)[jnp.argmax(log_density, axis=1)]
+    return _invert(uniform, stretch, jnp.exp(log_density))
+
+
+Stretch = tuple[jax.Array, jax.Array]
+"""Where the curves of all draws are looked at, from and to, ``()`` both."""
+
+
+def _on_draws(
+    log_likelihood: Callable[[Any, jax.Array], jax.Array], draws: Any, x: jax.Array, batch_size: int
+) -> jax.Array:
+    """Return log likelihoods, ``(num_draws, num_values)``."""
+
+    def one(draw: Any) -> jax.Array:
+        return jax.vmap(lambda value: log_likelihood(draw, value))(x)
+
+    return jax.lax.map(one, draws, batch_size=batch_size)
+
+
+def _scan(
+    log_likelihood: Callable[[Any, jax.Array], jax.Array],
+    draws: Any,
+    log_prior: Callable[[jax.Array], jax.Array],
+    bounds: tuple[float, float],
+) -> Stretch:
+    """Return a stretch that some draws' curves are not negligible on, found by looking twice."""
+    num_draws = len(jax.tree.leaves(draws)[0])
+    spread = np.linspace(0, num_draws - 1, min(num_draws, NUM_SCOUTS)).astype(int)
+    scouts = jax.tree.map(lambda field: field[spread], draws)
+
+    def look(_: int, stretch: Stretch) -> Stretch:
         start, end = stretch
         step = (end - start) / NUM_SCAN
         x = start + step * (jnp.arange(NUM_SCAN) + 0.5)
-        log_density = at(scouts, x, 1) + log_prior(x)
+        log_density = _on_draws(log_likelihood, scouts, x, 1) + log_prior(x)
         # Far out the arithmetic may give up; there is nothing there.
         log_density = jnp.where(jnp.isnan(log_density), -jnp.inf, log_density)
         top = log_density.max(axis=1, keepdims=True)
@@ -112,45 +157,21 @@ def draw_from_curves(
             jnp.max(jnp.where(kept, x, start)) + 0.5 * step,
         )
 
-    def widened(stretch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        start, end = stretch
-        slack = SLACK * (end - start)
-        return jnp.maximum(start - slack, low), jnp.minimum(end + slack, high)
+    low, high = bounds
+    return jax.lax.fori_loop(0, 2, look, (jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float)))
 
-    def centres(stretch: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return stretch[0] + (stretch[1] - stretch[0]) * 0.5 * (1.0 + jnp.asarray(_CENTRES))
 
-    def log_densities(stretch: tuple[jax.Array, jax.Array]) -> jax.Array:
-        """Return them at the centres of the cells, less their tops, ``(num_draws, NUM_CELLS)``."""
-        nodes = stretch[0] + (stretch[1] - stretch[0]) * 0.5 * (1.0 + jnp.asarray(_POINTS))
-        log_density = at(draws, nodes, batch) @ jnp.asarray(_INTERPOLATION).T + log_prior(centres(stretch))
-        return log_density - log_density.max(axis=1, keepdims=True)
+def _centres_of(stretch: Stretch) -> jax.Array:
+    """Return the centres of the cells of a stretch, ``(NUM_CELLS,)``."""
+    return stretch[0] + (stretch[1] - stretch[0]) * 0.5 * (1.0 + jnp.asarray(_CENTRES))
 
-    def cut(state: tuple[Any, jax.Array, jax.Array]) -> jax.Array:
-        stretch, log_density, count = state
-        left = (stretch[0] > low) & jnp.any(log_density[:, 0] > -LOG_CUT)
-        right = (stretch[1] < high) & jnp.any(log_density[:, -1] > -LOG_CUT)
-        return (left | right) & (count < MAX_WIDENINGS)
 
-    def again(state: tuple[Any, jax.Array, jax.Array]) -> tuple[Any, jax.Array, jax.Array]:
-        stretch = widened(state[0])
-        return stretch, log_densities(stretch), state[2] + 1
-
-    ends = jnp.asarray(low, dtype=float), jnp.asarray(high, dtype=float)
-    stretch = jax.lax.fori_loop(0, 2, scan, ends)
-    # The first turn comes from a curve that is flat, and so cut off.
-    flat = jnp.zeros((num_draws, NUM_CELLS), dtype=stretch[0].dtype)
-    stretch, log_density, _ = jax.lax.while_loop(
-        lambda state: (state[2] == 0) | cut(state), again, (stretch, flat, jnp.asarray(0))
-    )
-    x = centres(stretch)
-    if uniform is None:
-        return x[jnp.argmax(log_density, axis=1)]
-    density = jnp.exp(log_density)
+def _invert(uniform: jax.Array, stretch: Stretch, density: jax.Array) -> jax.Array:
+    """Return where the distribution of each curve, even within a cell, is at what is uniform."""
     cumulative = jnp.cumsum(density, axis=1)
     target = uniform * cumulative[:, -1]
     cell = jnp.minimum(jnp.sum(cumulative < target[:, None], axis=1), NUM_CELLS - 1)
     inside = jnp.take_along_axis(density, cell[:, None], axis=1)[:, 0]
     beyond = jnp.take_along_axis(cumulative, cell[:, None], axis=1)[:, 0] - target
     width = (stretch[1] - stretch[0]) / NUM_CELLS
-    return x[cell] + width * (0.5 - jnp.clip(beyond / inside, 0.0, 1.0))
+    return _centres_of(stretch)[cell] + width * (0.5 - jnp.clip(beyond / inside, 0.0, 1.0))

@@ -26,7 +26,7 @@ Nothing is fed back to margins and calibration (a cut posterior: Plummer, Statis
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +36,7 @@ from jax.scipy import stats
 from numpyro import distributions as dist
 
 from cascade_bayes._devices import divide, largest_divisor
+from cascade_bayes._kept import kept
 from cascade_bayes._trees import evenly_spaced, in_one_row, take
 from cascade_bayes.copulas import Copula, Kind, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
@@ -138,12 +139,14 @@ def sample_pairs(
         return {}
     lead = next(iter(samples.values())).shape[:2]
     flat = {k: jnp.asarray(in_one_row(v)) for k, v in samples.items()}
-    program = _program(kind, at_mode)
+    draw = partial(
+        _draw_pairs, obs=obs, atom_locs=atom_locs, centres=centres, kind=kind, at_mode=at_mode, slopes=None
+    )
     if whole is None:
-        found = program(key, flat, obs, atom_locs, centres, None)
+        found: Any = draw(key, flat)
     else:
         slopes = _find_slopes(flat, whole, obs, atom_locs, kind, centres)
-        draw = partial(program, obs=obs, atom_locs=atom_locs, centres=centres, slopes=slopes)
+        draw = partial(draw, slopes=slopes)
         found = _by_parts(draw, key, flat)
     return {k: np.moveaxis(np.asarray(v), 0, -1).reshape((*lead, -1)) for k, v in found.items()}
 
@@ -160,27 +163,22 @@ def _by_parts(draw: Any, key: jax.Array, sites: dict[str, jax.Array]) -> dict[st
     return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
 
 
-@cache
-def _program(kind: ModelKind, at_mode: bool) -> Any:
-    """Return the program that draws for all models of a kind, ``(num_pairs, num_draws)`` each."""
+@kept("kind", "at_mode")
+def _draw_pairs(
+    key: jax.Array,
+    sites: Any,
+    obs: Observations,
+    atom_locs: jax.Array,
+    centres: Centres,
+    slopes: Slopes | None,
+    kind: ModelKind,
+    at_mode: bool,
+) -> dict[str, jax.Array]:
+    """Do what `sample_pairs` does, for draws in one row, ``(num_pairs, num_draws)`` each."""
     spec = kind.spec()
-    first = spec.first_module()
-
-    @jax.jit
-    def draw(
-        key: jax.Array,
-        sites: Any,
-        obs: Observations,
-        atom_locs: jax.Array,
-        centres: Centres,
-        slopes: Slopes | None,
-    ) -> dict[str, jax.Array]:
-        num_draws = len(sites["intercept"])
-        shape = (2, len(spec.pairs), num_draws)
-        uniform = None if at_mode else jax.random.uniform(key, shape, dtype=obs.z.dtype)
-        return divide(of_draws, num_draws, (2, 0, None, None, None, None), 1)(
-            uniform, sites, obs, atom_locs, centres, slopes
-        )
+    first, num_draws = spec.first_module(), len(sites["intercept"])
+    shape = (2, len(spec.pairs), num_draws)
+    uniform = None if at_mode else jax.random.uniform(key, shape, dtype=obs.z.dtype)
 
     def of_draws(
         uniform: jax.Array | None,
@@ -199,7 +197,8 @@ def _program(kind: ModelKind, at_mode: bool) -> Any:
             found["upstream"] = _draw_upstream(for_upstream, draws, obs, atom_locs, centres, spec, slopes)
         return found
 
-    return draw
+    divided = divide(of_draws, num_draws, (2, 0, None, None, None, None), 1)
+    return divided(uniform, sites, obs, atom_locs, centres, slopes)
 
 
 def _with_theta(spec: ModelSpec) -> list[int]:
@@ -319,9 +318,9 @@ def _find_slopes(
     spec = kind.spec()
     none, empty = jnp.zeros(len(spec.pairs)), jnp.zeros(len(_with_theta(spec)))
     slopes = Slopes(empty, empty, none, none)
-    gradient, key = _gradients(kind), jax.random.key(0)
+    gradient, key = partial(_gradient, kind=kind), jax.random.key(0)
     for _ in range(NUM_TURNS):
-        top = _program(kind, True)(key, mean, sample, atom_locs, centres, slopes)
+        top = _draw_pairs(key, mean, sample, atom_locs, centres, slopes, kind, at_mode=True)
         t = jnp.arctanh(top["tau"][:, 0]) if "tau" in top else empty
         effect = top["upstream"][:, 0] if "upstream" in top else none
         of_parts = [gradient(t, effect, mean, part, atom_locs, centres) for part in chunks(whole)]
@@ -331,18 +330,24 @@ def _find_slopes(
     return slopes
 
 
-@cache
-def _gradients(kind: ModelKind) -> Any:
-    """Return the program that differentiates the log likelihood curves of all pairs, for a single draw."""
+@kept("kind")
+def _gradient(
+    t: jax.Array,
+    effect: jax.Array,
+    sites: Any,
+    obs: Observations,
+    atom_locs: jax.Array,
+    centres: Centres,
+    kind: ModelKind,
+) -> tuple[jax.Array, jax.Array]:
+    """Differentiate the log likelihood curves of all pairs in ``t`` and ``effect``, for a single draw."""
     spec = kind.spec()
-    first, with_theta = spec.first_module(), _with_theta(spec)
+    with_theta = _with_theta(spec)
+    draw = params_from_sites(take(sites, 0), spec.first_module(), atom_locs=atom_locs)
+    points = mixed.point(obs.z, jax.tree.map(lambda field: field[:, None], draw.margins))
+    own, pairs = own_logit(obs.z, draw.calibration), np.asarray(spec.pairs)
 
-    def log_likelihood(
-        t: jax.Array, effect: jax.Array, sites: Any, obs: Observations, atom_locs: jax.Array, centres: Centres
-    ) -> jax.Array:
-        draw = params_from_sites(take(sites, 0), first, atom_locs=atom_locs)
-        points = mixed.point(obs.z, jax.tree.map(lambda field: field[:, None], draw.margins))
-        own, pairs = own_logit(obs.z, draw.calibration), np.asarray(spec.pairs)
+    def log_likelihood(t: jax.Array, effect: jax.Array) -> jax.Array:
         total = jnp.zeros((), dtype=obs.z.dtype)
         for (family, sides), indices in _alike(spec).items():
             i, j = pairs[indices].T
@@ -358,7 +363,7 @@ def _gradients(kind: ModelKind) -> Any:
             total += jnp.sum(jax.vmap(obs.total)(labels, use))
         return total
 
-    return jax.jit(jax.grad(log_likelihood, (0, 1)))
+    return jax.grad(log_likelihood, (0, 1))(t, effect)
 
 
 def _points(draws: CascadeParams, z: jax.Array) -> MarginPoint:

@@ -190,6 +190,10 @@ class Posterior:
         Of chains: R-hat, effective sample sizes and divergences, worst over all parameters. Of an
         approximation: k-hat of its importance weights. A single point has nothing to judge.
         """
+        return self._convergence
+
+    @cached_property
+    def _convergence(self) -> Verdict:
         if self.provenance.get("method") == "map":
             return Point()
         if "approximation" in self.provenance:

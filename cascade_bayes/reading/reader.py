@@ -112,21 +112,9 @@ def read_table(
     models = None if models is None else listed(models)
     table = Table.from_columns(load_columns(source))
     rule = None if logged_policy is None else read_rule(logged_policy, table.model_names)
-    if rule is not None:
-        if models is not None and models != tuple(rule):
-            raise InputError(
-                f"models must be those of logged_policy, {names_of(rule)}, in that order; got "
-                f"{names_of(models)}. Leave models out."
-            )
-        models = tuple(rule)
+    models = _cascade_of(table, models, rule)
     if models is not None:
-        _check_not_swapped(table, models)
-        table = table.restrict(check_models(models, table.model_names, minimum=2))
-    elif len(table.model_names) < 2:
-        raise InputError(
-            "a cascade needs at least two models; column 'model' holds only "
-            f"{names_of(table.model_names)}. Add the rows of another model."
-        )
+        table = table.restrict(models)
     data = _assemble(
         table,
         confidences(table, confidence),
@@ -138,6 +126,28 @@ def read_table(
     if rule is not None:
         check_log(rule, data.query_ids, ~np.isnan(data.cost), data.confidence)
     return data
+
+
+def _cascade_of(
+    table: Table, models: tuple[str, ...] | None, rule: Mapping[str, Any] | None
+) -> tuple[str, ...] | None:
+    """Return the models of a cascade in its order, as they are asked for; None for all by their cost."""
+    if rule is not None:
+        if models is not None and models != tuple(rule):
+            raise InputError(
+                f"models must be those of logged_policy, {names_of(rule)}, in that order; got "
+                f"{names_of(models)}. Leave models out."
+            )
+        models = tuple(rule)
+    if models is not None:
+        _check_not_swapped(table, models)
+        return check_models(models, table.model_names, minimum=2)
+    if len(table.model_names) < 2:
+        raise InputError(
+            "a cascade needs at least two models; column 'model' holds only "
+            f"{names_of(table.model_names)}. Add the rows of another model."
+        )
+    return None
 
 
 def read_for_policy(

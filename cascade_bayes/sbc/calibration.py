@@ -36,7 +36,6 @@ from cascade_bayes.inference.batch import FailedFit, fit_prepared
 from cascade_bayes.inference.modules import Sampled
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import Request
-from cascade_bayes.model.spec import Structure
 from cascade_bayes.sbc.ranks import CalibrationRanks
 from cascade_bayes.sbc.replications import draw_truths, make_design
 from cascade_bayes.sbc.uniformity import rank_with_ties
@@ -61,7 +60,6 @@ def simulation_based_calibration(
     method: str = "nuts",
     *,
     seed: int,
-    structure: Structure = "chain",
     num_queries: int = 50,
     num_models: int = 3,
     num_draws: int = 99,
@@ -80,11 +78,6 @@ def simulation_based_calibration(
         As for `fit`, but for ``"map"``.
     seed
         The same seed gives the same ranks.
-    structure
-        ``"chain"``, of which every quantity is calibrated if the software is right, or ``"modular"``, the
-        default of `fit`, which is exact for margins, and for the calibration if ``upstream=False``. It is
-        fitted to tables of a chain, and compared where its parameters mean the same: with the upstream effect
-        in the terms of the chain's calibration.
     num_queries, num_models
         Size of the tables.
     num_draws
@@ -98,7 +91,11 @@ def simulation_based_calibration(
         Show a progress bar.
     **options
         As for `fit`, but for ``atoms`` and ``copula="auto"``, which read the table. Chains are shorter by
-        default: two of 75 and 100 transitions, and ``max_rounds=3`` of the latter.
+        default: two of 75 and 100 transitions, and ``max_rounds=3`` of the latter. By default ``structure``
+        is ``"chain"``, of which every quantity is calibrated if the software is right; ``"modular"``, the
+        default of `fit`, is exact for margins, and for the calibration if ``upstream=False``. It is fitted to
+        tables of a chain, and compared where its parameters mean the same: with the upstream effect in the
+        terms of the chain's calibration.
 
     Returns
     -------
@@ -111,10 +108,11 @@ def simulation_based_calibration(
         If an option is not known or reads the table, a number is out of range, or a table cannot be fitted.
     """
     short = method in ("nuts", "auto")
-    defaults: dict[str, Any] = {"num_chains": 2, "num_samples": NUM_SAMPLES if short else NUM_WEIGHTED}
+    defaults: dict[str, Any] = {"structure": "chain", "num_chains": 2}
+    defaults["num_samples"] = NUM_SAMPLES if short else NUM_WEIGHTED
     if short:
         defaults["num_warmup"] = NUM_WARMUP
-    request = Request(method=method, seed=seed, structure=structure, progress=False, **(defaults | options))
+    request = Request(method=method, seed=seed, progress=False, **(defaults | options))
     _check(request, num_replications, num_queries, num_models, num_draws, error_price, batch_size)
     key_grid, key_truth = jax.random.split(jax.random.fold_in(jax.random.key(request.seed), _STREAM))
     design = make_design(key_grid, request, num_models, num_queries, error_price)
