@@ -30,8 +30,8 @@ from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.lattice import all_policies
-from cascade_bayes.engine.optimise import mean_loss, optimise
-from cascade_bayes.engine.sweep import sweep_chain
+from cascade_bayes.engine.optimise import optimise
+from cascade_bayes.engine.sweep import run_policies, sweep_chain
 
 WITHIN = 1e-3
 """Relative excess that is good enough."""
@@ -60,7 +60,7 @@ def exhaustive(chain: Discretised, tables: ChainTables, prices: np.ndarray) -> n
 def from_random_starts(
     chain: Discretised, tables: ChainTables, prices: np.ndarray, num_starts: int, seed: int
 ) -> np.ndarray:
-    """Return the least mean loss at each price of searches from many random places."""
+    """Return the mean loss at each price of the best that searches from many random places find."""
     rng = np.random.default_rng(seed)
     shape = (num_starts, chain.num_thresholds)
     defer = np.round(rng.uniform(0, chain.grid.num_cells, shape))
@@ -72,10 +72,15 @@ def from_random_starts(
     mean_cost = jnp.mean(chain.call_cost, axis=0)
 
     search = jax.jit(optimise)
-    found = [
-        search(Problem(tables, mean_cost, chain.is_atom), jnp.asarray(price), starts).loss for price in prices
-    ]
-    return np.asarray(found, dtype=float)
+    problem = Problem(tables, mean_cost, chain.is_atom)
+    found = [search(problem, jnp.asarray(price), starts).at for price in prices]
+    return mean_losses(chain, jax.tree.map(lambda *each: np.stack(each), *found), prices)
+
+
+def mean_losses(chain: Discretised, at: Positions, prices: np.ndarray) -> np.ndarray:
+    """Return the mean loss of a policy a price, every observed query where it stands."""
+    outcome = run_policies(chain, at)
+    return np.mean(outcome.cost + prices[:, None] * outcome.error, axis=1)
 
 
 def examine(
@@ -90,11 +95,8 @@ def examine(
         )
     chain = discretise(posterior, models, frontier.error.shape[1], terms=frontier.terms)
     tables, prices = chain.tables(), frontier.error_prices
-    mean_cost = jnp.mean(chain.call_cost, axis=0)
     # What the search itself finds: in a frontier a model that never answers is left out.
-    at = chain.positions(sweep_chain(chain, prices).cuts)
-    loss = jax.jit(jax.vmap(mean_loss, in_axes=(None, 0, 0, 0)))
-    own = np.asarray(loss(Problem(tables, mean_cost, chain.is_atom), at.defer, jnp.asarray(prices), at.early))
+    own = mean_losses(chain, chain.positions(sweep_chain(chain, prices).cuts), prices)
     if len(models) <= 3 and abstain is None:
         best = exhaustive(chain, tables, prices)
     else:
