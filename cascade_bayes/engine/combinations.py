@@ -82,7 +82,7 @@ def run_combinations(problem: Problem, options: tuple[Positions, ...]) -> Combin
         for i, own in enumerate(options)
     ]
     rows = tables.own_steps(num_thresholds).rows
-    paths = None if rows is None else _follow(rows, splits)
+    paths = None if rows is None else _follow(rows, options)
     shared, draws = problem.by_draw()
 
     def run(own: Any) -> Combined:
@@ -92,13 +92,18 @@ def run_combinations(problem: Problem, options: tuple[Positions, ...]) -> Combin
     return jax.lax.map(run, draws, batch_size=DRAW_BATCH)
 
 
-def _follow(rows: Rows, splits: list[Split]) -> _Paths:
-    here = jnp.ones((1, rows.cell.shape[1]), splits[0].deferred.dtype)
+def _follow(rows: Rows, options: tuple[Positions, ...]) -> _Paths:
+    """Send every query, where it stands, the ways of all combinations."""
+    dtype = rows.cost.dtype
+    here = jnp.ones((1, rows.cell.shape[1]), dtype)
     paths = _Paths([here], [])
-    for i, split in enumerate(splits):
-        left = None if split.early is None else split.early[:, rows.cell[i]]
+    for position, own in zip(rows.position, options, strict=True):
+        deferred, left = (position < own.defer[:, None]).astype(dtype), None
+        if own.early is not None:
+            left = (position < jnp.minimum(own.early, own.defer)[:, None]).astype(dtype)
+            deferred = deferred - left
         paths.left.append(None if left is None else _each(here, left))
-        here = _each(here, split.deferred[:, rows.cell[i]])
+        here = _each(here, deferred)
         paths.deferred.append(here)
     return paths
 
