@@ -31,10 +31,10 @@ import numpy as np
 from numpyro import handlers
 
 from cascade_bayes.copulas import get_copula, get_copulas
-from cascade_bayes.inference.methods import Options, draw
+from cascade_bayes.inference.methods import draw
 from cascade_bayes.inference.modular import sample_pairs
 from cascade_bayes.inference.modules import collect, make_modules
-from cascade_bayes.inference.nuts import NutsOptions
+from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.model.cascade import params_from_sites, sample_sites
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.margins import DEFAULT_MARGIN
@@ -130,8 +130,17 @@ def report(covered: dict[str, list[np.ndarray]]) -> None:
 def make_fit(spec: ModelSpec, neighbours: list[int], method: str) -> Fit:
     """Return a fit as `cascade_bayes.fit` does it; neighbours by their place among the modular pairs."""
     num_draws = NUM_DRAWS if method == "nuts" else NUM_WEIGHTED
-    nuts = NutsOptions(1, NUM_WARMUP, num_draws, 1, 0.85, progress=False)
-    how = Options(nuts, "full_rank", NUM_STEPS)
+    how = FitOptions(
+        method=method,
+        seed=0,
+        num_chains=1,
+        num_warmup=NUM_WARMUP,
+        num_samples=num_draws,
+        max_rounds=1,
+        target_accept_prob=0.85,
+        num_steps=NUM_STEPS,
+        progress=False,
+    )
     atom_locs = jnp.asarray(spec.layout.locs)
     anchors = jax.tree.map(jnp.asarray, spec.known_anchors)
     names = tuple(map(str, range(spec.num_models)))
@@ -140,7 +149,7 @@ def make_fit(spec: ModelSpec, neighbours: list[int], method: str) -> Fit:
     def fit(key: jax.Array, obs: Observations) -> Sites:
         key_modules, key_pairs = jax.random.split(key)
         modules = make_modules(obs, atom_locs, anchors, spec.kind, names)
-        found = draw(key_modules, [module.lanes for module in modules], method, how)
+        found = draw(key_modules, [module.lanes for module in modules], how)
         sites = collect(modules, found).samples
         if spec.structure == "modular":
             centres = find_centres(obs, spec.layout, spec.pairs)

@@ -37,7 +37,8 @@ from cascade_bayes.inference import _arviz
 from cascade_bayes.inference.approximate import propose_laplace
 from cascade_bayes.inference.laplace import normal_approximation
 from cascade_bayes.inference.modules import MarginData, margin_target
-from cascade_bayes.inference.nuts import Chains, NutsOptions
+from cascade_bayes.inference.nuts import Chains
+from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.target import Target
 from cascade_bayes.model.margins import DEFAULT_MARGIN, MARGINS, get_margin, simplex_from_splits
 from cascade_bayes.model.params import find_atoms
@@ -158,6 +159,11 @@ def lanes_of(rows: Row) -> MarginData:
     return MarginData(rows.z, rows.used, none, jnp.ones(len(rows.z), dtype=bool))
 
 
+def chains_of(num_chains: int, num_warmup: int) -> FitOptions:
+    """Return how chains are made: so many, after so many transitions."""
+    return FitOptions(seed=0, num_chains=num_chains, num_warmup=num_warmup, target_accept_prob=0.85)
+
+
 def sample(
     key: jax.Array, rows: Row, spec: MarginSpec, density: bool, nuts: bool
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -165,9 +171,7 @@ def sample(
     target, data = margin_target(spec, 0), lanes_of(rows)
     approximation = normal_approximation(target, data)
     if nuts:
-        chains = Chains(
-            key, target, data, approximation, NutsOptions(1, NUTS_WARMUP, NUTS_DRAWS, 1, 0.85, False)
-        )
+        chains = Chains(key, target, data, approximation, chains_of(1, NUTS_WARMUP))
         chains.run(NUTS_WARMUP, lambda _: None)
         x = jnp.asarray(chains.positions(NUTS_DRAWS, lambda _: None)[0])[:, 0]
         log_ratio = np.zeros(x.shape[:2])
@@ -262,9 +266,9 @@ def report_chains(data: Confidences, spec: MarginSpec, label: str) -> None:
     ends, place = data.bins
     rows = lanes_of(Row(*(jnp.asarray(x) for x in (data.z, data.fold >= 0, ends, place))))
     target = margin_target(spec, 0)
-    options = NutsOptions(4, 300, 500, 1, 0.85, False)
+    options = chains_of(4, 300)
     chains = Chains(jax.random.key(1), target, rows, normal_approximation(target, rows), options)
-    chains.run(options.num_warmup, lambda _: None)
+    chains.run(options.warmup, lambda _: None)
     draws, _ = chains.positions(options.num_samples, lambda _: None)
     found = _arviz.rhat_and_ess({f"{i}": x for i, x in enumerate(draws)})
     r_hat = np.array([values.max() for values in found["r_hat"].values()])

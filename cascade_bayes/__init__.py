@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cascade_bayes.inference.batch import FailedFit, fit_batch
     from cascade_bayes.inference.checks import CheckResult, check
     from cascade_bayes.inference.fit import fit
+    from cascade_bayes.inference.options import FitOptions
     from cascade_bayes.inference.posterior import Posterior
     from cascade_bayes.inference.prior import PriorDraws, sample_prior
     from cascade_bayes.model.priors import Priors
@@ -67,6 +68,7 @@ _HOME = {
     "Evaluation": "policy.expected",
     "FailedFit": "inference.batch",
     "Envelope": "decision.envelope",
+    "FitOptions": "inference.options",
     "Frontier": "decision.frontier",
     "InfeasibleError": "errors",
     "Information": "decision.information",
@@ -118,6 +120,7 @@ __all__ = [
     "Envelope",
     "Evaluation",
     "FailedFit",
+    "FitOptions",
     "Frontier",
     "InfeasibleError",
     "Information",

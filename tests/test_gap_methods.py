@@ -14,11 +14,11 @@ from gap_tables import make_table, with_gaps, without
 
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import ConvergenceWarning, DataWarning
-from cascade_bayes.inference.approximate import GUIDES
 from cascade_bayes.inference.batch import _chunks
 from cascade_bayes.inference.fit import fit
+from cascade_bayes.inference.options import GUIDES, FitOptions
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.prepare import Arrays, Prepared, Request, prepare
+from cascade_bayes.inference.prepare import Arrays, Prepared, prepare
 from cascade_bayes.model.priors import Priors
 
 Array = Any
@@ -32,7 +32,7 @@ METHODS += [("svi", guide) for guide in GUIDES]
 def prepared(data: CascadeData, **options: Any) -> Prepared:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
-        return prepare(data, Request(seed=0, priors=FEW, **options))
+        return prepare(data, FitOptions(seed=0, priors=FEW, **options))
 
 
 def quick_fit(data: CascadeData, method: str, guide: Any = "full_rank", **options: Any) -> Posterior:

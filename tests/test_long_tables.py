@@ -23,7 +23,8 @@ from cascade_bayes.inference import checks, modular, prepare
 from cascade_bayes.inference.effort import MAX_LOOKED_AT, effort_sentence, random_subset, with_random_subset
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.modules import MarginData, make_modules, margins_module
-from cascade_bayes.inference.prepare import Arrays, Prepared, Request
+from cascade_bayes.inference.options import FitOptions
+from cascade_bayes.inference.prepare import Arrays, Prepared
 from cascade_bayes.inference.tilt import MAX_STEP, tilt
 from cascade_bayes.model import observations as of_observations
 from cascade_bayes.model.anchors import find_anchors
@@ -80,7 +81,7 @@ def prepared(data: CascadeData, structure: Any = "modular") -> Prepared:
         structure=structure,
         anchors=find_anchors(data, layout),
     )
-    return Prepared(data, observations(data, layout), spec, None)
+    return Prepared(data, observations(data, layout), spec, None, FitOptions(seed=0), data.num_queries)
 
 
 def modules(one: Prepared, obs: Observations) -> Any:
@@ -304,9 +305,9 @@ def test_pairs_are_drawn_in_parts_of_even_length_with_keys_of_their_own() -> Non
 def test_a_long_table_has_priors_of_its_own_unless_others_are_named(num_queries: int, wanted: Priors) -> None:
     data = long_table(num_queries)
     assert default_priors(num_queries) == wanted
-    assert prepare.prepare(data, Request(seed=0)).spec.priors == wanted
+    assert prepare.prepare(data, FitOptions(seed=0)).spec.priors == wanted
     named = Priors(slope_scale=0.5)
-    assert prepare.prepare(data, Request(seed=0, priors=named)).spec.priors == named
+    assert prepare.prepare(data, FitOptions(seed=0, priors=named)).spec.priors == named
 
 
 def test_components_of_a_long_table_are_narrower_than_their_distance() -> None:
@@ -526,4 +527,4 @@ def test_the_command_says_what_it_fits(tmp_path: Any) -> None:
 
 
 def test_requests_know_no_other_counts() -> None:
-    assert Request(seed=0).num_samples == 1000
+    assert FitOptions(seed=0).draws == 1000

@@ -26,14 +26,14 @@ from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import ConvergenceWarning, InputError
-from cascade_bayes.inference.approximate import GUIDES
 from cascade_bayes.inference.convergence import USABLE_ESS, Closeness, Point, judge_approximation
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.importance import Proposals
 from cascade_bayes.inference.laplace import find_modes, minimise, normal_approximation
-from cascade_bayes.inference.methods import LaneDraws, Options, draw
+from cascade_bayes.inference.methods import LaneDraws, draw
 from cascade_bayes.inference.modules import Module, collect, make_modules
-from cascade_bayes.inference.nuts import STRETCH, Chains, NutsOptions, compile_chains
+from cascade_bayes.inference.nuts import STRETCH, Chains, compile_chains
+from cascade_bayes.inference.options import GUIDES, FitOptions
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prepare import warn_about_few_draws
 from cascade_bayes.inference.target import Lanes, StudentCoordinate, Target
@@ -230,6 +230,11 @@ def normal_target(dim: int) -> Target:
 NORMAL = normal_target(4)
 
 
+def chains_of(num_chains: int, num_warmup: int) -> FitOptions:
+    """How chains of a normal distribution are made: so many, after so many transitions."""
+    return FitOptions(seed=0, num_chains=num_chains, num_warmup=num_warmup, target_accept_prob=0.8)
+
+
 @pytest.fixture(scope="module")
 def normals() -> tuple[Array, Array]:
     """Means and covariances of two lanes."""
@@ -261,7 +266,7 @@ def test_flat_directions_get_a_finite_spread() -> None:
 
 def test_chains_draw_from_every_lane(normals: tuple[Array, Array]) -> None:
     data = lanes(normals)
-    options = NutsOptions(2, 150, 0, 1, 0.8, progress=False)
+    options = chains_of(2, 150)
     chains = Chains(jax.random.key(0), NORMAL, data, normal_approximation(NORMAL, data), options)
     ticks: list[int] = []
     chains.run(150, ticks.append)
@@ -282,7 +287,7 @@ def test_what_is_compiled_ahead_is_what_runs(
     normals: tuple[Array, Array], caplog: pytest.LogCaptureFixture
 ) -> None:
     data = lanes(normals)
-    options = NutsOptions(2, 37, 0, 1, 0.8, progress=False)  # a warm-up that no other test has compiled
+    options = chains_of(2, 37)  # a warm-up that no other test has compiled
 
     def compiled() -> list[str]:
         names = re.findall(r"Compiling jit\((normal_approximation|_start|_advance)\)", caplog.text)
@@ -305,7 +310,7 @@ def test_starting_away_from_the_posterior_is_forgotten(normals: tuple[Array, Arr
     data = lanes(normals)
     wrong = normal_approximation(NORMAL, data)
     wrong = wrong._replace(mode=wrong.mode + 3.0, root=0.3 * jnp.broadcast_to(jnp.eye(4), (2, 4, 4)))
-    chains = Chains(jax.random.key(1), NORMAL, data, wrong, NutsOptions(2, 300, 0, 1, 0.8, progress=False))
+    chains = Chains(jax.random.key(1), NORMAL, data, wrong, chains_of(2, 300))
     chains.run(300, lambda _: None)
     sites, _ = chains.run(1000, lambda _: None)
     for lane in range(2):
@@ -324,7 +329,7 @@ def test_chains_are_the_same_on_one_device_and_on_two(
     for count in (2, 1):
         monkeypatch.setattr(jax, "local_device_count", lambda count=count: count)
         target = normal_target(4)  # a new one: programs are kept by target
-        options = NutsOptions(4, 20, 0, 1, 0.8, progress=False)
+        options = chains_of(4, 20)
         chains = Chains(jax.random.key(0), target, data, normal_approximation(target, data), options)
         x, _ = chains.positions(20, lambda _: None)
         assert len(chains._states.z.devices()) == count
@@ -344,8 +349,16 @@ def test_divergences_start_chains_over_with_half_the_step() -> None:
     both = Lanes(Target(model, jnp.zeros(())), jnp.array([0.0, 1.0]))
     kept = {}
     for max_rounds in (1, 2):
-        nuts = NutsOptions(4, 100, 200, max_rounds, 0.6, progress=False)
-        (found,) = draw(jax.random.key(0), [both], "nuts", Options(nuts, "full_rank", 1))
+        how = FitOptions(
+            seed=0,
+            num_chains=4,
+            num_warmup=100,
+            num_samples=200,
+            max_rounds=max_rounds,
+            target_accept_prob=0.6,
+            progress=False,
+        )
+        (found,) = draw(jax.random.key(0), [both], how)
         assert found.sites["v"].shape == (2, 4, 200 * max_rounds)
         assert found.report["halved_steps"].tolist() == ([0, 0] if max_rounds == 1 else [0, 1])
         assert found.start.tolist() == ([0, 0] if max_rounds == 1 else [0, 200])
@@ -607,10 +620,17 @@ SMALL: dict[str, Any] = {"seed": 0, "num_chains": 2, "num_samples": 200, "progre
 
 FEW = Priors(num_components=4)
 
-
-def options(**changes: Any) -> Options:
-    nuts = NutsOptions(2, 100, 100, 1, 0.85, progress=False)
-    return Options(**{"nuts": nuts, "guide": "full_rank", "num_steps": 300} | changes)
+AUTO = FitOptions(
+    method="auto",
+    seed=0,
+    num_chains=2,
+    num_warmup=100,
+    num_samples=100,
+    max_rounds=1,
+    target_accept_prob=0.85,
+    num_steps=300,
+    progress=False,
+)
 
 
 @pytest.mark.slow
@@ -686,11 +706,11 @@ def test_auto_replaces_a_poor_start(
 
     monkeypatch.setattr(approximate, "run_svi", counted)
     monkeypatch.setattr(methods, "MAX_K_HAT", -10.0)  # every approximation is poor
-    found = draw(jax.random.key(0), lanes_of(modules), "auto", options())
+    found = draw(jax.random.key(0), lanes_of(modules), AUTO)
     assert asked == [module.lanes.target.dim for module in modules]
     assert collect(modules, found).samples["slope"].shape == (2, 100, 3)
     monkeypatch.setattr(methods, "MAX_K_HAT", 10.0)  # none is
-    draw(jax.random.key(0), lanes_of(modules[1:]), "auto", options())
+    draw(jax.random.key(0), lanes_of(modules[1:]), AUTO)
     assert len(asked) == len(modules)
 
 

@@ -13,8 +13,8 @@ import pytest
 from scipy import stats
 
 from cascade_bayes.errors import InputError
+from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.prepare import Request
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import Structure
@@ -214,7 +214,7 @@ def test_picture() -> None:
 
 
 def design_and_truth(structure: Structure, **options: Any) -> tuple[Design, Truth]:
-    request = Request(seed=0, structure=structure, priors=Priors(num_components=2), **options)
+    request = FitOptions(seed=0, structure=structure, priors=Priors(num_components=2), **options)
     design = make_design(jax.random.key(1), request, 3, 30, 0.01)
     truths = draw_truths(jax.random.split(jax.random.key(2), 3), design.simulated, 30)
     return design, jax.tree.map(lambda x: x[1], truths)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import warnings
 from pathlib import Path
@@ -15,6 +14,7 @@ from cascade_bayes._numbers import MAX_CHAINS, MAX_COUNT
 from cascade_bayes.cli.common import EXIT_FAILED, open_output, out, print_json, say, split, start_jax
 from cascade_bayes.cli.options import Json, Prices, Seed
 from cascade_bayes.errors import ConvergenceWarning
+from cascade_bayes.inference.options import AUTO_WARMUP, LONG_SAMPLES, SAMPLES, WARMUP, FitOptions
 
 if TYPE_CHECKING:
     from cascade_bayes.data import CascadeData
@@ -45,11 +45,13 @@ def fit(
             "importance sampling, with a verdict on how close they are; map: the posterior mode alone.",
             metavar="nuts|auto|svi|laplace|map",
         ),
-    ] = "nuts",
+    ] = FitOptions.method,
     guide: Annotated[
         str, typer.Option(help="Family that svi fits.", metavar="mean_field|low_rank|full_rank|flow")
-    ] = "full_rank",
-    num_steps: Annotated[int, typer.Option(help="Steps that svi takes.", min=1, max=MAX_COUNT)] = 1000,
+    ] = FitOptions.guide,
+    num_steps: Annotated[
+        int, typer.Option(help="Steps that svi takes.", min=1, max=MAX_COUNT)
+    ] = FitOptions.num_steps,
     structure: Annotated[
         str | None,
         typer.Option(
@@ -66,22 +68,27 @@ def fit(
             "auto picks by leave-one-out log score.",
             metavar="NAME|A,B,...|auto",
         ),
-    ] = "gumbel",
+    ] = str(FitOptions.copula),
     margin: Annotated[
         str, typer.Option(help="Family of the confidences' margins: logit_normal or beta.", metavar="NAME")
-    ] = "logit_normal",
+    ] = FitOptions.margin,
     upstream: Annotated[
         bool,
         typer.Option(help="Let the previous model's confidence count in how often a model is right."),
-    ] = True,
+    ] = FitOptions.upstream,
     monotone: Annotated[
         bool, typer.Option("--monotone", help="Keep being right from becoming rarer with confidence.")
-    ] = False,
-    chains: Annotated[int, typer.Option(help="Markov chains.", min=1, max=MAX_CHAINS)] = 4,
+    ] = FitOptions.monotone,
+    chains: Annotated[
+        int, typer.Option(help="Markov chains.", min=1, max=MAX_CHAINS)
+    ] = FitOptions.num_chains,
     num_warmup: Annotated[
         int | None,
         typer.Option(
-            help="Warm-up draws of each chain.", min=10, max=MAX_COUNT, show_default="300; for auto 100"
+            help="Warm-up draws of each chain.",
+            min=10,
+            max=MAX_COUNT,
+            show_default=f"{WARMUP}; for auto {AUTO_WARMUP}",
         ),
     ] = None,
     num_samples: Annotated[
@@ -90,7 +97,7 @@ def fit(
             help="Kept draws of each chain.",
             min=10,
             max=MAX_COUNT,
-            show_default="1000; of more than 1000 queries 500",
+            show_default=f"{SAMPLES}; of more than 1000 queries {LONG_SAMPLES}",
         ),
     ] = None,
     max_queries: Annotated[
@@ -104,20 +111,16 @@ def fit(
         typer.Option(
             help="NUTS acceptance rate; closer to 1 is slower with fewer divergences.", min=0.5, max=0.999
         ),
-    ] = 0.9,
+    ] = FitOptions.target_accept_prob,
     as_json: Json = False,
 ) -> None:
     """Fit the model of confidences and correctness to a table of results."""
     saved = open_output(output, POSTERIOR, inputs=[table, prices, logged_policy])
     start_jax(chains)
-    from cascade_bayes.copulas import get_copulas
-    from cascade_bayes.data import check_fittable
-    from cascade_bayes.errors import DataWarning
-    from cascade_bayes.inference.effort import effort_sentence, random_subset
-    from cascade_bayes.inference.fit import fit as fit_posterior
-    from cascade_bayes.inference.prepare import check_method
+    from cascade_bayes.inference.effort import effort_sentence
+    from cascade_bayes.inference.fit import fit_one
+    from cascade_bayes.inference.prepare import prepare
     from cascade_bayes.inference.structure import find_selection
-    from cascade_bayes.model.margins import get_margin
     from cascade_bayes.policy.policy import Policy
     from cascade_bayes.reading import read_table
 
@@ -128,51 +131,41 @@ def fit(
         prices=prices,
         logged_policy=None if logged_policy is None else Policy.load(logged_policy),
     )
-    get_margin(margin)
-    check_method(method, guide)
-    families = (split(copula) or []) if "," in copula else copula
     selection = find_selection(data)
     is_log = selection is not None or (logged_policy is not None and not data.observed.all())
-    chosen, structure = structure, structure or ("chain" if is_log else "modular")
-    num_pairs = data.num_models - 1 if structure == "chain" else math.comb(data.num_models, 2)
-    if families != "auto":
-        get_copulas(families, num_pairs)
-    fitted = random_subset(data, max_queries, seed)
-    with warnings.catch_warnings():  # `fit` gives the warnings
-        warnings.simplefilter("ignore", DataWarning)
-        check_fittable(fitted)
+    options = FitOptions(
+        method=method,
+        seed=seed,
+        guide=guide,  # type: ignore[arg-type]  # checked there
+        num_steps=num_steps,
+        structure=structure or ("chain" if is_log else None),  # type: ignore[arg-type]
+        copula=(split(copula) or []) if "," in copula else copula,
+        margin=margin,
+        upstream=upstream,
+        monotone=monotone,
+        num_chains=chains,
+        num_warmup=num_warmup,
+        num_samples=num_samples,
+        max_queries=max_queries,
+        target_accept_prob=target_accept,
+        progress=not as_json and sys.stderr.isatty(),
+    )
+    one = prepare(data, options)
     if not as_json:
         say.print(
-            f"Fitting {data.num_models} models on {_queries(data, fitted, seed)}: {' > '.join(data.models)}"
+            f"Fitting {data.num_models} models on {_queries(data, one.data, seed)}: {' > '.join(data.models)}"
         )
-        effort = effort_sentence(fitted, structure)  # type: ignore[arg-type]  # checked there
+        effort = effort_sentence(one.data, one.spec.structure)
         if effort is not None:
             say.print(effort)
-        if chosen is None and structure == "chain":
+        if structure is None and is_log:
             found = "" if selection is None else f"{selection.sentence()} "
             say.print(
                 f"{found}Read as the log of a running cascade: fitting one Markov chain (--structure chain)."
             )
     with warnings.catch_warnings():  # the verdict below says it
         warnings.simplefilter("ignore", ConvergenceWarning)
-        posterior = fit_posterior(
-            data,
-            method,
-            seed=seed,
-            guide=guide,  # type: ignore[arg-type]  # checked there
-            num_steps=num_steps,
-            copula=families,
-            margin=margin,
-            structure=structure,  # type: ignore[arg-type]  # checked there
-            upstream=upstream,
-            monotone=monotone,
-            num_chains=chains,
-            num_warmup=num_warmup,
-            num_samples=num_samples,
-            max_queries=max_queries,
-            target_accept_prob=target_accept,
-            progress=not as_json and sys.stderr.isatty(),
-        )
+        posterior = fit_one(one)
     verdict = posterior.convergence()
     posterior.save(saved)
     if as_json:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial, wraps
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, get_args
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -45,13 +45,12 @@ from cascade_bayes._devices import divide_lanes, largest_divisor
 from cascade_bayes._kept import kept
 from cascade_bayes.inference.importance import Proposals
 from cascade_bayes.inference.laplace import NormalApproximation
+from cascade_bayes.inference.options import Guide
 from cascade_bayes.inference.target import Data, Target
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Guide = Literal["mean_field", "low_rank", "full_rank", "flow"]
-GUIDES: tuple[Guide, ...] = get_args(Guide)
 
 NUM_PARTICLES = 4
 """Draws of the guide in each gradient, half of them mirror images of the others."""

@@ -30,9 +30,11 @@ from cascade_bayes._output import check_folder
 from cascade_bayes.data import READ_FIRST, CascadeData
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.methods import LaneDraws, draw
+from cascade_bayes.inference.modular import MAX_DRAWS
 from cascade_bayes.inference.modules import Sampled, collect, side_by_side
+from cascade_bayes.inference.options import FitOptions, with_fit_options
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.prepare import Arrays, Prepared, Request, is_mixed, prepare, versions
+from cascade_bayes.inference.prepare import Arrays, Prepared, is_mixed, prepare, versions
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import ModelKind
 from cascade_bayes.model.strata import is_long
@@ -56,10 +58,11 @@ class FailedFit(NamedTuple):
     reason: str
 
 
+@with_fit_options
 @in_64_bits
 def fit_batch(
     tables: Sequence[CascadeData],
-    method: str = "nuts",
+    method: str = FitOptions.method,
     *,
     seed: int,
     batch_size: int = 50,
@@ -87,7 +90,7 @@ def fit_batch(
     progress
         Show a progress bar.
     **options
-        As for `fit`.
+        How the tables are fitted: `cascade_bayes.FitOptions`.
 
     Returns
     -------
@@ -97,7 +100,9 @@ def fit_batch(
     Raises
     ------
     InputError
-        If an option is not known, or the checkpoint is of another batch.
+        If a value of an option is not allowed, or the checkpoint is of another batch.
+    TypeError
+        If there is no such option.
 
     Warns
     -----
@@ -107,22 +112,22 @@ def fit_batch(
     tables = list(tables)
     for place, data in enumerate(tables):
         need(data, CascadeData, f"table {place} of tables", READ_FIRST)
-    request = Request(method=method, seed=seed, progress=False, **options)
+    asked = FitOptions.of(method, seed, {"progress": False} | options)
     check_whole("batch_size", batch_size)
-    store = _Checkpoint(checkpoint, tables, request, batch_size)
+    store = _Checkpoint(checkpoint, tables, asked, batch_size)
     results = store.read()
     prepared: dict[int, Prepared] = {}
     for place, data in enumerate(tables):
         with _naming(place, 4):
             try:
-                prepared[place] = prepare(data, request)
+                prepared[place] = prepare(data, asked)
             except InputError as error:
                 results[place] = FailedFit(place, str(error))
     from tqdm.auto import tqdm
 
     with tqdm(total=len(tables), disable=not progress, desc="fit_batch", unit="table") as bar:
         bar.update(len(results))
-        for place, result in fit_prepared(prepared, request, batch_size, done=tuple(results)):
+        for place, result in fit_prepared(prepared, batch_size, done=tuple(results)):
             results[place] = result
             store.write(place, result)
             bar.update()
@@ -134,7 +139,6 @@ def fit_batch(
 
 def fit_prepared(
     prepared: Mapping[int, Prepared],
-    request: Request,
     batch_size: int,
     *,
     done: Collection[int] = (),
@@ -145,9 +149,7 @@ def fit_prepared(
     Parameters
     ----------
     prepared
-        The tables, by their place in the list.
-    request
-        What is asked for.
+        The tables, by their place in the list, with the same options.
     batch_size
         How many alike tables are sampled side by side, at most.
     done
@@ -157,7 +159,7 @@ def fit_prepared(
     """
     for chunk in _chunks(prepared, batch_size):
         if not all(place in done for place in chunk.places):
-            for place, result in _fit_chunk(chunk, prepared, request, enough):
+            for place, result in _fit_chunk(chunk, prepared, enough):
                 if place not in done:
                     yield place, result
 
@@ -215,7 +217,6 @@ def _chunks(prepared: Mapping[int, Prepared], batch_size: int) -> Iterator[_Chun
 def _fit_chunk(
     chunk: _Chunk,
     prepared: Mapping[int, Prepared],
-    request: Request,
     enough: Callable[[Sampled], bool] | None,
 ) -> Iterator[tuple[int, Posterior | FailedFit]]:
     """Sample a chunk, and yield the results one by one."""
@@ -223,7 +224,8 @@ def _fit_chunk(
     arrays = [Arrays(prepared[place], chunk.kind, chunk.num_queries) for place in chunk.places]
     modules = [table.modules() for table in arrays]
     filled = modules + [modules[-1]] * (chunk.size - len(modules))
-    key = jax.random.fold_in(jax.random.key(request.seed), chunk.places[0])
+    options = prepared[chunk.places[0]].options  # with the number of draws of tables as long as these
+    key = jax.random.fold_in(jax.random.key(options.seed), chunk.places[0])
     key_modules, key_pairs = jax.random.split(key)
     structure = chunk.kind.structure
 
@@ -233,13 +235,14 @@ def _fit_chunk(
     def all_suffice(found: list[LaneDraws]) -> bool:
         return all(suffices(collect(own, found, table)) for table, own in enumerate(modules))
 
-    found = draw(key_modules, side_by_side(filled), request.method, request.options(structure), all_suffice)
+    max_kept = MAX_DRAWS if structure == "modular" else None
+    found = draw(key_modules, side_by_side(filled), options, max_kept=max_kept, enough=all_suffice)
     share = (time.perf_counter() - began) / len(chunk.places)
     keys = jax.random.split(key_pairs, chunk.size)
     for table, (place, own) in enumerate(zip(chunk.places, modules, strict=True)):
         try:
             with _naming(place, 5):
-                posterior = arrays[table].posterior(collect(own, found, table), keys[table], request, share)
+                posterior = arrays[table].posterior(collect(own, found, table), keys[table], share)
         except InputError as error:
             yield place, FailedFit(place, str(error))
         else:
@@ -259,7 +262,7 @@ class _Checkpoint:
         self,
         folder: str | os.PathLike[str] | None,
         tables: Sequence[CascadeData],
-        request: Request,
+        options: FitOptions,
         batch_size: int,
     ) -> None:
         self._folder = None if folder is None else Path(folder)
@@ -269,7 +272,7 @@ class _Checkpoint:
         record = {
             "schema": SCHEMA,
             "schema_version": SCHEMA_VERSION,
-            "request": _as_text({**asdict(request), "priors": (request.priors or Priors()).to_dict()}),
+            "request": _as_text({**asdict(options), "priors": (options.priors or Priors()).to_dict()}),
             "batch_size": batch_size,
             "versions": versions(),
             "bits": 64,

@@ -23,39 +23,15 @@ import numpy as np
 from cascade_bayes._devices import num_cores
 from cascade_bayes._trees import take
 from cascade_bayes.inference import approximate, importance
-from cascade_bayes.inference.approximate import Guide
 from cascade_bayes.inference.convergence import MAX_K_HAT
 from cascade_bayes.inference.importance import Proposals
 from cascade_bayes.inference.laplace import NormalApproximation, find_modes, normal_approximation
-from cascade_bayes.inference.nuts import Chains, Draws, NutsOptions, compile_chains, constrained
+from cascade_bayes.inference.nuts import Chains, Draws, compile_chains, constrained
+from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.target import Lanes
-
-METHODS = ("nuts", "auto", "svi", "laplace", "map")
-
-AUTO_WARMUP = 100
-"""Warm-up of ``auto``: the metric is known, the step size is not."""
 
 NUM_TRIAL = 1000
 """Draws by which ``auto`` judges the normal approximation."""
-
-
-class Options(NamedTuple):
-    """What the methods are told; see `cascade_bayes.fit`.
-
-    Attributes
-    ----------
-    nuts
-        Chains and draws; the approximate methods return as many.
-    guide, num_steps
-        Family of approximations, and steps of the search, of ``svi``.
-    max_kept
-        Draws that the approximate methods return at most, all chains together.
-    """
-
-    nuts: NutsOptions
-    guide: Guide
-    num_steps: int
-    max_kept: int | None = None
 
 
 class LaneDraws(NamedTuple):
@@ -83,8 +59,9 @@ class LaneDraws(NamedTuple):
 def draw(
     key: jax.Array,
     parts: Sequence[Lanes],
-    method: str,
-    options: Options,
+    options: FitOptions,
+    *,
+    max_kept: int | None = None,
     enough: Callable[[list[LaneDraws]], bool] | None = None,
 ) -> list[LaneDraws]:
     """Draw from the posterior that independent parts make up.
@@ -95,14 +72,14 @@ def draw(
         PRNG key.
     parts
         The parts.
-    method
-        One of `METHODS`.
     options
-        See `Options`.
+        The method, and what it is told.
+    max_kept
+        Draws that the approximate methods return at most, all chains together; as many as NUTS would if None.
     enough
         Whether what NUTS has drawn suffices; it is asked after each round but the last.
     """
-    keys = list(jax.random.split(key, len(parts)))
+    keys, method = list(jax.random.split(key, len(parts))), options.method
     if method == "map":
         modes = [find_modes(*part)[:, None, None] for part in parts]
         return [
@@ -111,7 +88,7 @@ def draw(
         ]
     if method == "nuts":
         with ThreadPoolExecutor(num_cores()) as pool:  # more at once take memory, and no less time
-            compile_chains(parts, options.nuts, pool)
+            compile_chains(parts, options, pool)
     approximations = [normal_approximation(*part) for part in parts]
     if method in ("nuts", "auto"):
         if method == "auto":
@@ -119,9 +96,9 @@ def draw(
                 _improve(key, part, approximation, options)
                 for key, part, approximation in zip(keys, parts, approximations, strict=True)
             ]
-        return _draw_nuts(keys, parts, approximations, options.nuts, enough)
+        return _draw_nuts(keys, parts, approximations, options, enough)
     return [
-        _draw_approximate(key, part, approximation, method, options)
+        _draw_approximate(key, part, approximation, options, max_kept)
         for key, part, approximation in zip(keys, parts, approximations, strict=True)
     ]
 
@@ -134,27 +111,27 @@ def _draw_nuts(
     keys: Sequence[jax.Array],
     parts: Sequence[Lanes],
     approximations: Sequence[NormalApproximation],
-    nuts: NutsOptions,
+    options: FitOptions,
     enough: Callable[[list[LaneDraws]], bool] | None,
 ) -> list[LaneDraws]:
     from tqdm.auto import tqdm
 
     chains = [
-        Chains(key, *part, approximation, nuts)
+        Chains(key, *part, approximation, options)
         for key, part, approximation in zip(keys, parts, approximations, strict=True)
     ]
     none = [np.zeros(len(approximation.mode), dtype=int) for approximation in approximations]
     found = [LaneDraws({}, {}, zeros, {"halved_steps": zeros}) for zeros in none]
-    total = len(parts) * (nuts.num_warmup + nuts.num_samples)
-    with tqdm(total=total, disable=not nuts.progress, desc="NUTS", unit="transition") as bar:
+    total = len(parts) * (options.warmup + options.draws)
+    with tqdm(total=total, disable=not options.progress, desc="NUTS", unit="transition") as bar:
         for one in chains:
-            one.run(nuts.num_warmup, bar.update)
-        for round_ in range(nuts.max_rounds):
+            one.run(options.warmup, bar.update)
+        for round_ in range(options.max_rounds):
             if round_:
-                bar.total += len(parts) * nuts.num_samples
-            runs = [one.run(nuts.num_samples, bar.update) for one in chains]
+                bar.total += len(parts) * options.draws
+            runs = [one.run(options.draws, bar.update) for one in chains]
             found = [_longer(before, *run) for before, run in zip(found, runs, strict=True)]
-            if round_ + 1 == nuts.max_rounds:
+            if round_ + 1 == options.max_rounds:
                 break
             diverged = [np.asarray(np.any(stats["diverging"], axis=(1, 2))) for _, stats in runs]
             for one, lanes in zip(chains, diverged, strict=True):
@@ -180,17 +157,20 @@ def _started_over(found: LaneDraws, lanes: np.ndarray) -> LaneDraws:
 
 
 def _draw_approximate(
-    key: jax.Array, part: Lanes, approximation: NormalApproximation, method: str, options: Options
+    key: jax.Array,
+    part: Lanes,
+    approximation: NormalApproximation,
+    options: FitOptions,
+    max_kept: int | None,
 ) -> LaneDraws:
-    nuts = options.nuts
-    per_chain = nuts.num_samples
-    if options.max_kept is not None:
-        per_chain = min(per_chain, max(options.max_kept // nuts.num_chains, 1))
-    num_draws = nuts.num_chains * per_chain
+    per_chain = options.draws
+    if max_kept is not None:
+        per_chain = min(per_chain, max(max_kept // options.num_chains, 1))
+    num_draws = options.num_chains * per_chain
     num_proposals = importance.OVERSAMPLING * num_draws
     key_fit, key_draw = jax.random.split(key)
     report: dict[str, np.ndarray] = {}
-    if method == "laplace":
+    if options.method == "laplace":
 
         def propose(key: jax.Array, lanes: np.ndarray) -> Proposals:
             own, data = take((approximation, part.data), lanes)
@@ -210,12 +190,12 @@ def _draw_approximate(
     drawn = importance.draw_by_importance(propose, key_draw, len(approximation.mode), num_draws)
     report |= {"k_hat": drawn.k_hat, "ess": drawn.ess}
     flat = jnp.asarray(drawn.x, dtype=approximation.mode.dtype)
-    by_chain = flat.reshape((len(flat), nuts.num_chains, per_chain, -1))
+    by_chain = flat.reshape((len(flat), options.num_chains, per_chain, -1))
     return LaneDraws(_sites(part, by_chain), {}, np.zeros(len(drawn.x), dtype=int), report)
 
 
 def _improve(
-    key: jax.Array, part: Lanes, approximation: NormalApproximation, options: Options
+    key: jax.Array, part: Lanes, approximation: NormalApproximation, options: FitOptions
 ) -> NormalApproximation:
     """Return the approximation, replaced in lanes where it is poor by a full-rank normal that SVI found."""
     key_trial, key_fit = jax.random.split(key)

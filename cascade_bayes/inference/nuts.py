@@ -31,6 +31,7 @@ from numpyro import infer
 from cascade_bayes._devices import divide
 from cascade_bayes._kept import kept
 from cascade_bayes.inference.laplace import NormalApproximation, normal_approximation
+from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.target import Data, Lanes, Target
 
 START_SPREAD = 1.5
@@ -44,17 +45,6 @@ MAX_NUM_STEPS = 2**MAX_TREE_DEPTH - 1
 """Leapfrog steps of the longest trajectory."""
 
 Draws = dict[str, np.ndarray]
-
-
-class NutsOptions(NamedTuple):
-    """How long and how carefully to sample; see `cascade_bayes.fit`."""
-
-    num_chains: int
-    num_warmup: int
-    num_samples: int
-    max_rounds: int
-    target_accept_prob: float
-    progress: bool
 
 
 class _Fields(NamedTuple):
@@ -171,7 +161,7 @@ def _advance(
     return _over_chains(one, 2)(states, counts, approximation, data)
 
 
-def compile_chains(parts: Sequence[Lanes], options: NutsOptions, pool: Executor) -> None:
+def compile_chains(parts: Sequence[Lanes], options: FitOptions, pool: Executor) -> None:
     """Compile side by side, for all parts, what finds the normal approximation and runs chains from it.
 
     They are the programs that `normal_approximation` and `Chains` go on to call. One after another they would
@@ -187,7 +177,7 @@ def compile_chains(parts: Sequence[Lanes], options: NutsOptions, pool: Executor)
         Where to compile. Only compiling is left to it: models are traced here, because NumPyro's handlers
         know no threads.
     """
-    tuning = _Tuning(options.num_warmup, options.target_accept_prob)
+    tuning = _Tuning(options.warmup, options.target_accept_prob)
     seed = jax.random.key(0)
     started: list[tuple[Any, ...]] = []
     compiling = []
@@ -241,7 +231,7 @@ class Chains:
     approximation
         Where to start, and in which coordinates to sample.
     options
-        See `NutsOptions`.
+        How the chains are made.
     """
 
     def __init__(
@@ -250,10 +240,10 @@ class Chains:
         target: Target,
         data: Data,
         approximation: NormalApproximation,
-        options: NutsOptions,
+        options: FitOptions,
     ) -> None:
         self._target, self._data, self._approximation = target, data, approximation
-        self._tuning = _Tuning(options.num_warmup, options.target_accept_prob)
+        self._tuning = _Tuning(options.warmup, options.target_accept_prob)
         keys = jax.random.split(key, (approximation.mode.shape[0], options.num_chains))
         self._states = _start(target, self._tuning, keys, approximation, data)
 

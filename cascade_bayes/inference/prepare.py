@@ -1,11 +1,11 @@
-"""What a fit is asked for, what it needs of a table, and what it makes of the draws."""
+"""What a fit needs of a table, and what it makes of the draws."""
 
 from __future__ import annotations
 
 import platform
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -14,99 +14,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes._numbers import MAX_CHAINS, MAX_COUNT, check_seed, check_whole
+from cascade_bayes._entry import in_64_bits
 from cascade_bayes._trees import room_for
-from cascade_bayes.copulas import get_copula, get_copulas
+from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData, check_fittable
 from cascade_bayes.errors import ConvergenceWarning, DataWarning, InputError
-from cascade_bayes.inference.approximate import GUIDES
 from cascade_bayes.inference.convergence import USABLE_ESS, Closeness, assess
-from cascade_bayes.inference.methods import AUTO_WARMUP, METHODS, Options
-from cascade_bayes.inference.modular import MAX_DRAWS, Draws, sample_pairs, thin
+from cascade_bayes.inference.effort import random_subset
+from cascade_bayes.inference.modular import Draws, sample_pairs, thin
 from cascade_bayes.inference.modules import Module, Sampled, make_modules
-from cascade_bayes.inference.nuts import NutsOptions
+from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.select import CopulaSelection, choose_copulas
 from cascade_bayes.inference.structure import check_modular, find_selection
 from cascade_bayes.model.anchors import find_anchors
 from cascade_bayes.model.centres import find_centres
-from cascade_bayes.model.margins import DEFAULT_MARGIN, get_margin
+from cascade_bayes.model.names import Structure
 from cascade_bayes.model.observations import Observations, observations, sample_of
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors, default_priors
-from cascade_bayes.model.spec import ModelKind, ModelSpec, Structure
-from cascade_bayes.model.strata import SAMPLE_SIZE
-
-STRUCTURES = ("modular", "chain")
+from cascade_bayes.model.spec import ModelKind, ModelSpec
+from cascade_bayes.model.strata import SAMPLE_SIZE, is_long
 
 ROOM = room_for(SAMPLE_SIZE)
 """Size of the arrays of a long table's sample."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """The arguments of `cascade_bayes.fit` but for the table.
-
-    Raises
-    ------
-    InputError
-        If a name is not known or a count is not positive.
-    """
-
-    method: str = "nuts"
-    seed: int
-    num_chains: int = 4
-    num_warmup: int | None = None
-    num_samples: int = 1000
-    max_rounds: int = 3
-    guide: Any = "full_rank"
-    num_steps: int = 1000
-    structure: Structure | None = None
-    copula: str | Sequence[str] = "gumbel"
-    margin: str = DEFAULT_MARGIN
-    upstream: bool = True
-    monotone: bool = False
-    priors: Priors | None = None
-    atoms: Mapping[str, Sequence[float]] | None = None
-    target_accept_prob: float = 0.9
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "seed", check_seed(self.seed))
-        check_method(self.method, self.guide)
-        get_margin(self.margin)
-        for name in [self.copula] if isinstance(self.copula, str) else self.copula:
-            if name != "auto":
-                get_copula(name)
-        if self.structure is not None and self.structure not in STRUCTURES:
-            raise InputError(f"structure must be one of {', '.join(STRUCTURES)}; got {self.structure!r}.")
-        for name in ("num_chains", "num_warmup", "num_samples", "max_rounds", "num_steps"):
-            value = getattr(self, name)
-            if value is not None:
-                check_whole(name, value, high=MAX_CHAINS if name == "num_chains" else MAX_COUNT)
-
-    def options(self, structure: Structure) -> Options:
-        """Return what the methods are told."""
-        nuts = NutsOptions(
-            self.num_chains,
-            self.warmup,
-            self.num_samples,
-            self.max_rounds,
-            self.target_accept_prob,
-            self.progress,
-        )
-        return Options(nuts, self.guide, self.num_steps, MAX_DRAWS if structure == "modular" else None)
-
-    @property
-    def warmup(self) -> int:
-        """Transitions of the warm-up."""
-        return self.num_warmup or (AUTO_WARMUP if self.method == "auto" else 300)
-
-    def settings(self) -> dict[str, Any]:
-        """Return what of the options the method reads."""
-        if self.method in ("nuts", "auto"):
-            return {"num_warmup": self.warmup, "target_accept_prob": self.target_accept_prob}
-        return {"guide": self.guide, "num_steps": self.num_steps} if self.method == "svi" else {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,16 +54,33 @@ class Prepared:
         The model, without centres.
     selection
         How the copulas were chosen, if they were.
+    options
+        How it is fitted.
+    num_given
+        Queries of the table that was given, of which ``data`` may be a random subset.
+    seconds
+        What preparing it has taken.
     """
 
     data: CascadeData
     obs: Observations
     spec: ModelSpec
     selection: CopulaSelection | None
+    options: FitOptions
+    num_given: int
+    seconds: float = 0.0
 
 
-def prepare(data: CascadeData, request: Request) -> Prepared:
+@in_64_bits
+def prepare(data: CascadeData, options: FitOptions) -> Prepared:
     """Check a table, find its atoms, settle structure and copulas.
+
+    Parameters
+    ----------
+    data
+        The table that was given.
+    options
+        How it is to be fitted.
 
     Raises
     ------
@@ -144,14 +92,17 @@ def prepare(data: CascadeData, request: Request) -> Prepared:
     DataWarning
         As `cascade_bayes.fit` does of tables.
     """
+    began, num_given = time.perf_counter(), data.num_queries
+    data = random_subset(data, options.max_queries, options.seed)
+    options = options.for_table(is_long(data.num_queries))
     check_fittable(data)
     # The default's many components shrink where there are few data.
-    priors = request.priors or default_priors(data.num_queries)
-    if request.priors is not None:
+    priors = options.priors or default_priors(data.num_queries)
+    if options.priors is not None:
         _check_components(data, priors)
     selection = find_selection(data)
-    structure = request.structure or ("modular" if selection is None else "chain")
-    layout = find_atoms(data, atoms=request.atoms)
+    structure = options.structure or ("modular" if selection is None else "chain")
+    layout = find_atoms(data, atoms=options.atoms)
     if structure == "modular":
         check_modular(data, selection)
     obs = observations(data, layout, modular=structure == "modular")
@@ -159,18 +110,18 @@ def prepare(data: CascadeData, request: Request) -> Prepared:
         layout,
         (),
         priors,
-        upstream=request.upstream,
-        monotone=request.monotone,
-        margin=request.margin,
+        upstream=options.upstream,
+        monotone=options.monotone,
+        margin=options.margin,
         structure=structure,
         anchors=find_anchors(data, layout, at_random=selection is None),
     )
-    copula, chosen = request.copula, None
+    copula, chosen = options.copula, None
     if copula == "auto":
-        chosen = choose_copulas(obs, layout, priors, pairs=spec.pairs, margin=request.margin)
+        chosen = choose_copulas(obs, layout, priors, pairs=spec.pairs, margin=options.margin)
         copula = chosen.names
     spec = replace(spec, copulas=get_copulas(copula, len(spec.pairs)))
-    return Prepared(data, obs, spec, chosen)
+    return Prepared(data, obs, spec, chosen, options, num_given, time.perf_counter() - began)
 
 
 class Arrays:
@@ -208,7 +159,7 @@ class Arrays:
             return make_modules(self.obs, self.atom_locs, self.anchors, self.kind, names)
         return make_modules(self.whole, self.atom_locs, self.anchors, self.kind, names, self.obs)
 
-    def posterior(self, sampled: Sampled, key: jax.Array, request: Request, seconds: float) -> Posterior:
+    def posterior(self, sampled: Sampled, key: jax.Array, seconds: float) -> Posterior:
         """Draw what is drawn given the modules, and return the posterior of the table's own model.
 
         Parameters
@@ -217,10 +168,8 @@ class Arrays:
             Draws of the modules.
         key
             PRNG key.
-        request
-            What was asked for.
         seconds
-            What the fit has taken so far.
+            What drawing them has taken.
 
         Raises
         ------
@@ -250,7 +199,7 @@ class Arrays:
                 self.kind,
                 padded,
                 whole=self.whole,
-                at_mode=request.method == "map",
+                at_mode=one.options.method == "map",
             )
         own = ~np.isnan(np.asarray(self.atom_locs))[np.nonzero(self.kind.spec().layout.has_atom)]
         for name in ("atom_logit", "atom_effect"):
@@ -271,15 +220,16 @@ class Arrays:
             data=one.data,
             spec=spec,
             provenance={
-                "method": request.method,
-                "seed": request.seed,
-                **request.settings(),
-                "fit_seconds": seconds + time.perf_counter() - began,
+                "method": one.options.method,
+                "seed": one.options.seed,
+                **one.options.settings(),
+                "fit_seconds": one.seconds + seconds + time.perf_counter() - began,
                 "versions": versions(),
                 **_chosen(one),
                 **_told(sampled.report),
                 "device": jax.devices()[0].device_kind,
                 "num_devices": jax.local_device_count(),
+                **_subset_of(one),
             },
         )
         warn_about_few_draws(posterior)
@@ -310,18 +260,11 @@ def _told(report: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {"sampler": dict(report)} if report else {}
 
 
-def check_method(method: str, guide: str) -> None:
-    """Check the names of a method and a guide.
-
-    Raises
-    ------
-    InputError
-        If there is no such method or guide.
-    """
-    if method not in METHODS:
-        raise InputError(f"method must be one of {', '.join(METHODS)}; got {method!r}.")
-    if guide not in GUIDES:
-        raise InputError(f"guide must be one of {', '.join(GUIDES)}; got {guide!r}.")
+def _subset_of(one: Prepared) -> dict[str, Any]:
+    """Return what is kept of which queries were fitted, if not all."""
+    if one.num_given == one.data.num_queries:
+        return {}
+    return {"max_queries": one.options.max_queries, "num_queries_given": one.num_given}
 
 
 def _check_components(data: CascadeData, priors: Priors) -> None:
@@ -343,7 +286,7 @@ def _warn_about_slopes(models: tuple[str, ...], slope: np.ndarray) -> None:
                 f"with posterior probability {share:.2f}. A threshold on this confidence defers the wrong "
                 "queries; another confidence signal may serve better, or leave the model out.",
                 DataWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
 
 
@@ -356,7 +299,7 @@ def warn_about_few_draws(posterior: Posterior) -> None:
         return
     verdict = posterior.convergence()
     if isinstance(verdict, Closeness) and not verdict.min_ess >= min(USABLE_ESS, posterior.num_draws / 2):
-        warnings.warn(verdict.sentence(), ConvergenceWarning, stacklevel=4)
+        warnings.warn(verdict.sentence(), ConvergenceWarning, stacklevel=6)
 
 
 def versions() -> dict[str, str]:

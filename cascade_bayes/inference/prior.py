@@ -20,7 +20,7 @@ from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.cascade import Sites, params_from_sites, sample_sites
 from cascade_bayes.model.correctness import correctness_logit
-from cascade_bayes.model.margins import DEFAULT_MARGIN
+from cascade_bayes.model.names import DEFAULT_MARGIN
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import Cascade, simulate_scores

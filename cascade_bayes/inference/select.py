@@ -31,7 +31,7 @@ from cascade_bayes.distributions import MarginPoint, mixed
 from cascade_bayes.inference.laplace import find_modes
 from cascade_bayes.inference.modules import margins_module
 from cascade_bayes.model.cascade import margins_from_sites, tau_prior
-from cascade_bayes.model.margins import DEFAULT_MARGIN
+from cascade_bayes.model.names import DEFAULT_MARGIN
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors

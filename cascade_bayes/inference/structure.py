@@ -177,11 +177,11 @@ def check_modular(data: CascadeData, selection: Selection | None) -> None:
                 f", and not at random. {selection.sentence()} structure='modular' takes those that it has "
                 f"for a random sample, and will be off; {chain}, which allows for it."
             )
-        warnings.warn(what, DataWarning, stacklevel=4)
+        warnings.warn(what, DataWarning, stacklevel=5)
     useless = int((data.labelled & ~seen).sum())
     if useless:
         warnings.warn(
             f"structure='modular' does not use labels of answers without a confidence; there are {useless}.",
             DataWarning,
-            stacklevel=4,
+            stacklevel=5,
         )

@@ -149,9 +149,6 @@ _ALL = (
 MARGINS: dict[str, MarginFamily] = {family.name: family for family in _ALL}
 """All families by name."""
 
-DEFAULT_MARGIN = "logit_normal"
-"""Scores best on held-out confidences; see the table in the README."""
-
 
 def get_margin(name: str) -> MarginFamily:
     """Return the family of this name.

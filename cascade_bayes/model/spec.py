@@ -5,18 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from cascade_bayes.copulas import Copula, get_copulas
 from cascade_bayes.model.anchors import Anchors
 from cascade_bayes.model.centres import Centres
-from cascade_bayes.model.margins import DEFAULT_MARGIN, get_margin
+from cascade_bayes.model.margins import get_margin
+from cascade_bayes.model.names import DEFAULT_MARGIN, Structure
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors
-
-Structure = Literal["chain", "modular"]
 
 
 class MarginSpec(NamedTuple):

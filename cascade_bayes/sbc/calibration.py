@@ -34,8 +34,8 @@ from cascade_bayes._entry import in_64_bits
 from cascade_bayes.errors import ConvergenceWarning, DataWarning, InputError
 from cascade_bayes.inference.batch import FailedFit, fit_prepared
 from cascade_bayes.inference.modules import Sampled
+from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.prepare import Request
 from cascade_bayes.sbc.ranks import CalibrationRanks
 from cascade_bayes.sbc.replications import draw_truths, make_design
 from cascade_bayes.sbc.uniformity import rank_with_ties
@@ -108,18 +108,18 @@ def simulation_based_calibration(
         If an option is not known or reads the table, a number is out of range, or a table cannot be fitted.
     """
     short = method in ("nuts", "auto")
-    defaults: dict[str, Any] = {"structure": "chain", "num_chains": 2}
+    defaults: dict[str, Any] = {"structure": "chain", "num_chains": 2, "progress": False}
     defaults["num_samples"] = NUM_SAMPLES if short else NUM_WEIGHTED
     if short:
         defaults["num_warmup"] = NUM_WARMUP
-    request = Request(method=method, seed=seed, progress=False, **(defaults | options))
-    _check(request, num_replications, num_queries, num_models, num_draws, error_price, batch_size)
-    key_grid, key_truth = jax.random.split(jax.random.fold_in(jax.random.key(request.seed), _STREAM))
-    design = make_design(key_grid, request, num_models, num_queries, error_price)
+    asked = FitOptions.of(method, seed, defaults | options)
+    _check(asked, num_replications, num_queries, num_models, num_draws, error_price, batch_size)
+    key_grid, key_truth = jax.random.split(jax.random.fold_in(jax.random.key(asked.seed), _STREAM))
+    design = make_design(key_grid, asked, num_models, num_queries, error_price)
     truths = draw_truths(jax.random.split(key_truth, num_replications), design.simulated, num_queries)
     truth = [jax.tree.map(lambda x, place=place: x[place], truths) for place in range(num_replications)]
     prepared = {place: design.prepare(one) for place, one in enumerate(truth)}
-    rng = np.random.default_rng(request.seed)
+    rng = np.random.default_rng(asked.seed)
     rows: dict[int, tuple[Any, float, bool]] = {}
 
     def enough(sampled: Sampled) -> bool:
@@ -131,7 +131,7 @@ def simulation_based_calibration(
         # The priors themselves give a negative slope to one model in thirteen.
         warnings.simplefilter("ignore", DataWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)  # `suspect` has them
-        for place, posterior in fit_prepared(prepared, request, batch_size, enough=enough):
+        for place, posterior in fit_prepared(prepared, batch_size, enough=enough):
             if isinstance(posterior, FailedFit):
                 raise InputError(f"replication {place} could not be fitted: {posterior.reason}")
             values = design.quantities(truth[place], posterior, num_draws)
@@ -177,7 +177,7 @@ def _trust(posterior: Posterior) -> tuple[float, bool]:
 
 
 def _check(
-    request: Request,
+    options: FitOptions,
     num_replications: int,
     num_queries: int,
     num_models: int,
@@ -185,9 +185,9 @@ def _check(
     error_price: float,
     batch_size: int,
 ) -> None:
-    if request.method == "map":
+    if options.method == "map":
         raise InputError("method 'map' gives a single point, in which nothing has a rank; use another.")
-    if request.atoms is not None or "auto" in np.ravel(request.copula):
+    if options.atoms is not None or "auto" in np.ravel(options.copula):
         raise InputError(
             "atoms and copula='auto' are read from a table, which calibration must not do; leave atoms out, "
             "and name the copula that is to be simulated."

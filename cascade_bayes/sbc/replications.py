@@ -21,9 +21,10 @@ from cascade_bayes.engine.chain import Problem, chain_tables
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import Grid, cells_for, make_grid
 from cascade_bayes.engine.optimise import default_starts, optimise
+from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.predictive import log_likelihoods, simulate_draws
-from cascade_bayes.inference.prepare import Prepared, Request
+from cascade_bayes.inference.prepare import Prepared
 from cascade_bayes.inference.prior import draw_sites
 from cascade_bayes.model.margins import get_margin
 from cascade_bayes.model.observations import Observations, observations
@@ -81,6 +82,8 @@ class Design:
         US dollars per wrong answer.
     grid
         On which decisions are made, the same for truths and draws.
+    options
+        How tables are fitted.
     """
 
     simulated: ModelSpec
@@ -90,6 +93,7 @@ class Design:
     num_queries: int
     error_price: float
     grid: Grid
+    options: FitOptions
 
     @property
     def confidence_map(self) -> ConfidenceMap:
@@ -103,7 +107,8 @@ class Design:
             truth.params, self.simulated.copulas, self.models, self.call_cost, self.confidence_map
         )
         data = make_table(cascade, np.asarray(truth.z), np.asarray(truth.correct))
-        return Prepared(data, observations(data, self.fitted.layout), self.fitted, None)
+        obs = observations(data, self.fitted.layout)
+        return Prepared(data, obs, self.fitted, None, self.options, data.num_queries)
 
     def quantities(self, truth: Truth, posterior: Posterior, num_draws: int) -> dict[str, np.ndarray]:
         """Return each quantity's true value and, behind it, posterior draws, ``(1 + num_draws,)``.
@@ -212,7 +217,7 @@ class Design:
 
 
 def make_design(
-    key: jax.Array, request: Request, num_models: int, num_queries: int, error_price: float
+    key: jax.Array, options: FitOptions, num_models: int, num_queries: int, error_price: float
 ) -> Design:
     """Return the design of replications.
 
@@ -220,7 +225,7 @@ def make_design(
     ----------
     key
         PRNG key, for the prior draws by which the grid is laid.
-    request
+    options
         The model, and how it is to be fitted.
     num_models, num_queries
         Size of the tables.
@@ -231,13 +236,13 @@ def make_design(
     layout = AtomLayout(np.full((k, 1), np.inf), np.zeros((k, 1)), np.ones(k, dtype=bool))
     simulated = ModelSpec(
         layout,
-        get_copulas(request.copula, k - 1),
-        request.priors or Priors(),
-        upstream=request.upstream,
-        monotone=request.monotone,
-        margin=request.margin,
+        get_copulas(options.copula, k - 1),
+        options.priors or Priors(),
+        upstream=options.upstream,
+        monotone=options.monotone,
+        margin=options.margin,
     )
-    fitted = replace(simulated, structure=request.structure or "chain")
+    fitted = replace(simulated, structure=options.structure or "chain")
     # Pairs that are no neighbours are not asked for; without a parameter they take no time.
     neighbours = dict(zip(simulated.pairs, simulated.copulas, strict=True))
     copulas = tuple(neighbours.get(pair, get_copula("independence")) for pair in fitted.pairs)
@@ -250,6 +255,7 @@ def make_design(
         num_queries=num_queries,
         error_price=error_price,
         grid=make_grid(grid_draws, layout, cells_for(layout)),
+        options=options,
     )
 
 
