@@ -7,7 +7,8 @@ instead, so that nothing of it is traced if it has been compiled before. Without
 Python, it is a function under `jax.jit`.
 
 The files hold machine code that is run, so the folder must be one that only the user can write to. A file
-that is damaged, or that this process cannot load, is written anew.
+that is damaged, or that this process cannot load, is written anew. Where nothing can be written, programs are
+compiled as ever.
 """
 
 from __future__ import annotations
@@ -18,9 +19,8 @@ import hashlib
 import inspect
 import os
 import pickle
-import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,6 +30,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
+
+from cascade_bayes._temporary import lock_file, make_locked, remove_stale
 
 T = TypeVar("T")
 
@@ -55,6 +57,8 @@ class _Store:
 def keep_in(folder: Path | None) -> None:
     """Keep programs that are compiled from now on in a folder, and load those it has; None for neither."""
     _Store.folder = folder
+    if folder is not None:
+        source_digest()  # of what is about to be imported, before anybody edits it
 
 
 def is_keeping() -> bool:
@@ -63,9 +67,12 @@ def is_keeping() -> bool:
 
 
 def kept(*static: str) -> Callable[[Callable[..., T]], Kept[T]]:
-    """Return a decorator as `jax.jit`, with the names of arguments that are no arrays, for programs to keep.
+    """Return a decorator that does what `jax.jit` does, and has the compiled programs kept in a folder.
 
-    Those arguments must say all that they are in their ``repr``.
+    Parameters
+    ----------
+    *static
+        Names of the arguments that are no arrays, which must say all that they are in their ``repr``.
 
     Examples
     --------
@@ -126,7 +133,7 @@ class Kept(Generic[T]):
         )
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call | None:
-        """Return what is called; None if it is not for a file."""
+        """Return a call as it is looked up among the programs; None if its program is not to be kept."""
         if _Store.folder is None:
             return None
         bound = self._signature.bind(*args, **kwargs)
@@ -134,7 +141,7 @@ class Kept(Generic[T]):
         given = dict(bound.arguments)
         static = {name: given.pop(name) for name in self._static}
         leaves, tree = jax.tree.flatten(given)
-        if any(map(_is_elsewhere, leaves)):
+        if any(map(_is_not_for_a_file, leaves)):
             return None
         key = tree, tuple(map(_described, leaves)), tuple(static.items()), _settings()
         return _Call(key, static, tree, leaves)
@@ -169,10 +176,10 @@ class Kept(Generic[T]):
         return _Traced(lowered, results)
 
     def _compile(self, call: _Call, traced: _Traced) -> _Program:
-        with _WITHOUT_CACHE:
+        file = self._file(call)
+        with contextlib.nullcontext() if file is None else _WITHOUT_CACHE:
             compiled = traced.lowered.compile()
         program = self._programs[call.key] = _Program(compiled, traced.results)
-        file = self._file(call)
         if file is not None:
             _save(file, program)
         return program
@@ -199,7 +206,7 @@ class _Call(NamedTuple):
     Attributes
     ----------
     key
-        What its program hangs on.
+        All that its program depends on.
     static
         Arguments that are no arrays, by name.
     tree, leaves
@@ -244,23 +251,47 @@ class _Program:
 
 
 def _first_run(program: _Program, call: _Call) -> list[Any] | None:
-    """Run a program that was loaded; return None if it does not run, as one does not that misses a part.
+    """Run a program that was loaded, for the first time; return None if it fails.
 
-    While it runs, a mark stands beside its file: should the process end by it, the next one leaves it alone.
+    Some load and then miss a part. While it runs, a mark stands beside its file, under a lock: should the
+    process end by it, the next process finds the mark without a lock and leaves the program alone.
     """
     file = program.loaded_from
     assert file is not None
-    mark = file.with_suffix(TRYING)
-    with contextlib.suppress(OSError):
-        mark.touch(mode=0o600)
-    try:
-        results = jax.block_until_ready(program.compiled(*call.leaves))
-    except Exception:
-        return None
-    finally:
-        mark.unlink(missing_ok=True)
+    with _marked(file.with_suffix(TRYING)):
+        try:
+            results = jax.block_until_ready(program.compiled(*call.leaves))
+        except Exception:
+            return None
     program.loaded_from = None
     return list(results)
+
+
+@contextlib.contextmanager
+def _marked(mark: Path) -> Iterator[None]:
+    """Have a file stand, locked, while something runs; without one where none can be written or locked."""
+    held = None
+    with contextlib.suppress(OSError):
+        held = mark.open("w")
+        if not lock_file(held.fileno()):  # another process tries the same program
+            held.close()
+            held = None
+    try:
+        yield
+    finally:
+        if held is not None:
+            with contextlib.suppress(OSError):
+                mark.unlink()
+            held.close()
+
+
+def _has_ended_a_process(mark: Path) -> bool:
+    """Whether a mark stands that no process holds."""
+    try:
+        with mark.open("r+") as left:
+            return lock_file(left.fileno())
+    except OSError:
+        return False
 
 
 class _WithoutCache:
@@ -301,8 +332,8 @@ def _devices(leaf: Any) -> list[Any]:
     return sorted(own, key=lambda device: device.id) or jax.local_devices()[:1]
 
 
-def _is_elsewhere(leaf: Any) -> bool:
-    """Whether an argument is being traced, or lies on other devices than the first: not for a file."""
+def _is_not_for_a_file(leaf: Any) -> bool:
+    """Whether an argument is being traced, or lies on other devices than the first ones."""
     if isinstance(leaf, jax.core.Tracer):
         return True
     own = _devices(leaf)
@@ -320,12 +351,16 @@ def _described(leaf: Any) -> str:
 
 
 def _settings() -> tuple[Any, ...]:
-    """Return what else the compiled program hangs on: the device, and settings of JAX and of its compiler."""
+    """Return what else a compiled program depends on: the device, and settings of JAX and of its compiler."""
     first, config = jax.local_devices()[0], jax.config
-    names = "enable_x64", "default_matmul_precision", "default_prng_impl", "debug_nans"
-    chosen = [getattr(config, f"jax_{name}") for name in names]
-    quickly, flags = config.read("jax_disable_most_optimizations"), os.environ.get("XLA_FLAGS")
-    return first.platform, first.device_kind, jax.local_device_count(), *chosen, quickly, flags
+    of_numbers = "enable_x64", "default_matmul_precision", "debug_nans"
+    of_chance = "default_prng_impl", "threefry_partitionable"
+    chosen = [getattr(config, f"jax_{name}") for name in (*of_numbers, *of_chance)]
+    quickly = config.read("jax_disable_most_optimizations")
+    given = {name: value for name, value in os.environ.items() if name.startswith(("JAX_", "XLA_"))}
+    flags = sorted((name, value) for name, value in given.items() if "CACHE" not in name)
+    backend = first.platform, first.client.platform_version, first.device_kind, jax.local_device_count()
+    return *backend, *chosen, quickly, str(flags)
 
 
 @functools.cache
@@ -342,7 +377,7 @@ def _load(file: Path) -> _Program | None:
     """Return a stored program; None where there is none, or none that this process can load."""
     mark = file.with_suffix(TRYING)
     try:
-        if mark.exists():  # a process has ended while it ran this program for the first time
+        if _has_ended_a_process(mark):
             file.unlink(missing_ok=True)
             mark.unlink(missing_ok=True)
             return None
@@ -379,15 +414,16 @@ def _save(file: Path, program: _Program) -> None:
     compiled = program.compiled
     try:
         payload, in_tree, _ = serialize_executable.serialize(compiled)
-    except (NotImplementedError, ValueError):  # JAX does not store programs with large constants
+        shardings = jax.tree.leaves((compiled.input_shardings, compiled.output_shardings))
+        num_devices = max(len(sharding.device_set) for sharding in shardings)
+        count = program.results.num_leaves
+        example = jax.tree.unflatten(program.results, range(count))  # of which the structure is found again
+        body = pickle.dumps((payload, in_tree, count, example, num_devices))
+    except Exception:  # of large constants, say: whatever cannot be stored has been compiled all the same
         return
-    shardings = jax.tree.leaves((compiled.input_shardings, compiled.output_shardings))
-    num_devices = max(len(sharding.device_set) for sharding in shardings)
-    count = program.results.num_leaves
-    example = jax.tree.unflatten(program.results, range(count))  # of which the structure is found again
-    body = pickle.dumps((payload, in_tree, count, example, num_devices))
     with contextlib.suppress(OSError):
-        handle, name = tempfile.mkstemp(dir=file.parent)
+        remove_stale(file.parent)
+        handle, name = make_locked(file.parent, 0o600)
         try:
             with os.fdopen(handle, "wb") as out:
                 out.write(hashlib.sha256(body).digest() + body)

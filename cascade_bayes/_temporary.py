@@ -16,7 +16,7 @@ except ImportError:  # not a Unix: temporary files of killed processes stay
 _TEMPORARY = re.compile(r"\.cascade-bayes-[0-9a-f]{16}\.tmp")
 
 
-def _lock(descriptor: int) -> bool:
+def lock_file(descriptor: int) -> bool:
     """Lock a file if the file system can; return False if another process holds it."""
     if fcntl is None:
         return True
@@ -35,7 +35,7 @@ def make_locked(folder: Path, mode: int) -> tuple[int, str]:
         path = str(folder / f".cascade-bayes-{os.urandom(8).hex()}.tmp")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), mode)
         # Whoever cleans up may have taken it for a stale one between its making and its lock.
-        if _lock(descriptor) and os.fstat(descriptor).st_nlink:
+        if lock_file(descriptor) and os.fstat(descriptor).st_nlink:
             return descriptor, path
         os.close(descriptor)
     raise OSError(errno.EAGAIN, "temporary files vanish as soon as they are made")

@@ -13,6 +13,7 @@ import pytest
 
 from cascade_bayes import _kept
 from cascade_bayes._kept import SUFFIX, Kept, is_keeping, keep_in, kept
+from cascade_bayes._temporary import lock_file
 
 
 class Pair(NamedTuple):
@@ -122,6 +123,53 @@ def test_a_program_by_which_a_process_ended_is_compiled_anew(folder: Path) -> No
     check(fresh()(X, 2.0), X, 2.0)
     assert TRACED == ["halves"] * 2
     assert list(folder.iterdir()) == [file]
+
+
+def test_a_program_that_another_process_tries_is_left_to_it(folder: Path) -> None:
+    """It is loaded, and run, and neither the program nor the other's mark is touched."""
+    fresh()(X, 2.0)
+    (file,) = files(folder)
+    mark = file.with_suffix(_kept.TRYING)
+    with mark.open("w") as held:
+        assert lock_file(held.fileno())
+        check(fresh()(X, 2.0), X, 2.0)
+        assert mark.exists()
+    assert TRACED == ["halves"]
+    assert files(folder) == [file]
+
+
+def test_programs_of_a_folder_that_cannot_be_written_to_are_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh()(X, 2.0)
+
+    own = Path.open
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(30, "Read-only file system")
+
+    def read(path: Path, mode: str = "r", *args: Any, **how: Any) -> Any:
+        return own(path, mode, *args, **how) if mode.strip("bt") == "r" else refuse()
+
+    monkeypatch.setattr(Path, "open", read)
+    for name in ("unlink", "replace", "touch"):
+        monkeypatch.setattr(Path, name, refuse)
+    check(fresh()(X, 2.0), X, 2.0)
+    assert TRACED == ["halves"]
+
+
+def test_settings_of_random_numbers_make_another_program(folder: Path) -> None:
+    function = kept()(_drawn)
+    with jax.threefry_partitionable(True):
+        one = function(X)
+    with jax.threefry_partitionable(False):
+        other = function(X)
+        np.testing.assert_array_equal(other, jax.jit(_drawn)(X))
+    assert one != other
+
+
+def _drawn(x: jax.Array) -> jax.Array:
+    return jnp.sum(x * jax.random.normal(jax.random.key(0), (2, 3)))
 
 
 def test_a_program_that_does_not_run_is_compiled_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

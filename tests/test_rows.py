@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from cascades import COST, discrete_chain, first, lay
 from jax.test_util import check_grads
+from scipy.special import expit
 
 from cascade_bayes import predict
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.engine.chain import ChainTables, Problem, tables_for_draws
+from cascade_bayes.engine.combinations import run_combinations
+from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.forward import Outcome, forward, outcomes_for_draws
 from cascade_bayes.engine.grid import Grid
 from cascade_bayes.engine.optimise import default_starts, mean_loss, optimise
@@ -27,6 +30,7 @@ from cascade_bayes.engine.rows import (
     average,
     find_queries,
     follow_draws,
+    inside_cells,
 )
 from cascade_bayes.errors import InputError
 from cascade_bayes.model.correctness import correctness_logit
@@ -190,6 +194,79 @@ class TestForward:
             np.testing.assert_allclose(outcome.reach_prob, reach, atol=1e-12)
             np.testing.assert_allclose(1 - outcome.error, answered, atol=1e-12)
             np.testing.assert_allclose(outcome.cost, paid, rtol=1e-12)
+
+    @pytest.mark.parametrize("threshold", [1.0, 1.2, 1.5, 1.8, 2.0])
+    def test_a_query_is_met_where_it_stands_whether_it_is_followed_or_handed_over(
+        self, threshold: float
+    ) -> None:
+        """Of a log's queries that stopped, those just above its threshold stay where they are."""
+        at = np.array([1.1, 1.3, 1.7, 1.9])
+        rng = np.random.default_rng(0)
+        transition = rng.dirichlet(np.ones(3), (1, 3))
+        rate = rng.uniform(size=(1, 3, 3))
+        rows = Rows(
+            cell=jnp.ones((1, 4), dtype=int),
+            position=jnp.asarray(at[None]),
+            ends=jnp.array([[0.0, 0.0, 1.0, 1.0]]),
+            cost=jnp.asarray(rng.uniform(1, 9, (2, 4))),
+            weight=jnp.full(4, 0.25),
+            right=jnp.asarray(rng.uniform(size=(2, 4))),
+        )
+        tables = discrete_chain(
+            mass=jnp.full(3, 1 / 3),
+            correct=jnp.full(3, 0.5),
+            transition=jnp.asarray(transition),
+            right=jnp.asarray(transition * rate),
+            relative_cost=jnp.asarray(rng.uniform(0.5, 2.0, (1, 3))),
+        )._replace(rows=rows)
+        cost = np.array([2.0, 7.0])
+        problem = Problem(tables, jnp.asarray(cost), jnp.zeros((1, 3), dtype=bool))
+        found = forward(problem, jnp.array([threshold]))
+        goes_on, known = at < threshold, np.array([True, True, False, False])
+        right = np.where(goes_on & ~known, (transition * rate)[0, 1].sum(), rows.right[0])
+        right = np.where(goes_on & known, rows.right[1], right)
+        paid = np.where(known, rows.cost[0], cost[0])
+        later = np.where(known, rows.cost[1], cost[1] * float(tables.relative_cost[0, 1]))
+        np.testing.assert_allclose(found.reach_prob, [1.0, goes_on.mean()], rtol=1e-12)
+        np.testing.assert_allclose(1 - found.error, right.mean(), rtol=1e-12)
+        np.testing.assert_allclose(found.cost, np.mean(paid + goes_on * later), rtol=1e-12)
+        combined = run_combinations(
+            jax.tree.map(lambda field: field, Problem(tables.alone(), cost[None], problem.is_atom)),
+            (Positions(jnp.array([threshold]), None),),
+        )
+        np.testing.assert_allclose(combined.error, found.error.reshape(1, 1), rtol=1e-12)
+        np.testing.assert_allclose(combined.cost, found.cost.reshape(1, 1), rtol=1e-12)
+
+    @pytest.mark.parametrize("kind", ["probability", "logprob", "score"])
+    def test_confidences_and_thresholds_stand_in_one_order(self, kind: str) -> None:
+        """Equal ones at one place, to the last digit, and those next to certainty too."""
+        _, grid, _ = lay(2)
+        rng = np.random.default_rng(0)
+        next_to_one = 1 - 10.0 ** -np.arange(1, 16)
+        raw = {
+            "probability": np.concatenate([np.round(rng.uniform(0.001, 0.999, 400), 3), next_to_one]),
+            "logprob": -np.concatenate(
+                [np.round(rng.exponential(0.3, 400) + 1e-4, 4), 10.0 ** -np.arange(5, 30)]
+            ),
+            "score": np.concatenate([np.round(rng.normal(0, 2, 400), 1), [38.0, 39.0, 50.0, 60.0, -45.0]]),
+        }[kind]
+        raw = np.unique(raw)
+        scale = ConfidenceMap(kind, (0.0,), (1.0,))
+        one = Grid(*(field[:1] for field in grid))
+        cell = one.cells(scale.to_logit(raw, model=0), 0)
+        found = one.places(raw[:, None], cell[:, None], scale)[:, 0]
+        for dtype in (np.float64, np.float32):
+            place = inside_cells(found, cell, dtype)
+            assert np.all(cell <= place)
+            assert np.all(place < cell + 1)  # so that the upper edge of its cell defers each
+        at = one.positions(raw[:, None], scale)[:, 0]
+        deferred = inside_cells(found, cell, float)[None] < at[:, None]
+        wanted = raw[None] < raw[:, None]
+        assert not np.any(deferred & ~wanted)
+        # Not told apart are those alone whose scores the arithmetic does not tell apart.
+        score = expit(scale.to_logit(raw, model=0))
+        gap = np.abs(score[None] - score[:, None])[wanted & ~deferred]
+        assert np.all(gap <= 8 * np.finfo(float).eps)
 
     @pytest.mark.slow
     def test_gradients(self) -> None:

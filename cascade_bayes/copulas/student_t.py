@@ -62,7 +62,7 @@ def student_t(df: float) -> Copula:
         return both, both
 
     return exchangeable(
-        f"student_t_{df:g}",
+        f"student_t_{df:g}" if float(f"{df:g}") == df else f"student_t_{df!r}",
         log_density=log_density,
         cdf=elliptical_cdf(generator, quantile, h_v_given_u),
         h_v_given_u=h_v_given_u,

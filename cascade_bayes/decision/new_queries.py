@@ -25,6 +25,9 @@ MANY = 2000
 
 NONE = "no labels"
 
+_STREAM = 5
+"""Sets the random numbers apart from those that other parts draw by the same seed."""
+
 
 class Statistics(NamedTuple):
     """Statistics of tables simulated from each draw.
@@ -131,7 +134,7 @@ def simulate_new(chain: Discretised, num_queries: int, seed: int) -> tuple[Any, 
     keys = jax.random.split(jax.random.key(seed), num_draws)
     if chain.queries is None or chain.queries.ends is not None:
         return _simulate(keys, params, copulas, num_queries)
-    rng = np.random.default_rng(seed + 1)
+    rng = np.random.default_rng([seed, _STREAM])
     place = _observed_place(np.asarray(chain.queries.weight, dtype=float), num_queries, rng)
     of_model = place < 0
     # Few are the model's: so many are simulated on every draw, and each is used once.

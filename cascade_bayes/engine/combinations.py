@@ -125,14 +125,15 @@ def _run_draw(
     cost = jnp.full((1, 1), call_cost[0] * jnp.sum(mass))
     present = jnp.zeros(0) if rows is None else rows.weight
     for i, split in enumerate(splits):
+        # Queries that the chain takes over here, after they have met the thresholds; by cell.
+        handed = cells = jnp.zeros(0)
+        takes_over = rows is not None and rows.ends is not None
         if rows is not None and paths is not None:
             if rows.ends is not None:
                 handed, present = present * rows.ends[i], present * (1.0 - rows.ends[i])
-                cells = jax.nn.one_hot(rows.cell[i], num_cells, dtype=mass.dtype)
-                came = paths.deferred[i] @ (handed[:, None] * cells)
-                mass = mass + came
-                right = right + paths.deferred[i] @ ((handed * rows.right[i])[:, None] * cells)
-                cost = cost + call_cost[i] * jnp.sum(came, axis=1, keepdims=True)
+                cells = handed[:, None] * jax.nn.one_hot(rows.cell[i], num_cells, dtype=mass.dtype)
+                cost = cost + call_cost[i] * (paths.deferred[i] @ handed)[:, None]
+                error = error + (paths.deferred[i] @ (handed * (1.0 - rows.right[i])))[:, None]
             cost = cost + (paths.deferred[i] @ (present * rows.cost[i]))[:, None]
             error = error + (paths.deferred[i] @ (present * (1.0 - rows.right[i])))[:, None]
         below, tilt = split.deferred, split.upper_tilt
@@ -147,19 +148,26 @@ def _run_draw(
             wrong = jnp.sum(tables.transition[i] - tables.right[i], axis=1)
             bent = tables.across[i] @ wrong
             error = error + (mass * wrong) @ split.deferred.T - (mass * bent) @ tilt.T
-        else:
-            both = jnp.concatenate([tables.transition[i], tables.right[i]], axis=1)
-            after = (_each(mass, split.deferred) - _each(mass, tilt) @ tables.across[i]) @ both
-            mass, right = after[:, :num_cells], after[:, num_cells:]
         error, cost = error.reshape(-1, 1), cost.reshape(-1, 1)
+        went = None if paths is None or not takes_over else paths.deferred[i + 1] @ cells
+        if went is not None:
+            cost = cost + call_cost[i + 1] * (went @ tables.relative_cost[i])[:, None]
+        if i < last:
+            both = jnp.concatenate([tables.transition[i], tables.right[i]], axis=1)
+            on = _each(mass, split.deferred) - _each(mass, tilt) @ tables.across[i]
+            after = (on if went is None else on + went) @ both
+            mass, right = after[:, :num_cells], after[:, num_cells:]
+        elif went is not None:
+            error = error + (went @ wrong)[:, None]
         if rows is not None and paths is not None:
             # A query that goes on, or is left without an answer, is not wrong where it was.
-            wrong_here = present * (1.0 - rows.right[i])
+            here = present + handed if takes_over else present
+            wrong_here = here * (1.0 - rows.right[i])
             error = error - (paths.deferred[i + 1] @ wrong_here)[:, None]
             left = paths.left[i]
             if left is not None:
                 error = error - (left @ wrong_here)[:, None]
-                cost = cost + call_cost[-1] * (left @ present)[:, None]
+                cost = cost + call_cost[-1] * (left @ here)[:, None]
     if rows is not None and paths is not None:
         error = error + (paths.deferred[-1] @ (present * (1.0 - rows.right[-1])))[:, None]
         cost = cost + (paths.deferred[-1] @ (present * rows.cost[-1]))[:, None]

@@ -101,7 +101,7 @@ def coordinate_sweep(problem: Problem, error_price: jax.Array, at: Positions) ->
     if rows is not None and rows.ends is None:
         rows = average(rows)
     followed = None if rows is None else follow_draws(rows, split.deferred, split.early)
-    come = _states(tables, start * tables.mass, split.deferred, None if followed is None else followed.handed)
+    come = _states(tables, start * tables.mass, split.deferred, _handed(followed))
     seen = None if rows is None or followed is None else _seen(rows, followed, call_cost)
     going = _GoingOn(
         value=error_price * jnp.ones_like(tables.mass),
@@ -157,6 +157,13 @@ class _Come(NamedTuple):
     mass: jax.Array
     right: jax.Array
     slope: jax.Array
+
+
+def _handed(followed: Followed | None) -> tuple[jax.Array, jax.Array] | None:
+    """Return what the chain takes over, by cell, and the part of it in which the model is right."""
+    if followed is None or followed.handed is None:
+        return None
+    return followed.handed.mass, followed.handed.right
 
 
 def _states(

@@ -150,20 +150,19 @@ def run_chain(problem: Problem, split: Split, of_queries: Split | None = None) -
         """Take what is in a model's cells to those of the next, and say what becomes of the rest."""
         mass, right, slope = state
         step, split, across, come, cost = here
-        paid = zero
-        if come is not None:
-            mass, right = mass + come[0], right + come[1]
-            paid = cost[0] * jnp.sum(come[0])
         below, tilt, early = split.deferred, split.upper_tilt, zero
         if split.early is not None and split.lower_tilt is not None:
             early = jnp.dot(mass, split.early)
             below, tilt = below + split.early, tilt - split.lower_tilt
         answered = jnp.dot(right, 1.0 - below) + jnp.dot(mass * split.upper_tilt, slope)
-        deferred = mass * split.deferred
+        reach, deferred, paid = jnp.sum(mass), mass * split.deferred, zero
+        if come is not None:  # each where it stands in its cell
+            reach, deferred, early = reach + jnp.sum(come.mass), deferred + come.deferred, early + come.early
+            answered, paid = answered + come.answered, cost[0] * jnp.sum(come.mass)
         paid = paid + cost[1] * jnp.dot(deferred, tables.relative_cost[step])
         on = deferred - (mass * tilt) @ across
         after = on @ tables.transition[step], on @ tables.right[step], tables.right_slope[step]
-        return after, _Fate(jnp.sum(mass), answered, early, paid)
+        return after, _Fate(reach, answered, early, paid)
 
     def pass_over(state: _State, here: _Here) -> tuple[_State, _Fate]:
         return state, _Fate(jnp.sum(state[0]), zero, zero, zero)
@@ -246,7 +245,7 @@ def forward(
     positions: jax.Array,
     early: jax.Array | None = None,
 ) -> Outcome:
-    """Return error, cost and reach of a threshold policy on one draw.
+    """Return error, cost and reach of a threshold policy on one draw, each observed query where it stands.
 
     Parameters
     ----------

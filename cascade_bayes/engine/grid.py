@@ -58,14 +58,27 @@ class Grid(NamedTuple):
         thresholds = np.asarray(thresholds, dtype=float)
         out = np.empty(thresholds.shape)
         for i in range(thresholds.shape[-1]):
-            raw = thresholds[..., i, None]
-            score = expit(_threshold_logit(raw, confidence_map, i))
-            low, high = expit(self.edges[i, :, 0]), expit(self.edges[i, :, -1])
-            width = np.where(self.is_atom[i], 1.0, high - low)
-            below = np.clip((score - low) / np.where(width > 0, width, 1.0), 0.0, 1.0)
-            deferred = np.where(self.is_atom[i], raw > self.atom_raw[i], below)
-            out[..., i] = deferred.sum(axis=-1)
+            raw = thresholds[..., i]
+            z = _threshold_logit(raw, confidence_map, i)
+            parts = self.edges[i][~self.is_atom[i]]
+            low, high = parts[:, 0], parts[:, -1]
+            whole = np.searchsorted(high, z, side="right")
+            at = np.minimum(whole, len(high) - 1)
+            inside = np.where(whole < len(high), _fraction(z, low[at], high[at]), 0.0)
+            atoms = np.searchsorted(np.sort(self.atom_raw[i][self.is_atom[i]]), raw, side="left")
+            # What is next to the upper edge of a cell is not yet beyond it.
+            before = np.nextafter(whole + atoms + 1.0, 0.0)
+            out[..., i] = np.minimum(whole + atoms + inside, before)
         return out
+
+    def places(self, raw: np.ndarray, cell: np.ndarray, confidence_map: ConfidenceMap) -> np.ndarray:
+        """Return the positions of raw confidences in their cells, ``(num_queries, num_models)`` all.
+
+        Of two confidences, or of a confidence and a threshold, the smaller has the smaller position, and
+        equal ones have the same. That of an atom is the middle of its cell.
+        """
+        is_atom = self.is_atom[np.arange(raw.shape[1]), cell]
+        return np.where(is_atom, cell + 0.5, np.maximum(self.positions(raw, confidence_map), cell))
 
     def cells(self, z: np.ndarray, model: int) -> np.ndarray:
         """Return the cells in which standardised logits ``(num_queries,)`` lie, of the same shape."""
@@ -76,16 +89,6 @@ class Grid(NamedTuple):
         inside = ~self.is_atom[model] & ((z >= low) & (z < high))
         inside[:, last] |= z[:, 0] == np.inf
         return np.where(at_atom.any(axis=1), at_atom.argmax(axis=1), inside.argmax(axis=1))
-
-    def places(self, z: np.ndarray, cell: np.ndarray, model: int) -> np.ndarray:
-        """Return the positions of standardised logits in their cells, ``(num_queries,)`` all three.
-
-        That of an atom is the middle of its cell.
-        """
-        low, high = expit(self.edges[model, cell, 0]), expit(self.edges[model, cell, -1])
-        width = high - low
-        fraction = np.clip((expit(z) - low) / np.where(width > 0, width, 1.0), 0.0, 1.0)
-        return cell + np.where(self.is_atom[model, cell], 0.5, fraction)
 
     def thresholds(self, positions: np.ndarray, confidence_map: ConfidenceMap) -> np.ndarray:
         """Return raw thresholds at positions ``(..., num_models - 1)``.
@@ -118,6 +121,18 @@ class Grid(NamedTuple):
             raw = np.where(r <= 0, -np.inf, raw)
             out[..., i] = np.where(r >= self.num_cells, np.inf, raw)
         return out
+
+
+def _fraction(z: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Return which fraction of the score between two edges lies below logits, all three of the same shape.
+
+    It is taken on the side where the score is small, so that neither end of the scale loses digits.
+    """
+    flip = low + high > 0
+    start, end = expit(np.where(flip, -high, low)), expit(np.where(flip, -low, high))
+    below = np.where(flip, end - expit(-z), expit(z) - start)
+    width = end - start
+    return np.clip(below / np.where(width > 0, width, 1.0), 0.0, 1.0)
 
 
 def cells_for(layout: AtomLayout) -> int:

@@ -27,7 +27,7 @@ import optax
 from cascade_bayes._trees import take
 from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.coordinate import Positions, Swept, coordinate_sweep, either, on_host
-from cascade_bayes.engine.forward import run_draws, split_cells
+from cascade_bayes.engine.forward import forward, run_draws, split_cells
 
 MAX_SWEEPS = 12
 """Most sweeps; they end as soon as no start moves, mostly after three or four."""
@@ -64,7 +64,10 @@ def mean_loss(
     error_price: jax.Array,
     early: jax.Array | None = None,
 ) -> jax.Array:
-    """Return the loss averaged over draws, US dollars per query.
+    """Return the loss averaged over draws, US dollars per query, which has derivatives in the thresholds.
+
+    Observed queries lie spread over their cells (`cascade_bayes.engine.rows`), so that within a cell it is
+    not quite the loss that `cascade_bayes.engine.forward.forward` judges a policy by.
 
     Parameters
     ----------
@@ -152,7 +155,9 @@ def optimise(
     if num_steps:
         tried = polish(loss, coarse, polished, is_atom, num_steps)
         polished = either(loss(tried) < loss(polished), tried, polished)
-    outcome = run_draws(problem, split_cells(polished.defer, is_atom, polished.early))
+    # Searched for with queries spread over their cells, judged with each where it stands.
+    judge = jax.vmap(forward, in_axes=(problem.draw_axes(), None, None))
+    outcome = judge(problem, polished.defer, polished.early)
     polished_loss = jnp.mean(outcome.cost + error_price * outcome.error) / unit
     # By more than rounding: where there is no mass, no place is better than the grid's.
     better = polished_loss < coarse_loss - 64 * jnp.finfo(dtype).eps

@@ -15,7 +15,7 @@ import numpy as np
 
 from cascade_bayes.engine.chain import ChainTables, Parts, Start, Steps, across_cells, with_abstention
 from cascade_bayes.engine.costs import in_32_bits
-from cascade_bayes.engine.rows import Queries, Rows
+from cascade_bayes.engine.rows import Queries, Rows, inside_cells
 
 
 class SharedParts(NamedTuple):
@@ -108,7 +108,7 @@ def _rows(queries: Queries, right: list[np.ndarray | None], missing: int, dtype:
 
     return Rows(
         cell=pad(queries.cell, int),
-        position=pad(queries.position, dtype),
+        position=pad(inside_cells(np.asarray(queries.position), np.asarray(queries.cell), dtype), dtype),
         ends=None if queries.ends is None else pad(queries.ends, dtype),
         cost=pad(in_32_bits(np.asarray(queries.cost)) if dtype == np.float32 else queries.cost, dtype),
         weight=jax.device_put(np.asarray(queries.weight, dtype)),

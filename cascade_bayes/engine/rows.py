@@ -19,8 +19,8 @@ confidences, remains the calibration's, whose draws say how far labels are known
 queries paid.
 
 A query is followed as far as its confidences are known, and then handed over to the chain: its mass goes on
-from the cell of its last known confidence. What a policy does is told with every other query where it
-stands: it is deferred if its confidence is below the threshold. While thresholds are searched for, a query
+from the cell of its last known confidence, if that model defers it. Of a policy that is judged, each observed
+query is deferred if its own confidence is below the threshold. While thresholds are searched for, a query
 lies spread over its cell of the grid (`cascade_bayes.engine.grid`), as the chain's mass does, so that the
 objective has derivatives; at the edges of cells both are the same.
 """
@@ -53,7 +53,8 @@ class Rows(NamedTuple):
     cell
         Cell of each confidence, ``(num_models - 1, num_queries)``; 0 where it is not known.
     position
-        Its position on the grid, as that of a threshold, likewise; in the middle of an atom's cell.
+        Position of each confidence on the grid, in terms of those of thresholds, of the same shape; in the
+        middle of an atom's cell, and of no meaning where the confidence is not known.
     ends
         1 where a query is handed over to the chain, because its next confidence is not known, else 0,
         ``(num_models - 1, num_queries)``; None if none is.
@@ -89,6 +90,28 @@ class Rows(NamedTuple):
         return (self.position < positions[:, None]).astype(self.cost.dtype)
 
 
+class Handed(NamedTuple):
+    """Queries that get to a model and whose next confidence is not known.
+
+    Attributes
+    ----------
+    mass, right
+        Their probability by the cell of their confidence, and the part in which the model is right,
+        ``(num_models - 1, num_cells)`` both.
+    deferred
+        Probability of those that the model defers, which go on as the chain does, of the same shape.
+    answered, early
+        Probability that the model answers, and rightly, and that it abstains early, ``(num_models - 1,)``
+        both.
+    """
+
+    mass: jax.Array
+    right: jax.Array
+    deferred: jax.Array
+    answered: jax.Array
+    early: jax.Array
+
+
 class Followed(NamedTuple):
     """Where a policy takes the queries on one draw.
 
@@ -101,14 +124,13 @@ class Followed(NamedTuple):
         Fraction that a model defers, and on which it abstains early, ``(num_models - 1, num_queries)`` both;
         the latter None if none does.
     handed
-        What is handed over to the chain's cells, and the part of it in which the model is right,
-        ``(num_models - 1, num_cells)`` both; None if nothing is.
+        Queries whose next confidence is not known, which the chain takes over; None if there are none.
     """
 
     path: jax.Array
     deferred: jax.Array
     early: jax.Array | None
-    handed: tuple[jax.Array, jax.Array] | None
+    handed: Handed | None
 
     def reach_prob(self, rows: Rows) -> jax.Array:
         """Return the probability of a followed query at each model, ``(num_models,)``."""
@@ -164,9 +186,26 @@ def follow_rows(rows: Rows, deferred: jax.Array, early: jax.Array | None, num_ce
         return Followed(path, deferred, early, None)
     cells = jax.nn.one_hot(rows.cell, num_cells, dtype=here.dtype)
     spread = jnp.stack(handed)[..., None] * cells
-    mass = jnp.einsum("q,iql->il", rows.weight, spread)
-    right = jnp.einsum("iq,iql->il", rows.weight * rows.right[:-1], spread)
-    return Followed(path, deferred, early, (mass, right))
+    weight, own = rows.weight * jnp.stack(handed), rows.right[:-1]
+    abstained = jnp.zeros_like(deferred) if early is None else early
+    return Followed(
+        path,
+        deferred,
+        early,
+        Handed(
+            mass=jnp.einsum("q,iql->il", rows.weight, spread),
+            right=jnp.einsum("iq,iql->il", rows.weight * own, spread),
+            deferred=jnp.einsum("iq,iql->il", rows.weight * deferred, spread),
+            answered=jnp.sum(weight * own * (1.0 - deferred - abstained), axis=1),
+            early=jnp.sum(weight * abstained, axis=1),
+        ),
+    )
+
+
+def inside_cells(position: np.ndarray, cell: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return positions in numbers of a type, in which they stay below the upper edges of their cells."""
+    most = np.nextafter(np.asarray(cell + 1, dtype), np.asarray(0, dtype))
+    return np.minimum(np.asarray(position, dtype), most)
 
 
 def at_cells(values: jax.Array, cell: jax.Array, like: jax.Array) -> jax.Array:
@@ -346,7 +385,8 @@ def find_queries(
         share = np.random.default_rng(1).beta(scale * prior_queries, scale * count, size=(num_draws, 1))
         weight = weight * (1 - share)
     cell = np.stack([np.where(known[:, i], grid.cells(z[m], i), 0) for i, m in enumerate(own)])
-    position = np.stack([grid.places(z[m], cell[i], i) for i, m in enumerate(own)])
+    raw = np.where(known, data.confidence[:, own], data.confidence[:, own].max(initial=0.0, where=known))
+    position = grid.places(raw, cell.T, data.confidence_map.select(own)).T
     ends = (known[:, :-1] & ~known[:, 1:]).T
     if terms.abstain_price is None:
         cell, position = cell[:-1], position[:-1]
@@ -356,7 +396,7 @@ def find_queries(
     return Queries(
         z=jax.device_put(z[list(chain_models)][:, used].astype(dtype)),
         cell=jax.device_put(cell[:, used]),
-        position=jax.device_put(position[:, used].astype(dtype)),
+        position=jax.device_put(inside_cells(position[:, used], cell[:, used], dtype)),
         ends=jax.device_put(ends[:, used].astype(dtype)) if ends.any() else None,
         cost=jax.device_put(cost[:, used].astype(dtype)),
         weight=jax.device_put(np.asarray(weight, dtype)),

@@ -300,8 +300,8 @@ def own_optima(chain: Discretised, error_price: float, near: Positions) -> Posit
 def compile_own_optima(chain: Discretised) -> None:
     """Have the programs of `own_optima` compiled for cascades like this one, unless they are.
 
-    A first question about a policy then takes no longer than the second. Where programs are kept in a folder
-    it does not anyhow, but for the first time of all.
+    A first question about a policy then takes no longer than the second. Nothing is done where programs are
+    kept in a folder (`cascade_bayes._kept`): the first question finds them there.
     """
     if is_keeping():
         return
