@@ -132,7 +132,7 @@ def test_a_modular_fit_says_what_it_assumes() -> None:
 def run_fit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
     """Fit a table on the command line, stop before anything is drawn, and return what is said."""
 
-    def stop(*_: Any) -> None:
+    def stop(*_: Any, **__: Any) -> None:
         raise InputError("Stopped.")
 
     def run(data: CascadeData) -> str:
