@@ -422,7 +422,7 @@ def test_a_file_that_was_taken_for_a_stale_one_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process looks at it after it is made and before it is locked."""
-    original, calls = _temporary._lock, []
+    original, calls = _temporary.lock_file, []
 
     def lock(descriptor: int) -> bool:
         if not calls:
@@ -431,7 +431,7 @@ def test_a_file_that_was_taken_for_a_stale_one_is_made_again(
         calls.append(descriptor)
         return original(descriptor)
 
-    monkeypatch.setattr(_temporary, "_lock", lock)
+    monkeypatch.setattr(_temporary, "lock_file", lock)
     write_output(tmp_path / "p.json", POLICY, NEW)
     assert len(calls) == 2
     assert (tmp_path / "p.json").read_bytes() == NEW
