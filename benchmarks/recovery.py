@@ -37,7 +37,7 @@ from cascade_bayes.inference.modules import collect, make_modules
 from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.model.cascade import params_from_sites, sample_sites
 from cascade_bayes.model.centres import find_centres
-from cascade_bayes.model.margins import DEFAULT_MARGIN
+from cascade_bayes.model.names import DEFAULT_MARGIN
 from cascade_bayes.model.observations import Observations
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors

@@ -40,7 +40,8 @@ from cascade_bayes.inference.modules import MarginData, margin_target
 from cascade_bayes.inference.nuts import Chains
 from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.target import Target
-from cascade_bayes.model.margins import DEFAULT_MARGIN, MARGINS, get_margin, simplex_from_splits
+from cascade_bayes.model.margins import MARGINS, get_margin, simplex_from_splits
+from cascade_bayes.model.names import DEFAULT_MARGIN
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import MarginSpec

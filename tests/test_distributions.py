@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from cascade_bayes.distributions import BetaMixture, LogitNormalMixture, MarginParams, MixedMargin, mixed
-from cascade_bayes.model.margins import DEFAULT_MARGIN, MARGINS
+from cascade_bayes.model.margins import MARGINS
+from cascade_bayes.model.names import DEFAULT_MARGIN
 from cascade_bayes.special import UnitPoint, unit_point_from_logit
 
 Array = Any
