@@ -195,11 +195,11 @@ class TestForward:
             np.testing.assert_allclose(1 - outcome.error, answered, atol=1e-12)
             np.testing.assert_allclose(outcome.cost, paid, rtol=1e-12)
 
-    @pytest.mark.parametrize("threshold", [1.0, 1.2, 1.5, 1.8, 2.0])
+    @pytest.mark.parametrize("threshold", [1.0, 1.2, 1.3, 1.5, 1.7, 1.8, 2.0])
     def test_a_query_is_met_where_it_stands_whether_it_is_followed_or_handed_over(
         self, threshold: float
     ) -> None:
-        """Of a log's queries that stopped, those just above its threshold stay where they are."""
+        """One at the threshold stays; so do those of a log that stopped just above its threshold."""
         at = np.array([1.1, 1.3, 1.7, 1.9])
         rng = np.random.default_rng(0)
         transition = rng.dirichlet(np.ones(3), (1, 3))

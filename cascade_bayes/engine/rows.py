@@ -238,7 +238,7 @@ def follow_draws(rows: Rows, fraction: jax.Array, early: jax.Array | None = None
     Parameters
     ----------
     rows
-        Of all draws.
+        The observed queries under all draws.
     fraction
         Fraction of every cell that a model defers, ``(num_models - 1, num_cells)``.
     early
@@ -260,7 +260,7 @@ class Queries(NamedTuple):
     z
         Standardised logits of all models of the chain, ``(num_chain_models, num_queries)``.
     cell, position, ends, cost
-        As those of `Rows`, of the cascade's own models.
+        The fields of `Rows` with these names, for the cascade's own models.
     weight
         ``(num_draws, num_queries)``.
     place

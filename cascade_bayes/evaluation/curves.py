@@ -82,7 +82,7 @@ def cost_weights(
     Parameters
     ----------
     error, call_cost
-        As for `trivial_points`, of at least two models.
+        The same as for `trivial_points`, for at least two models.
     num_weights
         How many.
 
@@ -111,7 +111,7 @@ def area(points: Points, trivial: Points) -> float:
     Parameters
     ----------
     points
-        In any order; there may be none.
+        The points, which may come in any order; there may be none.
     trivial
         From `trivial_points`.
     """

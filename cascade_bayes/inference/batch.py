@@ -81,7 +81,7 @@ def fit_batch(
     tables
         The tables, read by `cascade_bayes.read_table`; any number of queries each.
     method, seed
-        As for `fit`.
+        The same as for `fit`.
     batch_size
         How many alike tables are sampled side by side, at most. More take more memory.
     checkpoint

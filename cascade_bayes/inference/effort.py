@@ -102,7 +102,7 @@ def with_random_subset(posterior: Posterior, max_queries: int | None, seed: int)
     posterior
         The fit.
     max_queries, seed
-        As for `random_subset`.
+        The same as for `random_subset`.
     """
     data = random_subset(posterior.data, max_queries, seed)
     return posterior if data is posterior.data else replace(posterior, data=data)

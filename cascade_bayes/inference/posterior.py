@@ -141,7 +141,7 @@ class Posterior:
         members
             Positions of the models, ascending.
         num_draws
-            As for `params`.
+            The same as for `params`.
         """
         return self.sub_cascades([members], num_draws)[0]
 

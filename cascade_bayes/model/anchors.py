@@ -90,7 +90,7 @@ def find_anchors(data: CascadeData, layout: AtomLayout, *, at_random: bool = Fal
     layout
         Where its atoms lie.
     at_random
-        As for `find_claims`.
+        The same as for `find_claims`.
     """
     claims = find_claims(data, at_random=at_random)
     unknown = Anchors.none(*layout.locs.shape)

@@ -346,9 +346,9 @@ def cascade_model(
     spec
         Everything that is not sampled; static. Its structure must be ``"chain"``.
     atom_locs
-        As for `params_from_sites`.
+        The same as for `params_from_sites`.
     anchors
-        As for `sample_sites`.
+        The same as for `sample_sites`.
     """
     if spec.structure != "chain":
         raise ValueError("only the structure 'chain' has a joint density; sample a modular model by `fit`.")

@@ -153,7 +153,7 @@ def given_difficulty(logit: jax.Array, v: jax.Array, rest: jax.Array, label_corr
     logit
         Log odds of being right, whatever the difficulty.
     v, rest, label_corr
-        As for `bridge_quantile`.
+        The same as for `bridge_quantile`.
     """
     return logit / jnp.sqrt(1.0 - label_corr) + bridge_quantile(v, rest, label_corr)
 

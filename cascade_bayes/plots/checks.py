@@ -59,7 +59,7 @@ def plot_calibration(
     posterior
         The fit.
     policy
-        As for `check`.
+        The same as for `check`.
     deferred
         Only queries that are deferred to the model.
     num_draws

@@ -81,7 +81,7 @@ class CheckResult:
     Attributes
     ----------
     findings
-        In the order of `ABOUT`.
+        The checks that were made, in the order of `ABOUT`.
     level
         Probability with which a right model fails any of the tests, at most.
     """
