@@ -29,6 +29,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 LANGUAGES = ("python", "bash", "console")
@@ -72,6 +73,30 @@ class Block:
     def runs(self) -> bool:
         """Whether it runs with the other blocks of its page."""
         return self.is_code and not self.mark.startswith(("not run: ", "ci: "))
+
+
+class Ran(NamedTuple):
+    """A block that ran.
+
+    Attributes
+    ----------
+    block
+        The block.
+    output
+        The block of its page that shows what it prints; None if there is none.
+    said
+        What it printed, on standard output and standard error.
+    seconds
+        How long it ran.
+    processor
+        Seconds that processor cores worked for it, which other work on the machine hardly changes.
+    """
+
+    block: Block
+    output: Block | None
+    said: str
+    seconds: float
+    processor: float
 
 
 def pages() -> list[Path]:
@@ -148,8 +173,8 @@ for i, path in enumerate(sys.argv[1:]):
 _SEPARATOR = "--- the next block ---"
 
 
-def run(page: Path, folder: Path) -> list[tuple[Block, Block | None, str, float]]:
-    """Run the blocks of a page in a folder; return each with its output block, what it prints, and seconds.
+def run(page: Path, folder: Path) -> list[Ran]:
+    """Run the blocks of a page in a folder, and return what became of each.
 
     Python blocks with nothing but Python between them share one process, and the seconds of its first.
 
@@ -161,16 +186,16 @@ def run(page: Path, folder: Path) -> list[tuple[Block, Block | None, str, float]
     environment = {
         **os.environ,
         "PATH": f"{folder / '.bin'}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         "COLUMNS": "80",
         "TERM": "dumb",
         "MPLBACKEND": "agg",
     }
-    done: list[tuple[Block, Block | None, str, float]] = []
+    done: list[Ran] = []
     waiting: list[tuple[Block, Block | None]] = []
 
-    def call(command: Sequence[str]) -> tuple[str, float]:
-        began = time.perf_counter()
+    def call(command: Sequence[str]) -> tuple[str, float, float]:
+        began, worked = time.perf_counter(), _processor()
         ended = subprocess.run(
             command,
             cwd=folder,
@@ -182,7 +207,7 @@ def run(page: Path, folder: Path) -> list[tuple[Block, Block | None, str, float]
         )
         if ended.returncode:
             raise subprocess.CalledProcessError(ended.returncode, command, ended.stdout)
-        return ended.stdout, time.perf_counter() - began
+        return ended.stdout, time.perf_counter() - began, _processor() - worked
 
     def run_python() -> None:
         if not waiting:
@@ -192,10 +217,10 @@ def run(page: Path, folder: Path) -> list[tuple[Block, Block | None, str, float]
             files.append(folder / ".bin" / f"{len(done) + i}.py")
             files[-1].write_text(block.text, encoding="utf-8")
         driver = _DRIVER.replace("SEPARATOR", repr(_SEPARATOR))
-        said, seconds = call([sys.executable, "-c", driver, *map(str, files)])
+        said, *times = call([sys.executable, "-c", driver, *map(str, files)])
         for (block, output), part in zip(waiting, said.split(_SEPARATOR + "\n"), strict=True):
-            done.append((block, output, part, seconds))
-            seconds = 0.0
+            done.append(Ran(block, output, part, *times))
+            times = [0.0, 0.0]
         waiting.clear()
 
     for block, output in with_outputs(page):
@@ -203,12 +228,18 @@ def run(page: Path, folder: Path) -> list[tuple[Block, Block | None, str, float]
             waiting.append((block, output))
             continue
         run_python()
-        done.append((block, output, *call(["bash", "-euo", "pipefail", "-c", commands_of(block)])))
+        done.append(Ran(block, output, *call(["bash", "-euo", "pipefail", "-c", commands_of(block)])))
     run_python()
     return done
 
 
-def run_with_ancestors(page: Path, folder: Path) -> list[tuple[Block, Block | None, str, float]]:
+def _processor() -> float:
+    """Return the seconds that processor cores have worked for programs that this one has run."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def run_with_ancestors(page: Path, folder: Path) -> list[Ran]:
     """Run a page after the pages whose files it goes on from, all in one folder."""
     before = goes_on_from(page)
     if before is None:
@@ -227,16 +258,14 @@ def main(names: Sequence[str]) -> None:
         with tempfile.TemporaryDirectory() as name:
             done = run_with_ancestors(page, Path(name))
         text = page.read_text(encoding="utf-8")
-        for block, output, said, seconds in reversed(done):
-            print(f"{page.relative_to(ROOT)}:{block.line}: {seconds:.1f} s")
-            if output is not None:
-                start, end = output.span
-                text = (
-                    text[:start]
-                    + "\n".join(line.rstrip() for line in said.strip("\n").split("\n"))
-                    + "\n"
-                    + text[end:]
-                )
+        for ran in done:
+            place = f"{page.relative_to(ROOT)}:{ran.block.line}"
+            print(f"{place}: {ran.seconds:.1f} s, {ran.processor:.1f} s of processor")
+        for ran in reversed(done):
+            if ran.output is not None:
+                start, end = ran.output.span
+                said = "".join(f"{line.rstrip()}\n" for line in ran.said.strip("\n").split("\n"))
+                text = text[:start] + said + text[end:]
         page.write_text(text, encoding="utf-8")
 
 

@@ -5,23 +5,19 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import shutil
 import subprocess
-import sys
+from difflib import SequenceMatcher
 from pathlib import Path
 
+import blocks
 import pytest
+from command_text import commands, markdown
 
 import cascade_bayes as cb
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-if not DOCS.is_dir():
-    pytest.skip("the documentation does not come with this copy of the tests", allow_module_level=True)
-sys.path[:0] = [str(DOCS), str(DOCS / "_ext")]
-
-import blocks  # noqa: E402
-from command_text import commands, markdown  # noqa: E402
-
 PAGES = blocks.pages()
 FIRST = DOCS / "start.md"
 """The page that others go on from."""
@@ -135,6 +131,20 @@ def test_public_names_are_few_and_exist() -> None:
     assert all(hasattr(cb, name) for name in (*cb.__all__, *cb._HOME))
 
 
+def test_citation_and_package_have_one_version() -> None:
+    cited, packaged = (
+        re.search(pattern, (ROOT / name).read_text(encoding="utf-8"), re.M)
+        for name, pattern in (("CITATION.cff", r"^version: (.+)$"), ("pyproject.toml", r'^version = "(.+)"$'))
+    )
+    assert cited is not None
+    assert packaged is not None
+    assert cited[1] == packaged[1]
+
+
+def test_workflow_runs_the_checks() -> None:
+    assert "run: .ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
+
+
 def test_pages_of_the_site_are_in_a_table_of_contents() -> None:
     listed = set()
     for page in DOCS.rglob("*.md"):
@@ -149,15 +159,17 @@ def test_pages_of_the_site_are_in_a_table_of_contents() -> None:
 
 def words(text: str) -> list[str]:
     """Return the words of what a block prints, with numbers and the frames of tables left out."""
-    return [
-        word
-        for word in re.split(r"[\s│┃━─┏┓┗┛┡┩└┘┳┻╇┴┬┼╪╋├┤╞╡]+", NUMBER.sub("", text))
-        if re.search(r"\w", word)
-    ]
+    parts = re.split(r"[\s\u2500-\u257f]+", NUMBER.sub("", text))
+    return [part for part in parts if re.search(r"\w", part)]
+
+
+ALIKE = 0.9
+"""Share of words that agree between what a block prints and what its page shows: on another machine another
+parameter may have the largest R-hat, and another cascade may be the best by a hair."""
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[blocks.Ran]]:
     """Return the folder that the blocks of the first page leave, and what they printed."""
     folder = tmp_path_factory.mktemp("start")
     blocks.lay_out(folder)
@@ -170,21 +182,23 @@ RUNNING = [page for page in PAGES if blocks.with_outputs(page)]
 @pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNING, ids=lambda page: str(page.relative_to(ROOT)))
 def test_blocks_run_and_print_what_the_page_shows(
-    page: Path, started: tuple[Path, list], tmp_path: Path
+    page: Path, started: tuple[Path, list[blocks.Ran]], tmp_path: Path
 ) -> None:
-    """Words must agree; numbers may differ from machine to machine, and lines from width to width."""
+    """Words must agree; numbers may differ from machine to machine."""
     folder, printed = started
     if page != FIRST:
         if (before := blocks.goes_on_from(page)) is not None:
             assert before == FIRST
             tmp_path = tmp_path / "folder"
-            subprocess.run(["cp", "-r", str(folder), str(tmp_path)], check=True)
+            shutil.copytree(folder, tmp_path)
         else:
             blocks.lay_out(tmp_path)
         try:
             printed = blocks.run(page, tmp_path)
         except subprocess.CalledProcessError as error:
             pytest.fail(f"{page}: exit status {error.returncode}\n{error.output}")
-    for block, output, said, _ in printed:
-        if output is not None:
-            assert words(said) == words(output.text), f"{page}:{block.line} prints\n{said}"
+    for ran in printed:
+        if ran.output is not None:
+            pair = words(ran.said), words(ran.output.text)
+            agreeing = SequenceMatcher(None, *pair, autojunk=False).ratio()
+            assert agreeing >= ALIKE, f"{page}:{ran.block.line} prints\n{ran.said}"
