@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import cascade_bayes as cb
 
 ERROR_PRICE = 0.003
-"""US dollars per wrong answer of the recommended policy: that of the page *Start*."""
+"""US dollars per wrong answer of the recommended policy: that of README.md."""
 
 PICTURE = Path(__file__).parent / "_static" / "frontier.png"
 
@@ -31,7 +31,7 @@ def main() -> None:
     test = cb.read_table(cb.example.test_path(), confidence="logprob", models=train.models)
     posterior = cb.Posterior.load(sys.argv[1]) if len(sys.argv) > 1 else cb.fit(train, seed=0)
     frontier = cb.error_cost_frontier(posterior, error_prices=25)
-    policy = frontier.at(error_price=ERROR_PRICE)
+    policy = cb.error_cost_frontier(posterior, error_prices=[ERROR_PRICE]).at(error_price=ERROR_PRICE)
     realised = policy.evaluate(test).realised
 
     _, ax = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
