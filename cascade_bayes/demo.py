@@ -168,8 +168,8 @@ def run_demo(
     *,
     seed: int,
     talk: Callable[[str], object],
-    num_warmup: int = 300,
-    num_samples: int = 800,
+    num_warmup: int | None = None,
+    num_samples: int | None = None,
 ) -> DemoResult:
     """Run the demonstration and write its pictures and files into ``folder``.
 
@@ -182,7 +182,7 @@ def run_demo(
     talk
         Called with one line before each stage.
     num_warmup, num_samples
-        Draws of each of four chains.
+        Draws of each of four chains; as many as `cascade_bayes.fit` takes by default if None.
     """
     files = {name: folder / file for name, (file, _) in _FILES.items()}
     check_folder(folder, dict(_FILES.values()))

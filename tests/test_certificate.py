@@ -154,9 +154,9 @@ def test_who_does_not_know_the_draw_can_lose_by_shape_where_no_draw_does() -> No
 @pytest.fixture(scope="module")
 def certificate(small_posterior) -> Certificate:
     frontier = error_cost_frontier(
-        small_posterior, models="all", error_prices=np.geomspace(3e-4, 3e-2, 4), num_draws=30
+        small_posterior, models="all", error_prices=np.geomspace(3e-4, 3e-2, 4), num_draws=20
     )
-    return certify(small_posterior, frontier, num_draws=30)
+    return certify(small_posterior, frontier, num_draws=20)
 
 
 def test_of_a_frontier(certificate, small_posterior) -> None:

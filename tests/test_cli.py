@@ -759,7 +759,10 @@ class TestRejectedFit:
             "evaluate all": ("evaluate", folder / "frontier.json", table),
         }
 
-    @pytest.mark.parametrize("name", ["tune", "sweep", "worth", "evaluate", "evaluate all"])
+    @pytest.mark.parametrize(
+        "name",
+        ["tune", "sweep", pytest.param("worth", marks=pytest.mark.slow), "evaluate", "evaluate all"],
+    )
     def test_every_later_command_says_so(
         self, run: Run, files: Path, table: Path, tmp_path: Path, name: str
     ) -> None:

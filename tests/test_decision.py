@@ -528,7 +528,7 @@ class TestFrontier:
     @pytest.mark.slow
     def test_subset_of_the_models(self, small_posterior) -> None:
         models = [small_posterior.models[0], small_posterior.models[2]]
-        swept = error_cost_frontier(small_posterior, models=models, error_prices=3, num_draws=10)
+        swept = error_cost_frontier(small_posterior, models=models, error_prices=3, num_draws=20)
         assert swept.models == tuple(models)
         assert swept.thresholds.shape == (3, 1)
 

@@ -324,12 +324,15 @@ USERS_OF_NUMPYRO = (
     "model.margins",
     "model.cascade",
     "inference.target",
-    "inference.nuts",
     "inference.approximate",
+    "inference.nuts",
 )
 
 
-@pytest.mark.parametrize("module", USERS_OF_NUMPYRO)
+@pytest.mark.parametrize(
+    "module",
+    [pytest.param(name, marks=pytest.mark.slow) for name in USERS_OF_NUMPYRO[:-1]] + ["inference.nuts"],
+)
 def test_numpyro_is_loaded_once_where_arviz_was_imported_first(module: str) -> None:
     """ArviZ 1 leaves NumPyro to be loaded at first use; a part imported before that would be loaded twice."""
     lines = "import arviz, importlib", f"importlib.import_module('cascade_bayes.{module}')"

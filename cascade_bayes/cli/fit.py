@@ -14,7 +14,7 @@ from cascade_bayes._numbers import MAX_CHAINS, MAX_COUNT
 from cascade_bayes.cli.common import EXIT_FAILED, open_output, out, print_json, say, split, start_jax
 from cascade_bayes.cli.options import Json, Prices, Seed
 from cascade_bayes.errors import ConvergenceWarning
-from cascade_bayes.inference.options import AUTO_WARMUP, LONG_SAMPLES, SAMPLES, WARMUP, FitOptions
+from cascade_bayes.inference.options import AUTO_WARMUP, SAMPLES, WARMUP, FitOptions
 
 if TYPE_CHECKING:
     from cascade_bayes.data import CascadeData
@@ -97,7 +97,7 @@ def fit(
             help="Kept draws of each chain.",
             min=10,
             max=MAX_COUNT,
-            show_default=f"{SAMPLES}; of more than 1000 queries {LONG_SAMPLES}",
+            show_default=str(SAMPLES),
         ),
     ] = None,
     max_queries: Annotated[

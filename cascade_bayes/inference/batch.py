@@ -224,7 +224,7 @@ def _fit_chunk(
     arrays = [Arrays(prepared[place], chunk.kind, chunk.num_queries) for place in chunk.places]
     modules = [table.modules() for table in arrays]
     filled = modules + [modules[-1]] * (chunk.size - len(modules))
-    options = prepared[chunk.places[0]].options  # with the number of draws of tables as long as these
+    options = prepared[chunk.places[0]].options
     key = jax.random.fold_in(jax.random.key(options.seed), chunk.places[0])
     key_modules, key_pairs = jax.random.split(key)
     structure = chunk.kind.structure

@@ -34,7 +34,7 @@ from cascade_bayes.model.observations import Observations, observations, sample_
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors, default_priors
 from cascade_bayes.model.spec import ModelKind, ModelSpec
-from cascade_bayes.model.strata import SAMPLE_SIZE, is_long
+from cascade_bayes.model.strata import SAMPLE_SIZE
 
 ROOM = room_for(SAMPLE_SIZE)
 """Size of the arrays of a long table's sample."""
@@ -94,7 +94,6 @@ def prepare(data: CascadeData, options: FitOptions) -> Prepared:
     """
     began, num_given = time.perf_counter(), data.num_queries
     data = random_subset(data, options.max_queries, options.seed)
-    options = options.for_table(is_long(data.num_queries))
     check_fittable(data)
     # The default's many components shrink where there are few data.
     priors = options.priors or default_priors(data.num_queries)
