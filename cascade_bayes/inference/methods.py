@@ -117,25 +117,25 @@ def _draw_nuts(
     from tqdm.auto import tqdm
 
     chains = [
-        Chains(key, *part, approximation, options)
+        Chains.start(key, part, approximation, options)
         for key, part, approximation in zip(keys, parts, approximations, strict=True)
     ]
     none = [np.zeros(len(approximation.mode), dtype=int) for approximation in approximations]
     found = [LaneDraws({}, {}, zeros, {"halved_steps": zeros}) for zeros in none]
     total = len(parts) * (options.warmup + options.draws)
     with tqdm(total=total, disable=not options.progress, desc="NUTS", unit="transition") as bar:
-        for one in chains:
-            one.run(options.warmup, bar.update)
+        chains = [one.run(options.warmup, bar.update)[0] for one in chains]
         for round_ in range(options.max_rounds):
             if round_:
                 bar.total += len(parts) * options.draws
             runs = [one.run(options.draws, bar.update) for one in chains]
-            found = [_longer(before, *run) for before, run in zip(found, runs, strict=True)]
+            found = [_longer(before, *drawn) for before, (_, *drawn) in zip(found, runs, strict=True)]
             if round_ + 1 == options.max_rounds:
                 break
-            diverged = [np.asarray(np.any(stats["diverging"], axis=(1, 2))) for _, stats in runs]
-            for one, lanes in zip(chains, diverged, strict=True):
-                one.halve_steps(lanes)
+            diverged = [np.asarray(np.any(stats["diverging"], axis=(1, 2))) for _, _, stats in runs]
+            chains = [
+                one.with_half_the_step(lanes) for (one, _, _), lanes in zip(runs, diverged, strict=True)
+            ]
             found = [_started_over(*two) for two in zip(found, diverged, strict=True)]
             if enough is not None and enough(found):
                 break
