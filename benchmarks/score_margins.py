@@ -34,12 +34,12 @@ from tables import find_tables, read
 
 from cascade_bayes._trees import take
 from cascade_bayes.inference import _arviz
-from cascade_bayes.inference.approximate import propose_laplace
-from cascade_bayes.inference.laplace import normal_approximation
-from cascade_bayes.inference.modules import MarginData, margin_target
-from cascade_bayes.inference.nuts import Chains
 from cascade_bayes.inference.options import FitOptions
-from cascade_bayes.inference.target import Lanes, Target
+from cascade_bayes.inference.posterior_modules import MarginData, margin_target
+from cascade_bayes.inference.samplers.approximate import propose_laplace
+from cascade_bayes.inference.samplers.laplace import normal_approximation
+from cascade_bayes.inference.samplers.nuts import Chains
+from cascade_bayes.inference.samplers.target import Lanes, Target
 from cascade_bayes.model.margins import MARGINS, get_margin, simplex_from_splits
 from cascade_bayes.model.names import DEFAULT_MARGIN
 from cascade_bayes.model.params import find_atoms

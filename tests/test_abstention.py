@@ -73,7 +73,7 @@ class TestForward:
         """Over all paths of cells, of the chain and of each query, and many pairs of thresholds."""
         rng = np.random.default_rng(4)
         k, n, price = 2, 4, 4.0
-        tables = random_chain(rng, k, n, num_queries=3)
+        tables = jax.tree.map(np.asarray, random_chain(rng, k, n, num_queries=3))  # read one by one below
         rows = tables.rows
         assert rows is not None
         cost, is_atom = np.array([1.0, 3.0, price]), jnp.ones((k, n), bool)

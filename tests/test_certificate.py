@@ -32,6 +32,7 @@ def random_tables(rng: np.random.Generator, num_models: int, num_cells: int) -> 
 def loss_by_paths(tables: ChainTables, cost: np.ndarray, price: float, defers: list[np.ndarray]) -> float:
     """Of a policy that says, by all cells so far, whether to go on; summed over all paths of cells."""
     num_models, num_cells = len(cost), len(tables.mass)
+    tables = jax.tree.map(np.asarray, tables)  # read one by one below
     total = 0.0
     for path in itertools.product(range(num_cells), repeat=num_models):
         weight, paid = float(tables.mass[path[0]]), cost[0]

@@ -20,23 +20,23 @@ import scipy.integrate
 import scipy.stats
 from numpyro.infer.util import log_density
 
-import cascade_bayes.inference.approximate as approximate
-import cascade_bayes.inference.importance as importance
+import cascade_bayes.inference.samplers.approximate as approximate
+import cascade_bayes.inference.samplers.importance as importance
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import ConvergenceWarning, InputError
+from cascade_bayes.inference.assembly import warn_about_few_draws
 from cascade_bayes.inference.convergence import USABLE_ESS, Closeness, Point, judge_approximation
 from cascade_bayes.inference.fit import fit
-from cascade_bayes.inference.importance import Proposals
-from cascade_bayes.inference.laplace import find_modes, minimise, normal_approximation
-from cascade_bayes.inference.methods import LaneDraws, draw
-from cascade_bayes.inference.modules import Module, collect, make_modules
-from cascade_bayes.inference.nuts import STRETCH, Chains, compile_chains
 from cascade_bayes.inference.options import GUIDES, FitOptions
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.prepare import warn_about_few_draws
-from cascade_bayes.inference.target import Lanes, StudentCoordinate, Target
+from cascade_bayes.inference.posterior_modules import Module, collect, make_modules
+from cascade_bayes.inference.samplers.draw import LaneDraws, draw
+from cascade_bayes.inference.samplers.importance import Proposals
+from cascade_bayes.inference.samplers.laplace import find_modes, minimise, normal_approximation
+from cascade_bayes.inference.samplers.nuts import STRETCH, Chains, compile_chains
+from cascade_bayes.inference.samplers.target import Lanes, StudentCoordinate, Target
 from cascade_bayes.model.anchors import Anchors
 from cascade_bayes.model.cascade import cascade_model, sample_sites
 from cascade_bayes.model.observations import Observations, observations
@@ -698,7 +698,7 @@ def test_auto_replaces_a_poor_start(
 ) -> None:
     obs, spec = table
     modules = modules_of(obs, spec)
-    import cascade_bayes.inference.methods as methods
+    import cascade_bayes.inference.samplers.draw as methods
 
     asked: list[int] = []
     original = approximate.run_svi

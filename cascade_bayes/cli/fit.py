@@ -119,7 +119,7 @@ def fit(
     start_jax(chains)
     from cascade_bayes.inference.effort import effort_sentence
     from cascade_bayes.inference.fit import fit_one
-    from cascade_bayes.inference.prepare import prepare
+    from cascade_bayes.inference.preparation import prepare
     from cascade_bayes.inference.structure import find_selection
     from cascade_bayes.policy.policy import Policy
     from cascade_bayes.reading import read_table

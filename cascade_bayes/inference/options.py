@@ -31,7 +31,7 @@ WARMUP, AUTO_WARMUP = 150, 100
 
 SAMPLES = 500
 """Kept draws of each chain, of a round: those of four chains are as many as a modular fit keeps
-(`cascade_bayes.inference.modular.MAX_DRAWS`), and chains that need more go on for another round."""
+(`cascade_bayes.inference.pair_posteriors.MAX_DRAWS`), and chains that need more go on for another round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class FitOptions:
         ``"nuts"``, the default, and the one to publish from. ``"auto"``: NUTS with a short warm-up. ``"svi"``
         and ``"laplace"``: approximations, corrected by Pareto-smoothed importance sampling, which takes
         seconds; ``Posterior.convergence()`` says how close they were. ``"map"``: the posterior mode alone, a
-        single draw, of unconstrained parameters. `cascade_bayes.inference.methods` says more.
+        single draw, of unconstrained parameters. `cascade_bayes.inference.samplers.draw` says more.
     seed
         Seed of all randomness; the same seed, versions and devices, as many of them, give the same draws.
     num_chains, num_warmup, num_samples
@@ -70,7 +70,7 @@ class FitOptions:
     copula
         Family of the pairs (neighbours of a chain; every pair of a modular fit, (0, 1), (0, 2), ...): one
         name for all of them, or one a pair, from `cascade_bayes.copulas.FAMILIES`; ``"auto"`` picks for each
-        pair the family with the highest leave-one-out log score (`cascade_bayes.inference.select`).
+        pair the family with the highest leave-one-out log score (`cascade_bayes.inference.copula_choice`).
     margin
         Family of the continuous parts of the confidences' margins: ``"logit_normal"`` or ``"beta"``
         (`cascade_bayes.model.margins`).

@@ -187,10 +187,10 @@ def plot_chains(posterior: Posterior, var_names: Sequence[str] = ("slope", "tau"
         That of ArviZ's ``plot_rank``.
     """
     from cascade_bayes.inference import _arviz
-    from cascade_bayes.inference.tree import stored_groups
+    from cascade_bayes.inference.storage.packing import draws_group
 
     names = [name for name in var_names if name in posterior.samples]
-    return _arviz.plot_chains(stored_groups(posterior)["posterior"], names)
+    return _arviz.plot_chains(draws_group(posterior, posterior.samples), names)
 
 
 def _row(count: int, width: float) -> Any:

@@ -24,7 +24,7 @@ from cascade_bayes.engine.optimise import default_starts, optimise
 from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.predictive import log_likelihoods, simulate_draws
-from cascade_bayes.inference.prepare import Prepared
+from cascade_bayes.inference.preparation import Prepared
 from cascade_bayes.inference.prior import draw_sites
 from cascade_bayes.model.margins import get_margin
 from cascade_bayes.model.observations import Observations, observations

@@ -1,10 +1,10 @@
 r"""The ways to draw from densities, lanes side by side, each of which gives the same kind of draws.
 
 =========== =============================================================================================
-``nuts``    NUTS, in coordinates whitened at the mode (`cascade_bayes.inference.nuts`)
+``nuts``    NUTS, in coordinates whitened at the mode (`cascade_bayes.inference.samplers.nuts`)
 ``auto``    NUTS with a short warm-up, in coordinates and from starts that the normal approximation gives or,
             where that is poor, a full-rank normal fitted by SVI
-``svi``     a guide, corrected by importance sampling (`cascade_bayes.inference.approximate`)
+``svi``     a guide, corrected by importance sampling (`cascade_bayes.inference.samplers.approximate`)
 ``laplace`` the normal approximation at the mode, likewise corrected
 ``map``     the mode alone
 =========== =============================================================================================
@@ -22,13 +22,13 @@ import numpy as np
 
 from cascade_bayes._devices import num_cores
 from cascade_bayes._trees import take
-from cascade_bayes.inference import approximate, importance
 from cascade_bayes.inference.convergence import MAX_K_HAT
-from cascade_bayes.inference.importance import Proposals
-from cascade_bayes.inference.laplace import NormalApproximation, find_modes, normal_approximation
-from cascade_bayes.inference.nuts import Chains, Draws, compile_chains, constrained
 from cascade_bayes.inference.options import FitOptions
-from cascade_bayes.inference.target import Lanes
+from cascade_bayes.inference.samplers import approximate, importance
+from cascade_bayes.inference.samplers.importance import Proposals
+from cascade_bayes.inference.samplers.laplace import NormalApproximation, find_modes, normal_approximation
+from cascade_bayes.inference.samplers.nuts import Chains, Draws, compile_chains, constrained
+from cascade_bayes.inference.samplers.target import Lanes
 
 NUM_TRIAL = 1000
 """Draws by which ``auto`` judges the normal approximation."""

@@ -30,9 +30,9 @@ from numpyro import infer
 
 from cascade_bayes._devices import divide
 from cascade_bayes._kept import kept
-from cascade_bayes.inference.laplace import NormalApproximation, normal_approximation
 from cascade_bayes.inference.options import FitOptions
-from cascade_bayes.inference.target import Data, Lanes, Target
+from cascade_bayes.inference.samplers.laplace import NormalApproximation, normal_approximation
+from cascade_bayes.inference.samplers.target import Data, Lanes, Target
 
 START_SPREAD = 1.5
 """Factor by which starting points are wider than the normal approximation."""
