@@ -285,7 +285,7 @@ class TestPolicy:
         assert np.all(low[:-1] <= policy.thresholds)
         assert np.all(np.isinf(low[:-1])) == (policy.terms.abstain == "final")
         assert policy.draw_abstain_thresholds is not None
-        assert policy.draw_abstain_thresholds.shape == (30, 3)
+        assert policy.draw_abstain_thresholds.shape == (20, 3)
         for (start, end), chosen in zip(policy.abstain_interval(0.98), low, strict=True):
             assert start <= end
             assert start <= chosen <= end
