@@ -16,10 +16,11 @@ import numpy as np
 from cascade_bayes.errors import ConvergenceWarning, DataWarning, InputError
 from cascade_bayes.inference.convergence import USABLE_ESS, Closeness, assess
 from cascade_bayes.inference.padded_table import PaddedTable
-from cascade_bayes.inference.pair_posteriors import Draws, sample_pairs, thin
+from cascade_bayes.inference.pair_posteriors import sample_pairs, thin
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.posterior_modules import Sampled
 from cascade_bayes.inference.preparation import Prepared
+from cascade_bayes.inference.samplers.nuts import Draws
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.names import Structure
 

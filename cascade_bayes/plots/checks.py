@@ -11,7 +11,8 @@ from cascade_bayes._entry import in_64_bits
 from cascade_bayes.plots._common import BLUE, GREY, ORANGE
 
 if TYPE_CHECKING:
-    from cascade_bayes.inference.checks import CheckResult, ThresholdPolicy
+    from cascade_bayes.inference.checks import CheckResult
+    from cascade_bayes.inference.checks.calibration import ThresholdPolicy
     from cascade_bayes.inference.posterior import Posterior
 
 NUM_GROUPS = 8
