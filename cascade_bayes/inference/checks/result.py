@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from cascade_bayes._shown import shown
 from cascade_bayes.inference.checks.statistics import combine, holm
+from cascade_bayes.inference.shown import check_card
 
 ABOUT = {
     "sampling": "the draws are those of the posterior",
@@ -74,6 +76,7 @@ def not_asked(check: str, subject: str, reason: str) -> Finding:
     return Finding(check, subject, None, reason)
 
 
+@shown(check_card)
 @dataclass(frozen=True)
 class CheckResult:
     """All findings on one posterior.
