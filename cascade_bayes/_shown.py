@@ -153,6 +153,8 @@ def band(ends: Sequence[float], factor: float = 1.0) -> str:
     --------
     >>> band((0.123456, 0.1, 0.15), factor=100)
     '12.3 (10 to 15)'
+    >>> band((0.02, 0.02, 0.02))  # nothing is open
+    '0.02'
     """
     middle, start, end = (f"{factor * value:.3g}" for value in ends)
-    return f"{middle} ({start} to {end})"
+    return middle if middle == start == end else f"{middle} ({start} to {end})"

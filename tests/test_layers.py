@@ -18,7 +18,7 @@ PARTS = (
     *("special", "distributions", "copulas"),
     *("reading", "evaluation", "policy"),
     *("model", "engine", "inference", "decision"),
-    *("sbc", "plots", "example", "demo", "cli"),
+    *("sbc", "plots", "reporting", "example", "demo", "cli"),
 )
 """Parts of the package from the ground up: each may import those that stand before it."""
 
@@ -112,7 +112,7 @@ def test_policies_decide_without_jax() -> None:
     assert done.stdout.strip() == "[]"
 
 
-MANY_OPTIONS = {"fit", "error_cost_frontier"}
+MANY_OPTIONS = {"fit", "error_cost_frontier", "report"}
 """Functions that users give more than nine options to, each a word with a meaning of its own."""
 
 
