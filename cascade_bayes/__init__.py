@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from cascade_bayes.policy.policy import ABSTAIN, Policy
     from cascade_bayes.policy.terms import Terms
     from cascade_bayes.reading import read_table
+    from cascade_bayes.reporting import report
     from cascade_bayes.sbc.calibration import simulation_based_calibration
     from cascade_bayes.sbc.ranks import CalibrationRanks
     from cascade_bayes.transforms import ConfidenceMap
@@ -100,6 +101,7 @@ _HOME = {
     "plot_thresholds": "plots",
     "predict": "decision.predict",
     "read_table": "reading",
+    "report": "reporting",
     "sample_prior": "inference.prior",
     "simulate": "model.simulate",
     "simulation_based_calibration": "sbc.calibration",
@@ -152,6 +154,7 @@ __all__ = [
     "plot_thresholds",
     "predict",
     "read_table",
+    "report",
     "sample_prior",
     "simulate",
     "simulation_based_calibration",

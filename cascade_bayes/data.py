@@ -16,12 +16,33 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cascade_bayes._names import check_models, names_of
+from cascade_bayes._shown import Card, number, shown
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.transforms import KINDS, ConfidenceMap, check_kind, in_domain
 
-__all__ = ["CascadeData", "check_fittable", "mean_cost"]
+__all__ = ["CascadeData", "check_fittable", "mean_cost", "model_rows"]
 
 
+def model_rows(data: CascadeData) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return names of columns, and a row a model, that say what a table holds of each model."""
+    columns = ("model", "confidences", "labels", "right, %", "US dollars per 1000 calls")
+    summary = data.summary()
+    rows: list[tuple[str, ...]] = []
+    for name in data.models:
+        observed, labelled, accuracy, cost = (
+            summary[figure][name] for figure in ("num_observed", "num_labelled", "accuracy", "call_cost")
+        )
+        right = "" if accuracy is None else number(100 * accuracy)
+        rows.append((name, str(observed), str(labelled), right, number(1000 * cost)))
+    return columns, rows
+
+
+def _card(data: CascadeData) -> Card:
+    title = f"Table of {data.num_queries} queries and {data.num_models} models, confidences: {data.kind}"
+    return Card(title, *model_rows(data))
+
+
+@shown(_card)
 @dataclass(frozen=True, eq=False)
 class CascadeData:
     """Confidences, labels and costs of the models of one cascade on a set of queries.

@@ -43,8 +43,10 @@ import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes._kept import kept
+from cascade_bayes._shown import shown
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
+from cascade_bayes.decision.shown import certificate_card
 from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
@@ -129,6 +131,7 @@ def _least_mismatch(answered: jax.Array, left: jax.Array, deferred: jax.Array) -
     return jnp.sum(answered) + jnp.sum(left) + jnp.sum(deferred) - jnp.max(alike)
 
 
+@shown(certificate_card)
 @dataclass(frozen=True, eq=False)
 class Certificate:
     """What thresholds lose beyond the best policy of any shape, under the model.

@@ -11,13 +11,16 @@ from typing import NamedTuple
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
+from cascade_bayes._shown import shown
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
+from cascade_bayes.decision.shown import comparison_card
 from cascade_bayes.engine.rows import PRIOR_QUERIES
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
 from cascade_bayes.policy.policy import FROM_FRONTIER, Policy
 
 
+@shown(comparison_card)
 class Comparison(NamedTuple):
     """Posterior draws of the difference between two policies, the first less the second.
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from cascade_bayes._shown import shown
 from cascade_bayes.decision.discretise import OnGrid
 from cascade_bayes.decision.frontier import (
     DEFAULT_DRAWS,
@@ -44,6 +45,7 @@ from cascade_bayes.policy.expected import Prediction
 from cascade_bayes.policy.points import PricedPolicies, infeasible
 from cascade_bayes.policy.policy import Cuts, Policy
 from cascade_bayes.policy.request import Request
+from cascade_bayes.policy.shown import priced_card
 from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 MAX_MODELS = 8
@@ -53,6 +55,7 @@ SEARCHED = 1e-3
 """Relative difference by which a search may have missed the least loss."""
 
 
+@shown(priced_card)
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Envelope(PricedPolicies):
     """Every cascade of a fit's models at its Bayes thresholds, and the best at each price.

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from cascade_bayes._numbers import MAX_PRICES, check_whole
+from cascade_bayes._shown import shown
 from cascade_bayes._trees import take
 from cascade_bayes.decision.discretise import OnGrid
 from cascade_bayes.decision.draw_optima import DrawOptima
@@ -35,6 +36,7 @@ from cascade_bayes.policy.points import PricedPolicies, infeasible
 from cascade_bayes.policy.policy import Cuts, Policy
 from cascade_bayes.policy.request import Request
 from cascade_bayes.policy.shorter import ends_queries, lengthen, shorten
+from cascade_bayes.policy.shown import priced_card
 from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 DEFAULT_DRAWS = 200
@@ -69,6 +71,7 @@ class Point(NamedTuple):
     draw_optima: Callable[[int], Cuts]
 
 
+@shown(priced_card)
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Frontier(PricedPolicies):
     """Optimal policies over a sweep of error prices.

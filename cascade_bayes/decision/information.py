@@ -46,10 +46,12 @@ import numpy as np
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes._kept import kept
 from cascade_bayes._numbers import check_seed, check_whole
+from cascade_bayes._shown import shown
 from cascade_bayes._trees import evenly_spaced, take
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.new_queries import NONE, simulate_statistics
 from cascade_bayes.decision.regression import NUM_FOLDS, fit_folds, predict_from_sample, unexplained
+from cascade_bayes.decision.shown import information_card
 from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
@@ -70,6 +72,7 @@ NUM_CANDIDATES = 60
 ALL = "all models"
 
 
+@shown(information_card)
 @dataclass(frozen=True, eq=False)
 class Information:
     """What more queries are worth, US dollars per query that is served.

@@ -18,12 +18,14 @@ from cascade_bayes._entry import in_64_bits
 from cascade_bayes._kinds import POSTERIOR
 from cascade_bayes._numbers import check_seed, check_whole
 from cascade_bayes._output import Output, write_output
+from cascade_bayes._shown import shown
 from cascade_bayes._trees import evenly_spaced, in_one_row
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.arviz_groups import NUM_REPLICATES, computed_groups
 from cascade_bayes.inference.convergence import Point, Verdict, assess, judge_approximation
 from cascade_bayes.inference.effort import MAX_LOOKED_AT, with_random_subset
+from cascade_bayes.inference.shown import posterior_card
 from cascade_bayes.inference.storage import file as posterior_file
 from cascade_bayes.inference.storage.hdf5 import Array
 from cascade_bayes.inference.storage.packing import Parts, pack
@@ -42,6 +44,7 @@ FROM_FIT = (
 """What to do where a posterior is wanted and something else was given."""
 
 
+@shown(posterior_card)
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """Posterior draws of one cascade and all that is needed to use them.

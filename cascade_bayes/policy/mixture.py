@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cascade_bayes._shown import shown
 from cascade_bayes.policy.policy import Policy
 from cascade_bayes.policy.request import Request
+from cascade_bayes.policy.shown import mixture_card
 
 WORTH_SAYING = 1e-3
 """Gain, relative to what a single policy reaches, below which a mixture is not worth its coin."""
@@ -43,6 +45,7 @@ class Share(NamedTuple):
     value: float
 
 
+@shown(mixture_card)
 @dataclass(frozen=True, eq=False)
 class Mixture:
     """Two policies that, mixed at random, answer a question better than any single policy that was found.

@@ -16,6 +16,7 @@ import numpy as np
 
 from cascade_bayes._files import encode, show, write_json
 from cascade_bayes._output import Output
+from cascade_bayes._shown import shown
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import realise
@@ -26,6 +27,7 @@ from cascade_bayes.policy.deciding import Decider
 from cascade_bayes.policy.expected import Evaluation, Prediction
 from cascade_bayes.policy.plain import decoded, decoded_draws, encoded, numbers, plain
 from cascade_bayes.policy.schema import FrontierRecord, PolicyRecord
+from cascade_bayes.policy.shown import policy_card
 from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 from cascade_bayes.reading import read_for_policy
 from cascade_bayes.verdict import FitVerdict
@@ -63,6 +65,7 @@ class Cuts(NamedTuple):
         return [Cuts(*own) for own in zip(self.thresholds, self.abstain, strict=True)]
 
 
+@shown(policy_card)
 @dataclass(frozen=True, eq=False)
 class Policy:
     """Deferral thresholds of one cascade.
