@@ -18,7 +18,7 @@ PARTS = (
     *("special", "distributions", "copulas"),
     *("reading", "evaluation", "policy"),
     *("model", "engine", "inference", "decision"),
-    *("sbc", "plots", "reporting", "example", "demo", "cli"),
+    *("sbc", "plots", "plot", "reporting", "example", "demo", "cli"),
 )
 """Parts of the package from the ground up: each may import those that stand before it."""
 
