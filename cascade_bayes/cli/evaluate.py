@@ -9,7 +9,19 @@ import typer
 
 from cascade_bayes._files import encode
 from cascade_bayes.cli.common import exit_if_rejected, out, print_json, show_verdict, verdict_record
-from cascade_bayes.cli.options import AcceptRejectedFit, Json, Prices
+from cascade_bayes.cli.options import (
+    CONFIDENCE_HELP,
+    AcceptRejectedFit,
+    Columns,
+    CorrectAbove,
+    CostPerCall,
+    Grades,
+    Json,
+    NoCosts,
+    Prices,
+    Wide,
+    layout_options,
+)
 from cascade_bayes.cli.tables import evaluation_table, evaluations_table
 
 
@@ -18,7 +30,16 @@ def evaluate(
         Path, typer.Argument(metavar="POLICY", help="Policy or frontier file written by `tune`.")
     ],
     table: Annotated[Path, typer.Argument(help="Labelled results, as for `fit`.")],
+    confidence: Annotated[
+        str | None, typer.Option(help=f"{CONFIDENCE_HELP} That of the policy if left out.")
+    ] = None,
     prices: Prices = None,
+    columns: Columns = None,
+    wide: Wide = False,
+    grades: Grades = None,
+    correct_above: CorrectAbove = None,
+    cost_per_call: CostPerCall = None,
+    no_costs: NoCosts = False,
     accept_rejected_fit: AcceptRejectedFit = False,
     as_json: Json = False,
 ) -> None:
@@ -36,7 +57,8 @@ def evaluate(
     show_verdict(verdict)
     # Points of an envelope are of models of their own.
     models = list(dict.fromkeys(name for policy in policies for name in policy.models))
-    data = read_for_policy(table, models, policies[0].kind, prices)
+    layout = layout_options(columns, wide, grades, correct_above, cost_per_call, no_costs)
+    data = read_for_policy(table, models, policies[0].kind, prices, confidence, **layout)
     rows = []
     for policy in policies:
         result, low = policy.evaluate(data), policy.abstain_thresholds

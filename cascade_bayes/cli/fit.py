@@ -12,7 +12,21 @@ import typer
 from cascade_bayes._kinds import POSTERIOR
 from cascade_bayes._numbers import MAX_CHAINS, MAX_COUNT
 from cascade_bayes.cli.common import EXIT_FAILED, open_output, out, print_json, say, split, start_jax
-from cascade_bayes.cli.options import Json, Prices, Seed
+from cascade_bayes.cli.inspect import show_overview
+from cascade_bayes.cli.options import (
+    CONFIDENCE_HELP,
+    TABLE_HELP,
+    Columns,
+    CorrectAbove,
+    CostPerCall,
+    Grades,
+    Json,
+    NoCosts,
+    Prices,
+    Seed,
+    Wide,
+    layout_options,
+)
 from cascade_bayes.errors import ConvergenceWarning
 from cascade_bayes.inference.options import AUTO_WARMUP, SAMPLES, WARMUP, FitOptions
 
@@ -21,18 +35,20 @@ if TYPE_CHECKING:
 
 
 def fit(
-    table: Annotated[
-        Path, typer.Argument(help="Results: CSV, Parquet or JSON Lines, one row per query and model.")
-    ],
+    table: Annotated[Path, typer.Argument(help=TABLE_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Posterior file to write (NetCDF).")],
-    confidence: Annotated[
-        str, typer.Option(help="Kind of confidence: logprob, probability or score.")
-    ] = "logprob",
+    confidence: Annotated[str, typer.Option(help=CONFIDENCE_HELP)] = "logprob",
     models: Annotated[
         str | None,
         typer.Option(help="Comma-separated models in cascade order, cheapest first.", metavar="A,B,..."),
     ] = None,
     prices: Prices = None,
+    columns: Columns = None,
+    wide: Wide = False,
+    grades: Grades = None,
+    correct_above: CorrectAbove = None,
+    cost_per_call: CostPerCall = None,
+    no_costs: NoCosts = False,
     logged_policy: Annotated[
         Path | None,
         typer.Option(help="Policy under which a running cascade wrote the table; checked against its rows."),
@@ -122,7 +138,7 @@ def fit(
     from cascade_bayes.inference.preparation import prepare
     from cascade_bayes.inference.structure import find_selection
     from cascade_bayes.policy.policy import Policy
-    from cascade_bayes.reading import read_table
+    from cascade_bayes.reading import overview, read_table
 
     data = read_table(
         table,
@@ -130,7 +146,9 @@ def fit(
         models=split(models),
         prices=prices,
         logged_policy=None if logged_policy is None else Policy.load(logged_policy),
+        **layout_options(columns, wide, grades, correct_above, cost_per_call, no_costs),
     )
+    show_overview(overview(data), confidence, grades)
     selection = find_selection(data)
     is_log = selection is not None or (logged_policy is not None and not data.observed.all())
     options = FitOptions(

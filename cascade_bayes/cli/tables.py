@@ -221,3 +221,26 @@ def check_table(result: CheckResult) -> Table:
             style="bold red" if failed else None,
         )
     return table
+
+
+def overview_table(record: dict[str, Any]) -> Table:
+    """Return what a table of results holds, from `cascade_bayes.reading.overview`, one model a row."""
+    table = Table(
+        title=f"Read {record['num_queries']} queries of {len(record['models'])} models, confidences of kind "
+        f"{record['kind']}",
+        title_justify="left",
+    )
+    table.add_column("model", overflow="fold")
+    for name in ("calls", "labels", "right", "median\nconfidence", "mean US dollars\nper call"):
+        table.add_column(name, justify="right")
+    for row in record["models"]:
+        accuracy, median = row["accuracy"], row["median_confidence"]
+        table.add_row(
+            row["model"],
+            str(row["num_calls"]),
+            str(row["num_labels"]),
+            "" if accuracy is None else f"{accuracy:.1%}",
+            "" if median is None else _number(median),
+            _number(row["call_cost"]),
+        )
+    return table
