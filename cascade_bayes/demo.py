@@ -21,7 +21,8 @@ from cascade_bayes._kinds import PICTURE, POLICY, POSTERIOR
 from cascade_bayes._output import check_folder
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
-from cascade_bayes.engine.chain import Problem, tables_for_draws
+from cascade_bayes.engine.cell_tables import tables_for_draws
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.engine.optimise import default_starts, optimise

@@ -12,7 +12,8 @@ import pytest
 
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.distributions import LogitNormalMixture, MarginParams
-from cascade_bayes.engine.chain import ChainTables, Problem, Steps, tables_for_draws, with_abstention
+from cascade_bayes.engine.cell_tables import Steps, tables_for_draws, with_abstention
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.engine.optimise import mean_loss
 from cascade_bayes.model.difficulty import LabelCorr

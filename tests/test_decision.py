@@ -18,7 +18,8 @@ from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.distributions import BetaMixture, MarginParams
-from cascade_bayes.engine.chain import Problem, chain_tables, tables_for_draws
+from cascade_bayes.engine.cell_tables import chain_tables, tables_for_draws
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.costs import call_cost_draws
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import make_grid

@@ -15,7 +15,8 @@ from cascade_bayes import predict
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
-from cascade_bayes.engine.chain import ChainTables, Problem, tables_for_draws
+from cascade_bayes.engine.cell_tables import tables_for_draws
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.combinations import run_combinations
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.forward import Outcome, forward, outcomes_for_draws

@@ -17,7 +17,8 @@ import numpy as np
 
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import Copula, get_copula, get_copulas
-from cascade_bayes.engine.chain import Problem, chain_tables
+from cascade_bayes.engine.cell_tables import chain_tables
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import Grid, cells_for, make_grid
 from cascade_bayes.engine.optimise import default_starts, optimise
