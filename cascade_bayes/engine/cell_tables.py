@@ -1,9 +1,9 @@
 r"""The tables of a chain of cells, computed from the parameters of a cascade.
 
-`cascade_bayes.engine.chain` has the mathematics and the record of the tables. The joint probability of two cells
-is a rectangle of the copula, so that none is lost, and the rate of right answers in a cell the mean over nodes
-inside it. Steps from one model to a later one are computed once for all cascades of a fit that take them
-(`find_parts`).
+`cascade_bayes.engine.chain` has the mathematics and the record of the tables. The joint probability of
+two cells is a rectangle of the copula, so that none is lost, and the rate of right answers in a cell the
+mean over nodes inside it. Steps from one model to a later one are computed once for all cascades of a fit
+that take them (`find_parts`).
 """
 
 from __future__ import annotations
