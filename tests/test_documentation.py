@@ -141,10 +141,6 @@ def test_citation_and_package_have_one_version() -> None:
     assert cited[1] == packaged[1]
 
 
-def test_workflow_runs_the_checks() -> None:
-    assert "run: .ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8")
-
-
 def test_pages_of_the_site_are_in_a_table_of_contents() -> None:
     listed = set()
     for page in DOCS.rglob("*.md"):
