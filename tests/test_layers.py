@@ -13,7 +13,18 @@ PACKAGE = Path(cascade_bayes.__file__).parent
 NAME = PACKAGE.name
 
 PARTS = (
-    *("errors", "_entry", "_numbers", "_names", "_kinds", "_temporary", "_trees", "_devices", "_kept"),
+    *(
+        "errors",
+        "_entry",
+        "_numbers",
+        "_names",
+        "_kinds",
+        "_temporary",
+        "_trees",
+        "_devices",
+        "_kept",
+        "_units",
+    ),
     *("markers", "verdict", "transforms", "rule", "_output", "_files", "data"),
     *("special", "distributions", "copulas"),
     *("reading", "evaluation", "policy"),

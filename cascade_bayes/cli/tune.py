@@ -136,7 +136,7 @@ def tune(
     if frontier is not None:
         swept.save(saved)
         shown: dict[str, Any] = {"output": str(output), "points": swept.points(), **verdict_record(verdict)}
-        table = frontier_table(swept.records())
+        table = frontier_table(swept.records(), swept.units)
     else:
         question: dict[str, Any] = {
             "error_price": error_price,
@@ -170,7 +170,7 @@ def tune(
     console = talk(saved)
     console.print(table)
     for record in rivals:
-        console.print(rival_sentence(record), soft_wrap=True)
+        console.print(rival_sentence(record, swept.units.cost), soft_wrap=True)
     if mixture is not None:
         console.print(mixture.sentence(), soft_wrap=True)
     if certificate is not None:

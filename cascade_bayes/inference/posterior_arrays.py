@@ -18,7 +18,7 @@ from cascade_bayes.copulas import get_copula
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.hdf5 import Array
-from cascade_bayes.inference.posterior_record import Record, recorded_verdict
+from cascade_bayes.inference.posterior_record import Record, recorded_verdict, units_of
 from cascade_bayes.inference.variables import (
     OWN_STATISTICS,
     VARIABLES,
@@ -261,6 +261,7 @@ def _data(record: Record, groups: Groups) -> CascadeData:
             call_cost=constants["call_cost"].values,
             kind=known.kind,
             confidence_map=ConfidenceMap.from_dict(msgspec.to_builtins(known)),
+            units=units_of(record),
         )
     except (ValueError, OverflowError) as error:
         raise InputError(f"{str(error).rstrip('.')}.") from error
