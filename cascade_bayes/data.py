@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cascade_bayes._names import check_models, names_of
 from cascade_bayes._shown import Card, number, shown
+from cascade_bayes._units import AS_THEY_STAND, Units
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.transforms import KINDS, ConfidenceMap, check_kind, in_domain
 
@@ -62,7 +63,7 @@ class CascadeData:
     labelled : ndarray of bool, shape (num_queries, num_models)
         Whether `correct` is known.
     cost : ndarray of float64, shape (num_queries, num_models)
-        US dollars of each call; nan where there was no row.
+        US dollars of each call, or what ``units`` says; nan where there was no row.
     latency_ms : ndarray of float64, shape (num_queries, num_models), or None
         Milliseconds of each call; nan where unknown. None if the table has none.
     call_cost : ndarray of float64, shape (num_models,)
@@ -71,6 +72,8 @@ class CascadeData:
         Kind of confidence.
     confidence_map : ConfidenceMap
         From raw confidences to standardised logit scores.
+    units : Units, optional
+        What costs are counted in, US dollars by default, and what confidences were in the table.
 
     Raises
     ------
@@ -96,6 +99,7 @@ class CascadeData:
     call_cost: NDArray[np.float64]
     kind: str
     confidence_map: ConfidenceMap
+    units: Units = AS_THEY_STAND
 
     def __post_init__(self) -> None:
         check_kind(self.kind)

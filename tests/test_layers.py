@@ -14,7 +14,7 @@ NAME = PACKAGE.name
 
 PARTS = (
     *("errors", "_entry", "_numbers", "_names", "_kinds", "_temporary", "_trees", "_devices", "_kept"),
-    *("_shown", "markers", "verdict", "transforms", "rule", "_output", "_files", "data"),
+    *("_units", "_shown", "markers", "verdict", "transforms", "rule", "_output", "_files", "data"),
     *("special", "distributions", "copulas"),
     *("reading", "evaluation", "policy"),
     *("model", "engine", "inference", "decision"),

@@ -18,7 +18,7 @@ import pytest
 from pyarrow import parquet
 
 from cascade_bayes.errors import DataWarning, InputError
-from cascade_bayes.reading import cells, read_for_policy, read_table
+from cascade_bayes.reading import AsFitted, cells, read_for_policy, read_table
 
 
 def table(**changes: Any) -> pd.DataFrame:
@@ -355,7 +355,7 @@ def test_many_models_make_a_short_message() -> None:
     assert "not in the data. Did you mean 'm1999" in refused(
         lambda: read_table(frame, models=["m19999x", "m2"])
     )
-    refused(lambda: read_for_policy(frame, ["absent", "m1"], "logprob"))
+    refused(lambda: read_for_policy(frame, ["absent", "m1"], AsFitted("logprob")))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -385,7 +385,7 @@ def test_as_many_models_as_there_may_be() -> None:
 def test_models_that_are_queries() -> None:
     for read in (
         lambda: read_table(swapped(5), models=["small", "large"]),
-        lambda: read_for_policy(swapped(5), ["small", "large"], "logprob"),
+        lambda: read_for_policy(swapped(5), ["small", "large"], AsFitted("logprob")),
     ):
         message = refused(read)
         assert "'large', 'small'" in message

@@ -11,6 +11,7 @@ import typer
 
 from cascade_bayes._kinds import POSTERIOR
 from cascade_bayes._numbers import MAX_CHAINS, MAX_COUNT
+from cascade_bayes._units import DOLLARS
 from cascade_bayes.cli.common import EXIT_FAILED, open_output, out, print_json, say, split, start_jax
 from cascade_bayes.cli.inspect import show_overview
 from cascade_bayes.cli.options import (
@@ -204,7 +205,8 @@ def fit(
     else:
         out.print(f"{verdict.sentence()}\nWrote {output} in {posterior.provenance['fit_seconds']:.0f} s.")
         if verdict.converged:
-            out.print(f"Next: cascade-bayes tune {output} --error-price 0.01 -o policy.json", soft_wrap=True)
+            ask = "--error-price 0.01" if data.units.cost == DOLLARS else "--budget 0.3"
+            out.print(f"Next: cascade-bayes tune {output} {ask} -o policy.json", soft_wrap=True)
     if not verdict.converged:
         if as_json:
             say.print(verdict.sentence())

@@ -103,12 +103,10 @@ def _scale_sentence(kind: str, confidence: str, grades: str | None) -> str | Non
         return f"Grades are read as scores, and thresholds are scores: {numbered}."
     return {
         "percent": "Percentages are read as probabilities, and thresholds are probabilities: 0.9 is 90 %.",
-        "uncertainty": "Uncertainties are read as probabilities, and thresholds are probabilities: a "
-        "query is "
-        "deferred below 0.9 if its uncertainty is above 0.1.",
+        "uncertainty": "Uncertainties are read as probabilities, and thresholds are probabilities: a query "
+        "is deferred below 0.9 if its uncertainty is above 0.1.",
         "nll": "Negative log-probabilities are read as log-probabilities, with the other sign, and so are "
         "thresholds: a query is deferred below -0.1 if its nll is above 0.1.",
         "perplexity": "Perplexities are read as log-probabilities, -log(perplexity), and so are "
-        "thresholds: a "
-        "query is deferred below -0.1 if its perplexity is above exp(0.1) = 1.105.",
+        "thresholds: a query is deferred below -0.1 if its perplexity is above exp(0.1) = 1.105.",
     }.get(confidence)

@@ -33,14 +33,12 @@ Prices = Annotated[
     ),
 ]
 TABLE_HELP = (
-    "Results, one row per query and model: CSV (.csv, .tsv), Parquet, JSON Lines or Excel (.xlsx), CSV "
-    "and JSON "
-    "also packed (.gz, .zst)."
+    "Results, one row per query and model: CSV (.csv, .tsv), Parquet, JSON Lines or Excel (.xlsx), CSV and "
+    "JSON also packed (.gz, .zst)."
 )
 CONFIDENCE_HELP = (
     "Kind of confidence: logprob, probability or score; percent, uncertainty (1 - probability), nll "
-    "(negative "
-    "log-probability) or perplexity."
+    "(negative log-probability) or perplexity."
 )
 Columns = Annotated[
     list[str] | None,

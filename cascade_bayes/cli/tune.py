@@ -140,7 +140,7 @@ def tune(
     if frontier is not None:
         swept.save(saved)
         shown: dict[str, Any] = {"output": str(output), "points": swept.points(), **verdict_record(verdict)}
-        table = frontier_table(swept.records())
+        table = frontier_table(swept.records(), swept.units)
         if isinstance(swept, Envelope):
             shown["pays"] = paying_sentence(swept)
     else:
@@ -187,7 +187,7 @@ def tune(
         if sentence is not None:
             console.print(sentence, soft_wrap=True)
     for record in rivals:
-        console.print(rival_sentence(record), soft_wrap=True)
+        console.print(rival_sentence(record, swept.units.cost), soft_wrap=True)
     if mixture is not None:
         console.print(mixture.sentence(), soft_wrap=True)
     if certificate is not None:

@@ -152,6 +152,8 @@ class Certificate:
     elsewhere
         Probability that a query gets to a model and that the best policy treats it otherwise than any
         threshold, mean over draws: an array a price, of the models that have one.
+    cost_unit
+        What costs are counted in.
     """
 
     error_prices: np.ndarray
@@ -160,6 +162,7 @@ class Certificate:
     draw_loss: np.ndarray
     loss: np.ndarray
     elsewhere: tuple[np.ndarray, ...]
+    cost_unit: str
 
     @property
     def shape_gap(self) -> np.ndarray:
@@ -217,7 +220,8 @@ class Certificate:
         several = len(self.error_prices) > 1
 
         def at(index: int) -> str:
-            return f" (at {self.error_prices[index]:.3g} US dollars per wrong answer)" if several else ""
+            price = f"{self.error_prices[index]:.3g} {self.cost_unit}"
+            return f" (at {price} per wrong answer)" if several else ""
 
         high = round(float(100 * np.quantile(self.shape_gap[worst], 0.95)), 4)
         said = (
@@ -299,6 +303,7 @@ def certify(
         draw_loss=np.stack(draw_loss),
         loss=np.stack(loss),
         elsewhere=elsewhere,
+        cost_unit=posterior.data.units.cost,
     )
 
 

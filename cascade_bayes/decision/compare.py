@@ -34,12 +34,15 @@ class Comparison(NamedTuple):
         Difference of US dollars per query, ``(num_draws,)``.
     loss
         Difference of ``expense + error_price * error``, ``(num_draws,)``.
+    cost_unit
+        What costs are counted in.
     """
 
     error_price: float
     error: np.ndarray
     cost: np.ndarray
     loss: np.ndarray
+    cost_unit: str
 
     @property
     def prob_better(self) -> float:
@@ -67,8 +70,9 @@ class Comparison(NamedTuple):
         low, high = 1000 * self.interval()
         return (
             f"The first policy is better with probability {self.prob_better:.2f}: its loss differs by "
-            f"{1000 * self.loss.mean():+.3g} US dollars per thousand queries (90 % interval {low:+.3g} to "
-            f"{high:+.3g}) at {self.error_price:g} US dollars per wrong answer."
+            f"{1000 * self.loss.mean():+.3g} {self.cost_unit} per thousand queries (90 % interval "
+            f"{low:+.3g} to "
+            f"{high:+.3g}) at {self.error_price:g} {self.cost_unit} per wrong answer."
         )
 
 
@@ -138,4 +142,5 @@ def compare(
         one.error - other.error,
         one.cost - other.cost,
         one.loss(error_price) - other.loss(error_price),
+        posterior.data.units.cost,
     )

@@ -298,7 +298,14 @@ class Envelope(PricedPolicies):
             best = min((one for one in (best, answers[names]) if one is not None), key=lambda one: one.rank)
         assert best is not None
         if not best.holds:
-            raise infeasible("any cascade of these models", request.figure, question, best.needed, self.terms)
+            raise infeasible(
+                "any cascade of these models",
+                request.figure,
+                question,
+                best.needed,
+                self.terms,
+                self.units.cost,
+            )
         holding = [names for names in self.candidates if names in answers and answers[names].holds]
         first = _first_of_least(np.asarray([answers[names].value for names in holding]))
         names = holding[int(first)]
@@ -448,6 +455,7 @@ def _envelope_on_grid(
             "fit_digest": digest,
             "terms": terms,
             "fit_verdict": posterior.fit_verdict,
+            "units": posterior.data.units,
         },
         on_grid=on_grid,
     )

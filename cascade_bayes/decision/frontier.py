@@ -274,7 +274,9 @@ class Frontier(PricedPolicies):
             if found.rank < answer.rank:
                 answer, models = found, names
         if not answer.holds:
-            raise infeasible("this cascade", request.figure, question, answer.needed, self.terms)
+            raise infeasible(
+                "this cascade", request.figure, question, answer.needed, self.terms, self.units.cost
+            )
         return self.answered(answer, question, models)
 
     def _shorter_answer(self, names: tuple[str, ...], request: Request, rival: Answer) -> Answer:
@@ -509,6 +511,7 @@ def sweep_prices(
             "fit_digest": digest,
             "terms": chain.terms,
             "fit_verdict": posterior.fit_verdict,
+            "units": posterior.data.units,
         },
         on_grid=on_grid,
         chain=chain,

@@ -95,6 +95,8 @@ class Information:
         Expected share by which the interval of each optimal threshold shrinks,
         ``(num_labels, num_sizes, num_thresholds)``: those of deferral, then that below which the last model
         abstains, if it may, then those of early abstaining.
+    cost_unit
+        What costs are counted in.
     """
 
     error_price: float
@@ -104,6 +106,7 @@ class Information:
     perfect: np.ndarray
     gain: np.ndarray
     narrowing: np.ndarray
+    cost_unit: str
 
     @property
     def thresholds(self) -> tuple[str, ...]:
@@ -159,8 +162,10 @@ class Information:
         best = max(one, key=lambda i: self.evsi[i, -1])
         size, every = int(self.num_queries[-1]), self.labels.index(ALL)
         return (
-            f"At {self.error_price:g} US dollars per wrong answer, {size} more queries with all labels would "
-            f"save {1000 * self.evsi[every, -1]:.2g} US dollars per thousand queries, perfect knowledge "
+            f"At {self.error_price:g} {self.cost_unit} per wrong answer, {size} more queries with all "
+            "labels would "
+            f"save {1000 * self.evsi[every, -1]:.2g} {self.cost_unit} per thousand queries, perfect "
+            "knowledge "
             f"{1000 * self.evpi:.2g}. Labels of a single model are worth most for {self.labels[best]}: "
             f"{1000 * self.evsi[best, -1]:.2g}."
         )
@@ -240,6 +245,7 @@ def value_of_information(
         perfect=loss[bayes] - np.minimum(own_loss, loss.min(axis=0)),
         gain=gain,
         narrowing=narrowing,
+        cost_unit=posterior.data.units.cost,
     )
 
 

@@ -89,7 +89,7 @@ def plot_frontier(
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel(f"{what}, US dollars per 1000 queries")
+    ax.set_xlabel(f"{what}, {policies[0].units.cost} per 1000 queries")
     ax.set_ylabel("error, % of queries")
     title = next(iter(cascades)) if len(cascades) == 1 else "the best models at each price of an error"
     ax.set_title(title, fontsize=9, parse_math=False)

@@ -74,10 +74,11 @@ class Mixture:
     def sentence(self) -> str:
         """Say what to mix, and what it gains."""
         first, second = (_name(policy) for policy in self.policies)
+        unit = self.policies[0].units.cost
         if self.figure == "error":
             reached = f"an expected error of {self.error:.4g} ({-self.gain:+.2g})"
         else:
-            reached = f"an expected expense of {self.expense:.4g} US dollars per query ({-self.gain:+.2g})"
+            reached = f"an expected expense of {self.expense:.4g} {unit} per query ({-self.gain:+.2g})"
         return (
             f"Mixing two policies at random would do better: {self.share:.1%} of the queries to {second}, "
             f"the others to {first}, reach {reached} within the same limit."

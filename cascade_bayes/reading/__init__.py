@@ -8,6 +8,6 @@ the arrays together; `overview` says what was read.
 """
 
 from cascade_bayes.reading.overview import overview
-from cascade_bayes.reading.reader import read_for_policy, read_table
+from cascade_bayes.reading.reader import AsFitted, read_for_policy, read_table
 
-__all__ = ["overview", "read_for_policy", "read_table"]
+__all__ = ["AsFitted", "overview", "read_for_policy", "read_table"]

@@ -21,8 +21,8 @@ import numpy as np
 MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "-nan", "null", "none"})
 """Spellings of a missing value in text, in lower case."""
 
-_RIGHT = ("true", "1", "1.0", "yes", "t", "pass", "passed", "correct", "right", "c")
-_WRONG = ("false", "0", "0.0", "no", "f", "fail", "failed", "incorrect", "wrong", "i")
+_RIGHT = ("true", "1", "1.0", "1,0", "yes", "t", "pass", "passed", "correct", "right", "c")
+_WRONG = ("false", "0", "0.0", "0,0", "no", "f", "fail", "failed", "incorrect", "wrong", "i")
 _LABELS = dict.fromkeys(_RIGHT, True) | dict.fromkeys(_WRONG, False)
 LABEL_RULE = "0 or 1, true or false, yes or no, pass or fail, correct or incorrect, t or f, C or I, or empty"
 """What a label may be, in words."""
@@ -165,8 +165,7 @@ def label(value: Any) -> bool | None:
         if _is_score(value):
             raise ValueError(
                 "If these are scores of answers, say above which of them an answer is right: "
-                "correct_above=0.5 "
-                "(--correct-above 0.5)."
+                "correct_above=0.5 (--correct-above 0.5)."
             )
         raise ValueError("Correct it or leave it empty.")
     return found

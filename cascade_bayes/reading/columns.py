@@ -97,8 +97,7 @@ class Table:
         are = "row is" if repeats.size == 1 else "rows are"
         warnings.warn(
             f"{repeats.size} {are} left out, because an earlier row says the same of the same query and "
-            "model; "
-            f"the first is row {self.row_numbers[second]} (query {show(self.query(second))}, model "
+            f"model; the first is row {self.row_numbers[second]} (query {show(self.query(second))}, model "
             f"{show(self.model(second))}).",
             DataWarning,
             stacklevel=2,
@@ -122,8 +121,8 @@ class Table:
     def fail(self, i: int, column: str, rule: str, got: str, remedy: str) -> NoReturn:
         """Raise the `InputError` for the value of `column` at row position `i`."""
         raise InputError(
-            f"{column} of model {show(self.model(i))} must be {rule}; {got} "
-            f"in row {self.row_numbers[i]} (query {show(self.query(i))}). {remedy}"
+            f"{column} of model {show(self.model(i))} must be {rule}; {got} in row {self.row_numbers[i]} "
+            f"(query {show(self.query(i))}). {remedy}"
         )
 
     def has(self, column: str) -> bool:
@@ -248,8 +247,8 @@ def _code_names(
             places = [int(rows[np.argmax(codes == each)]) for each in (other, code)]
             raise InputError(
                 f"names in column {column!r} must differ by more than spaces around them; "
-                f"{show(names[other])} in row {places[0]} and {show(text)} in row {places[1]} do not. "
-                "Write them alike."
+                f"{show(names[other])} in row {places[0]} and {show(text)} in row {places[1]} do not. Write "
+                "them alike."
             )
     return codes, names
 

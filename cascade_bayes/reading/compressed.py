@@ -89,7 +89,6 @@ def check_zip(path: Path, place: str) -> None:
 def too_large(place: str, limit: int) -> InputError:
     """Return the error of a file that unpacks to more than a table has."""
     return InputError(
-        f"the {place} unpacks to more than {limit >> 20:,} MiB, far more than its size makes likely. If "
-        "it is "
-        "sound, unpack it and pass the file that was in it."
+        f"the {place} unpacks to more than {limit >> 20:,} MiB, far more than its size makes likely. If it "
+        "is sound, unpack it and pass the file that was in it."
     )

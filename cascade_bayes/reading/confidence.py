@@ -139,13 +139,12 @@ def _advice_on_words(values: NDArray[Any]) -> str | None:
             line = ",".join(named)
             line = f"'{line}'" if " " in line else line
             return (
-                "If these are grades, pass them from the least sure to the surest: "
-                f"grades={named} (--grades {line})."
+                f"If these are grades, pass them from the least sure to the surest: grades={named} "
+                f"(--grades {line})."
             )
     if len(words) < 2:
         return None
     return (
-        f"If these are grades, pass all of them, {names_of(words.values())}, in order, from the least "
-        "sure to "
-        "the surest: grades=['LEAST', ..., 'MOST'] (--grades LEAST,...,MOST)."
+        f"If these are grades, pass all of them, {names_of(words.values())}, in order, from the least sure "
+        "to the surest: grades=['LEAST', ..., 'MOST'] (--grades LEAST,...,MOST)."
     )

@@ -29,9 +29,8 @@ def costs(
     """
     if prices is not None and (layout.cost_per_call is not None or not layout.costs):
         raise InputError(
-            "prices (--prices) are given, and cost_per_call (--cost-per-call) or costs=False "
-            "(--no-costs) too: "
-            "give one of them."
+            "prices (--prices) are given, and cost_per_call (--cost-per-call) or costs=False (--no-costs) "
+            "too: give one of them."
         )
     if layout.cost_per_call is not None:
         given = layout.cost_per_call
@@ -60,16 +59,16 @@ def costs(
         return table.amounts("cost", "US dollars per call")
     if tokens:
         raise InputError(
-            "the table has tokens but no costs: pass prices=..., US dollars per million tokens "
-            "(--prices FILE), or add a column 'cost'."
+            "the table has tokens but no costs: pass prices=..., US dollars per million tokens (--prices "
+            "FILE), or add a column 'cost'."
         )
     each = typed_list(table.model_names, "=DOLLARS", "MODEL=DOLLARS,...")
     raise InputError(
         "the table must have costs: add a column 'cost' (US dollars per call), or columns 'tokens_in' and "
         "'tokens_out' together with prices=... (--prices FILE); or say what a call costs, "
-        "cost_per_call={...} "
-        f"(--cost-per-call {each}); or do without, costs=False, models=[...] (--no-costs --models "
-        f"{typed_list(by_accuracy(table))}, in the order in which they are to be asked)."
+        f"cost_per_call={{...}} (--cost-per-call {each}); or do without, costs=False, models=[...] "
+        f"(--no-costs --models {typed_list(by_accuracy(table))}, in the order in which they are to be "
+        "asked)."
     )
 
 
@@ -118,8 +117,8 @@ def _read_prices(
             price = _price(value)
             if not 0.0 <= price < np.inf:
                 raise InputError(
-                    f"{place} must give a finite number >= 0 as {side!r} of model {show(model)}; "
-                    f"got {show(value)}. Write {example}."
+                    f"{place} must give a finite number >= 0 as {side!r} of model {show(model)}; got "
+                    f"{show(value)}. Write {example}."
                 )
             pair.append(price)
         result[model] = (pair[0], pair[1])

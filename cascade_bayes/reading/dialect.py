@@ -51,9 +51,8 @@ def to_utf8(content: bytes, place: str) -> bytes:
                 return content.decode(encoding).encode()
             except UnicodeError as error:
                 raise InputError(
-                    f"the {place} is marked as text in {encoding.upper()} and is not: it may have been "
-                    "cut short. "
-                    "Save it again, as UTF-8."
+                    f"the {place} is marked as text in {encoding.upper()} and is not: it may have been cut "
+                    "short. Save it again, as UTF-8."
                 ) from error
     return content
 

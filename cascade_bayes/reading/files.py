@@ -88,8 +88,7 @@ def read_file(path: Path, place: str, choose: Choice) -> Source:
     if suffix not in FORMATS:
         raise InputError(
             f"the {place} must end in one of {', '.join(FORMATS)}, or one of these and "
-            f"{' or '.join(CODECS)}; "
-            f"got {show(path.suffix)}. Rename or convert the file."
+            f"{' or '.join(CODECS)}; got {show(path.suffix)}. Rename or convert the file."
         )
     form, reader = FORMATS[suffix]
     if codec is not None and suffix in (".parquet", ".xlsx"):
@@ -127,8 +126,8 @@ def read_file(path: Path, place: str, choose: Choice) -> Source:
 
 def _unreadable(place: str, form: str, reason: str) -> str:
     return (
-        f"cannot read the {place} as {form}: {reason}. "
-        "The file may be truncated or of another format; write it again."
+        f"cannot read the {place} as {form}: {reason}. The file may be truncated or of another format; "
+        "write it again."
     )
 
 

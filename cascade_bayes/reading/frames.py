@@ -92,8 +92,7 @@ def load_columns(source: Any, layout: Layout, kind: str) -> Loaded:
         if wide.lone:
             warnings.warn(
                 f"columns {names_of(wide.lone)} of the {place} are of no model that has confidences, and "
-                "are left "
-                "out.",
+                "are left out.",
                 DataWarning,
                 stacklevel=2,
             )
@@ -129,8 +128,8 @@ def _check_names(
     if labels is not None:
         columns = dict(layout.columns or {}) | {"correct": labels}
         warnings.warn(
-            f"the {place} has no column 'correct' and is read without labels; if {labels!r} holds them, pass "
-            f"{typed(columns)}.",
+            f"the {place} has no column 'correct' and is read without labels; if {labels!r} holds them, "
+            f"pass {typed(columns)}.",
             DataWarning,
             stacklevel=2,
         )
@@ -178,8 +177,8 @@ def _array(values: Any, name: str, place: str) -> NDArray[Any]:
         array = to_array.get(_library(values), _objects)(values)
     except (ValueError, TypeError, ArithmeticError, NotImplementedError, LookupError) as error:
         raise InputError(
-            f"column {name!r} of the {place} cannot be read: {one_line(error)}. "
-            "Convert it to text or to numbers."
+            f"column {name!r} of the {place} cannot be read: {one_line(error)}. Convert it to text or to "
+            "numbers."
         ) from error
     if array.dtype == object and bytes in set(map(type, array)):
         array = array.copy()

@@ -84,8 +84,7 @@ class Layout:
             if above is None:
                 raise InputError(
                     "correct_above must be a finite number, above which the score of an answer says that "
-                    "it is "
-                    f"right; got {show(self.correct_above)}. Pass for example correct_above=0.5 "
+                    f"it is right; got {show(self.correct_above)}. Pass for example correct_above=0.5 "
                     "(--correct-above 0.5)."
                 )
             object.__setattr__(self, "correct_above", above)
@@ -93,8 +92,8 @@ class Layout:
             object.__setattr__(self, "cost_per_call", _checked_costs(self.cost_per_call))
             if not self.costs:
                 raise InputError(
-                    "cost_per_call (--cost-per-call) gives costs, and costs=False (--no-costs) does without: "
-                    "give one of them."
+                    "cost_per_call (--cost-per-call) gives costs, and costs=False (--no-costs) does "
+                    "without: give one of them."
                 )
 
     @classmethod
@@ -165,9 +164,9 @@ def _checked_grades(grades: Sequence[str]) -> tuple[str, ...]:
     folded = [word.casefold() for word in words]
     if len(words) < 2 or not all(words) or len(set(folded)) < len(words):
         raise InputError(
-            f"grades must be two words or more, all different, from the least sure to the surest; got "
-            f"{names_of(words) or 'none'}. Pass for example grades=['low', 'medium', 'high'] "
-            "(--grades low,medium,high)."
+            "grades must be two words or more, all different, from the least sure to the surest; got "
+            f"{names_of(words) or 'none'}. Pass for example grades=['low', 'medium', 'high'] (--grades "
+            "low,medium,high)."
         )
     return words
 
@@ -177,15 +176,15 @@ def _checked_costs(cost_per_call: Mapping[str, float]) -> dict[str, float]:
     example = 'cost_per_call={"small": 0.0002, "large": 0.003} (--cost-per-call small=0.0002,large=0.003)'
     if not isinstance(cost_per_call, Mapping):
         raise TypeError(
-            f"cost_per_call must map models to US dollars per call; got {type(cost_per_call).__name__}. Pass "
-            f"for example {example}."
+            f"cost_per_call must map models to US dollars per call; got {type(cost_per_call).__name__}. "
+            f"Pass for example {example}."
         )
     costs = {}
     for model, value in cost_per_call.items():
         cost = _finite(value)
         if cost is None or cost < 0.0:
             raise InputError(
-                f"cost_per_call must give a finite number >= 0 (US dollars per call) for model "
+                "cost_per_call must give a finite number >= 0 (US dollars per call) for model "
                 f"{show(model)}; got {show(value)}. Pass for example {example}."
             )
         costs[str(model)] = cost

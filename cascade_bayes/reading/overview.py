@@ -33,10 +33,11 @@ def overview(data: CascadeData) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``num_queries``; ``kind``, what confidences are read as; ``models``, a list with one entry for each
-        model in cascade order: ``model``, ``num_calls``, ``num_confidences``, ``num_labels``, ``accuracy``
-        (None without a label), ``median_confidence`` (None without one) and ``call_cost``, the mean US
-        dollars per call; and ``odd``, sentences about what looks wrong.
+        ``num_queries``; ``kind``, what confidences are read as; ``cost_unit``, what costs are counted in;
+        ``models``, a list with one entry for each model in cascade order: ``model``, ``num_calls``,
+        ``num_confidences``, ``num_labels``, ``accuracy`` (None without a label), ``median_confidence``
+        (None without one) and ``call_cost``, the mean US dollars per call; and ``odd``, sentences about
+        what looks wrong.
     """
     models = []
     for i, name in enumerate(data.models):
@@ -55,6 +56,7 @@ def overview(data: CascadeData) -> dict[str, Any]:
     return {
         "num_queries": data.num_queries,
         "kind": data.kind,
+        "cost_unit": data.units.cost,
         "models": models,
         "odd": [*_odd_costs(data), *_odd_direction(data)],
     }
@@ -65,23 +67,21 @@ def _odd_costs(data: CascadeData) -> list[str]:
     if not data.call_cost.any():
         return [
             "All costs are 0, so that nothing is saved by asking fewer models: give what a call costs, "
-            "cost_per_call={...} (--cost-per-call MODEL=DOLLARS), or do without, costs=False (--no-costs)."
+            "cost_per_call={...} (--cost-per-call MODEL=DOLLARS), or do without, costs=False "
+            "(--no-costs)."
         ]
     dearest = data.models[int(np.argmax(data.call_cost))]
     most = float(data.call_cost.max())
     if all(_constant(data.cost[:, i]) for i in range(data.num_models)) and most >= DEAR:
         return [
             f"Every call of model {dearest!r} costs {most:g} US dollars, which looks like a price of a "
-            "million "
-            "tokens: costs are US dollars per call. Give columns of tokens and prices=... (--prices "
-            "FILE), or "
-            "what a call costs, cost_per_call={...} (--cost-per-call MODEL=DOLLARS)."
+            "million tokens: costs are US dollars per call. Give columns of tokens and prices=... "
+            "(--prices FILE), or what a call costs, cost_per_call={...} (--cost-per-call MODEL=DOLLARS)."
         ]
     if most >= VERY_DEAR:
         return [
-            f"A call of model {dearest!r} costs {most:g} US dollars on average, more than calls of "
-            "models do: "
-            "costs are US dollars per call, not cents, and not per thousand calls."
+            f"A call of model {dearest!r} costs {most:g} US dollars on average, more than calls of models "
+            "do: costs are US dollars per call, not cents, and not per thousand calls."
         ]
     return []
 
@@ -108,6 +108,6 @@ def _odd_direction(data: CascadeData) -> list[str]:
         "score": "if greater scores say less sure, give their negatives.",
     }[data.kind]
     return [
-        f"Right answers of {which} have lower confidences than wrong ones, as if the scale were upside down. "
-        f"Confidences should grow with how sure a model is: {remedy}"
+        f"Right answers of {which} have lower confidences than wrong ones, as if the scale were upside "
+        f"down. Confidences should grow with how sure a model is: {remedy}"
     ]

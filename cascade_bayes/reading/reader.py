@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascade_bayes._names import check_models, listed, names_of, suggest, typed_list
+from cascade_bayes._units import AS_THEY_STAND, DEFERRALS, DOLLARS, Currency, GivenKind, Units
 from cascade_bayes.data import CascadeData, mean_cost
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.reading.cells import show
@@ -138,8 +140,7 @@ def read_table(
         order = typed_list(by_accuracy(table))
         raise InputError(
             "without costs nothing says in which order models are asked: list them, the one to be asked "
-            "first in "
-            f"front, models=[...] (--models {order})."
+            f"first in front, models=[...] (--models {order})."
         )
     _warn_of_likeness(table.model_names)
     data = _assemble(
@@ -151,6 +152,7 @@ def read_table(
         in_order=models is not None,
         confidence_map=confidence_map,
     )
+    data = replace(data, units=_units_of(confidence, options, DOLLARS if options.costs else DEFERRALS))
     if rule is not None:
         check_log(rule, data.query_ids, ~np.isnan(data.cost), data.confidence)
     return data
@@ -164,10 +166,18 @@ def _kind_of(confidence: str, layout: Layout) -> str:
     if confidence not in ("logprob", "score"):  # the first is the default
         raise InputError(
             f"grades (--grades) are words, which are read as scores; got confidence={confidence!r} too. "
-            "Leave one "
-            "of them out."
+            "Leave one of them out."
         )
     return "score"
+
+
+def _units_of(confidence: str, layout: Layout, cost: Currency) -> Units:
+    """Return what a table's numbers are."""
+    grades = () if layout.grades is None else tuple(layout.grades)
+    given: GivenKind | None = None
+    if not grades and check_scale(confidence).kind != confidence:
+        given = confidence  # type: ignore[assignment]  # one of the four that are read as another
+    return Units(cost, given, grades)
 
 
 def _labels(table: Table, layout: Layout) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -216,16 +226,34 @@ def _cascade_of(
         return check_models(models, table.model_names, minimum=2)
     if len(table.model_names) < 2:
         raise InputError(
-            "a cascade needs at least two models; column 'model' holds only "
-            f"{names_of(table.model_names)}. Add the rows of another model."
+            f"a cascade needs at least two models; column 'model' holds only {names_of(table.model_names)}. "
+            "Add the rows of another model."
         )
     return None
+
+
+class AsFitted(NamedTuple):
+    """What a policy keeps of the table that was fitted.
+
+    Attributes
+    ----------
+    kind
+        The kind of its thresholds.
+    units
+        What costs are counted in, and what confidences were in the table.
+    call_cost
+        Mean cost of a call by model.
+    """
+
+    kind: str
+    units: Units = AS_THEY_STAND
+    call_cost: Mapping[str, float] = {}
 
 
 def read_for_policy(
     source: Any,
     models: Sequence[str],
-    kind: str,
+    as_fitted: AsFitted,
     prices: Mapping[str, Mapping[str, float]] | str | Path | None = None,
     confidence: str | None = None,
     **layout: Any,
@@ -238,12 +266,13 @@ def read_for_policy(
         As for `read_table`.
     models
         The policy's.
-    kind
-        The kind of confidence that the policy compares with its thresholds.
+    as_fitted
+        What it keeps of the table that was fitted.
     prices
         As for `read_table`.
     confidence
-        What the table holds, a kind that is read as that of the policy; the very kind by default.
+        What the table holds, a kind that is read as that of the policy; what the table of the fit held by
+        default.
     **layout
         As for `read_table`.
 
@@ -253,28 +282,40 @@ def read_for_policy(
         As `read_table`; also if the table lacks one of the models, or its kind of confidence is read as
         another.
     """
+    kind, units = as_fitted.kind, as_fitted.units
+    if units.grades and confidence is None and layout.get("grades") is None:
+        layout = layout | {"grades": units.grades}
+    in_deferrals = units.cost == DEFERRALS
+    if not in_deferrals and not layout.get("costs", True):
+        raise InputError(
+            "costs=False (--no-costs) is for policies that were tuned without costs; this one has costs in "
+            f"{units.cost}. Leave it out."
+        )
+    if in_deferrals:  # those of the first model of the fit, which need not be one of the policy's
+        layout = layout | {"costs": True, "cost_per_call": as_fitted.call_cost}
+        prices = None
     options = Layout.of(layout)
-    read_as = kind if confidence is None and options.grades is None else _kind_of(confidence or kind, options)
+    given_as = confidence or units.given_as or kind
+    read_as = _kind_of(given_as, options)
     if read_as != kind:
-        given = "grades (--grades)" if confidence is None else f"kind {confidence!r}"
+        given = "grades (--grades)" if options.grades is not None else f"kind {given_as!r}"
         raise InputError(
             f"the policy was tuned on confidences of kind {kind!r}, and {given} would be read as "
-            f"{read_as!r}. Give "
-            "the options that the table of the fit was read with."
+            f"{read_as!r}. Give the options that the table of the fit was read with."
         )
-    given_as = kind if confidence is None else confidence
     table = Table.from_columns(*load_columns(source, options, given_as))
     _check_not_swapped(table, models)
     for name in models:
         if name not in table.model_names:
             raise InputError(
-                f"the table lacks model {show(name)} of the policy. {suggest(name, table.model_names)} "
-                "Add its rows, or tune a policy of the models that there are."
+                f"the table lacks model {show(name)} of the policy. {suggest(name, table.model_names)} Add "
+                "its rows, or tune a policy of the models that there are."
             )
     table = table.restrict(models)
     raw = confidences(table, given_as, options.grades, of_policy=True)
     cost, labels = costs(table, prices, options), _labels(table, options)
-    return _assemble(table, raw, cost, labels, kind, in_order=True)
+    data = _assemble(table, raw, cost, labels, kind, in_order=True)
+    return replace(data, units=_units_of(given_as, options, units.cost))
 
 
 MAX_MODELS = 64

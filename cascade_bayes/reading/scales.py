@@ -150,10 +150,7 @@ def remedy(values: Array, name: str, *, rises: bool | None, of_policy: bool) -> 
     if lone and (known > 0.0).any():
         return "If it stands for a confidence that is not known, leave it empty."
     if of_policy:
-        return (
-            f"The policy was tuned on confidences of kind {name!r}: give them on the same scale, or say what "
-            "they are with --confidence."
-        )
+        return f"The policy was tuned on confidences of kind {name!r}: give them on the same scale."
     fitting = _fitting(known, name)
     if rises is not None:
         agreeing = [other for other in fitting if SCALES[other].falls != rises]

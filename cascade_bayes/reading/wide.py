@@ -63,8 +63,7 @@ def find_wide(found: Sequence[str], layout: Layout, place: str) -> Wide:
         )
         raise InputError(
             f"the {place} is read as wide and has no columns of confidences such as 'conf_small' and "
-            "'conf_large'; "
-            f"it has {names_of(found)}. {advice}"
+            f"'conf_large'; it has {names_of(found)}. {advice}"
         )
     rest = [name for name in found if name not in cells.values()]
     of_query = Layout(columns={"query": named["query"]}) if "query" in named else Layout()

@@ -32,9 +32,8 @@ def read_workbook(path: Path, place: str) -> list[tuple[str, list[Any]]]:
         import openpyxl
     except ImportError as error:
         raise InputError(
-            f"the {place} is a workbook, which takes the package openpyxl to read: pip install openpyxl, "
-            "or save "
-            "the sheet as CSV."
+            f"the {place} is a workbook, which takes the package openpyxl to read: pip install openpyxl, or "
+            "save the sheet as CSV."
         ) from error
     check_zip(path, place)
     try:

@@ -112,8 +112,8 @@ def share_of(cell: Any) -> float:
     return number_of(cell)
 
 
-RIGHT = ("true", "1", "1.0", "yes", "t", "pass", "passed", "correct", "right", "c")
-WRONG = ("false", "0", "0.0", "no", "f", "fail", "failed", "incorrect", "wrong", "i")
+RIGHT = ("true", "1", "1.0", "1,0", "yes", "t", "pass", "passed", "correct", "right", "c")
+WRONG = ("false", "0", "0.0", "0,0", "no", "f", "fail", "failed", "incorrect", "wrong", "i")
 
 
 def label_of(cell: Any) -> bool | None:

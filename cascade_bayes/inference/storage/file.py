@@ -62,8 +62,12 @@ def attributes(parts: Parts, groups: Groups, verdict: FitVerdict) -> dict[str, s
         "provenance": dict(parts.provenance),
         "fit_verdict": verdict._asdict(),
         "data_summary": data.summary(),
-        "cost_unit": "US dollars per call",
+        "cost_unit": f"{data.units.cost} per call",
     }
+    if data.units.given_as is not None:
+        record["given_as"] = data.units.given_as
+    if data.units.grades:
+        record["grades"] = list(data.units.grades)
     text = json.dumps(record)
     return {RECORD: text, DIGEST: digest(text, groups)}
 

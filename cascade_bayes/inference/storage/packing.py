@@ -25,7 +25,7 @@ from cascade_bayes.inference.storage.array_checks import (
     check_variable,
 )
 from cascade_bayes.inference.storage.hdf5 import Array
-from cascade_bayes.inference.storage.record import Record, recorded_verdict
+from cascade_bayes.inference.storage.record import Record, recorded_verdict, units_of
 from cascade_bayes.inference.storage.variables import (
     ARVIZ_STATISTICS,
     OWN_STATISTICS,
@@ -228,6 +228,7 @@ def _data(record: Record, groups: Groups) -> CascadeData:
             call_cost=constants["call_cost"].values,
             kind=known.kind,
             confidence_map=ConfidenceMap.from_dict(msgspec.to_builtins(known)),
+            units=units_of(record),
         )
     except (ValueError, OverflowError) as error:
         raise InputError(f"{str(error).rstrip('.')}.") from error
