@@ -23,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes import Cascade, CascadeData, Posterior, error_cost_frontier, example, fit, simulate
-from cascade_bayes.engine.chain import Problem, tables_for_draws
+from cascade_bayes.engine.cell_tables import tables_for_draws
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.engine.optimise import default_starts, optimise

@@ -29,7 +29,8 @@ from cascade_bayes import (
     sample_prior,
     simulate,
 )
-from cascade_bayes.engine.chain import Problem, tables_for_draws
+from cascade_bayes.engine.cell_tables import tables_for_draws
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.model.params import find_atoms

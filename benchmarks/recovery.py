@@ -31,10 +31,10 @@ import numpy as np
 from numpyro import handlers
 
 from cascade_bayes.copulas import get_copula, get_copulas
-from cascade_bayes.inference.methods import draw
-from cascade_bayes.inference.modular import sample_pairs
-from cascade_bayes.inference.modules import collect, make_modules
 from cascade_bayes.inference.options import FitOptions
+from cascade_bayes.inference.pair_posteriors import sample_pairs
+from cascade_bayes.inference.posterior_modules import collect, make_modules
+from cascade_bayes.inference.samplers.draw import draw
 from cascade_bayes.model.cascade import params_from_sites, sample_sites
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.names import DEFAULT_MARGIN

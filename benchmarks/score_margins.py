@@ -34,12 +34,12 @@ from tables import find_tables, read
 
 from cascade_bayes._trees import take
 from cascade_bayes.inference import _arviz
-from cascade_bayes.inference.approximate import propose_laplace
-from cascade_bayes.inference.laplace import normal_approximation
-from cascade_bayes.inference.modules import MarginData, margin_target
-from cascade_bayes.inference.nuts import Chains
 from cascade_bayes.inference.options import FitOptions
-from cascade_bayes.inference.target import Target
+from cascade_bayes.inference.posterior_modules import MarginData, margin_target
+from cascade_bayes.inference.samplers.approximate import propose_laplace
+from cascade_bayes.inference.samplers.laplace import normal_approximation
+from cascade_bayes.inference.samplers.nuts import Chains
+from cascade_bayes.inference.samplers.target import Lanes, Target
 from cascade_bayes.model.margins import MARGINS, get_margin, simplex_from_splits
 from cascade_bayes.model.names import DEFAULT_MARGIN
 from cascade_bayes.model.params import find_atoms
@@ -172,9 +172,9 @@ def sample(
     target, data = margin_target(spec, 0), lanes_of(rows)
     approximation = normal_approximation(target, data)
     if nuts:
-        chains = Chains(key, target, data, approximation, chains_of(1, NUTS_WARMUP))
-        chains.run(NUTS_WARMUP, lambda _: None)
-        x = jnp.asarray(chains.positions(NUTS_DRAWS, lambda _: None)[0])[:, 0]
+        chains = Chains.start(key, Lanes(target, data), approximation, chains_of(1, NUTS_WARMUP))
+        chains, *_ = chains.run(NUTS_WARMUP, lambda _: None)
+        x = jnp.asarray(chains.positions(NUTS_DRAWS, lambda _: None)[1])[:, 0]
         log_ratio = np.zeros(x.shape[:2])
     else:
         x, ratio = propose_laplace(target, key, approximation, data, NUM_DRAWS)
@@ -268,9 +268,10 @@ def report_chains(data: Confidences, spec: MarginSpec, label: str) -> None:
     rows = lanes_of(Row(*(jnp.asarray(x) for x in (data.z, data.fold >= 0, ends, place))))
     target = margin_target(spec, 0)
     options = chains_of(4, 300)
-    chains = Chains(jax.random.key(1), target, rows, normal_approximation(target, rows), options)
-    chains.run(options.warmup, lambda _: None)
-    draws, _ = chains.positions(options.num_samples, lambda _: None)
+    approximation = normal_approximation(target, rows)
+    chains = Chains.start(jax.random.key(1), Lanes(target, rows), approximation, options)
+    chains, *_ = chains.run(options.warmup, lambda _: None)
+    _, draws, _ = chains.positions(options.draws, lambda _: None)
     found = _arviz.rhat_and_ess({f"{i}": x for i, x in enumerate(draws)})
     r_hat = np.array([values.max() for values in found["r_hat"].values()])
     ess = np.array([values.min() for values in found["ess_bulk"].values()])

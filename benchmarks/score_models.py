@@ -35,7 +35,7 @@ from cascade_bayes import CascadeData, Posterior, error_cost_frontier, fit
 from cascade_bayes._trees import take
 from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
-from cascade_bayes.inference.select import choose_copulas, locate_tau, tau_grid
+from cascade_bayes.inference.copula_choice import choose_copulas, locate_tau, tau_grid
 from cascade_bayes.model.cascade import tau_prior
 from cascade_bayes.model.correctness import correctness_logit, log_bernoulli
 from cascade_bayes.model.likelihood import log_likelihood

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from cascade_bayes.policy.policy import ABSTAIN, Policy
     from cascade_bayes.policy.terms import Terms as Terms
     from cascade_bayes.reading import read_table
+    from cascade_bayes.reporting import report
     from cascade_bayes.sbc.calibration import simulation_based_calibration
     from cascade_bayes.sbc.ranks import CalibrationRanks as CalibrationRanks
     from cascade_bayes.transforms import ConfidenceMap as ConfidenceMap
@@ -108,6 +109,7 @@ _HOME = {
     "plot_thresholds": "plots",
     "predict": "decision.predict",
     "read_table": "reading",
+    "report": "reporting",
     "sample_prior": "inference.prior",
     "simulate": "model.simulate",
     "simulation_based_calibration": "sbc.calibration",
@@ -140,6 +142,7 @@ __all__ = [  # noqa: RUF022  by task, as the reference has them
     "compare",
     "certify",
     "value_of_information",
+    "report",
     # simulate
     "sample_prior",
     "simulate",

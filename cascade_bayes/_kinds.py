@@ -62,7 +62,19 @@ def _is_png(path: Path) -> bool:
         return file.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
 
 
+REPORT_MARK = "cascade_bayes.report"
+"""Name of the program that a report's HTML says it was made by."""
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file is HTML whose first lines say that it is a report of this library."""
+    with path.open("rb") as file:
+        start = file.read(1000)
+    return start[:15].lower() == b"<!doctype html>" and REPORT_MARK.encode() in start
+
+
 POSTERIOR = FileKind("posterior", _is_posterior)
 POLICY = json_kind("cascade_bayes.policy")
 FRONTIER = json_kind("cascade_bayes.frontier")
 PICTURE = FileKind("PNG", _is_png)
+REPORT = FileKind("report", _is_report, is_text=True)

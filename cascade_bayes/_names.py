@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence, Set
 
 from cascade_bayes.errors import InputError
@@ -66,3 +67,30 @@ def check_models(models: Sequence[str], known: Sequence[str], *, minimum: int) -
             "Pass for example models=['a', 'b'] (--models a,b)."
         )
     return names
+
+
+def typed_list(names: Sequence[str], ending: str = "", placeholder: str = "A,B,...") -> str:
+    """Return names as a comma-separated list to type in a shell, a placeholder if they cannot be typed so.
+
+    Parameters
+    ----------
+    names
+        Names of models.
+    ending
+        What stands behind each.
+    placeholder
+        What to show for names with commas or signs of equality, for long and for many ones.
+
+    Examples
+    --------
+    >>> typed_list(["small", "the large one"])
+    "'small,the large one'"
+    """
+    typable = len(names) <= MAX_NAMES and all(
+        name.isprintable()
+        and len(name) <= MAX_LENGTH // 2
+        and not set(name) & set(",=")
+        and name == name.strip()
+        for name in names
+    )
+    return shlex.quote(",".join(f"{name}{ending}" for name in names)) if typable else placeholder

@@ -16,12 +16,34 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cascade_bayes._names import check_models, names_of
+from cascade_bayes._shown import Card, number, shown
+from cascade_bayes._units import AS_THEY_STAND, Units
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.transforms import KINDS, ConfidenceMap, check_kind, in_domain
 
-__all__ = ["CascadeData", "check_fittable", "mean_cost"]
+__all__ = ["CascadeData", "check_fittable", "mean_cost", "model_rows"]
 
 
+def model_rows(data: CascadeData) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return names of columns, and a row a model, that say what a table holds of each model."""
+    columns = ("model", "confidences", "labels", "right, %", "US dollars per 1000 calls")
+    summary = data.summary()
+    rows: list[tuple[str, ...]] = []
+    for name in data.models:
+        observed, labelled, accuracy, cost = (
+            summary[figure][name] for figure in ("num_observed", "num_labelled", "accuracy", "call_cost")
+        )
+        right = "" if accuracy is None else number(100 * accuracy)
+        rows.append((name, str(observed), str(labelled), right, number(1000 * cost)))
+    return columns, rows
+
+
+def _card(data: CascadeData) -> Card:
+    title = f"Table of {data.num_queries} queries and {data.num_models} models, confidences: {data.kind}"
+    return Card(title, *model_rows(data))
+
+
+@shown(_card)
 @dataclass(frozen=True, eq=False)
 class CascadeData:
     """Confidences, labels and costs of the models of one cascade on a set of queries.
@@ -41,7 +63,7 @@ class CascadeData:
     labelled : ndarray of bool, shape (num_queries, num_models)
         Whether `correct` is known.
     cost : ndarray of float64, shape (num_queries, num_models)
-        US dollars of each call; nan where there was no row.
+        US dollars of each call, or what ``units`` says; nan where there was no row.
     latency_ms : ndarray of float64, shape (num_queries, num_models), or None
         Milliseconds of each call; nan where unknown. None if the table has none.
     call_cost : ndarray of float64, shape (num_models,)
@@ -50,6 +72,8 @@ class CascadeData:
         Kind of confidence.
     confidence_map : ConfidenceMap
         From raw confidences to standardised logit scores.
+    units : Units, optional
+        What costs are counted in, US dollars by default, and what confidences were in the table.
 
     Raises
     ------
@@ -75,6 +99,7 @@ class CascadeData:
     call_cost: NDArray[np.float64]
     kind: str
     confidence_map: ConfidenceMap
+    units: Units = AS_THEY_STAND
 
     def __post_init__(self) -> None:
         check_kind(self.kind)

@@ -21,7 +21,8 @@ from cascade_bayes._kinds import PICTURE, POLICY, POSTERIOR
 from cascade_bayes._output import check_folder
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
-from cascade_bayes.engine.chain import Problem, tables_for_draws
+from cascade_bayes.engine.cell_tables import tables_for_draws
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.engine.optimise import default_starts, optimise
@@ -168,8 +169,8 @@ def run_demo(
     *,
     seed: int,
     talk: Callable[[str], object],
-    num_warmup: int = 300,
-    num_samples: int = 800,
+    num_warmup: int | None = None,
+    num_samples: int | None = None,
 ) -> DemoResult:
     """Run the demonstration and write its pictures and files into ``folder``.
 
@@ -182,7 +183,7 @@ def run_demo(
     talk
         Called with one line before each stage.
     num_warmup, num_samples
-        Draws of each of four chains.
+        Draws of each of four chains; as many as `cascade_bayes.fit` takes by default if None.
     """
     files = {name: folder / file for name, (file, _) in _FILES.items()}
     check_folder(folder, dict(_FILES.values()))

@@ -1,19 +1,34 @@
 """Cascades with atoms and upstream effects, laid on a grid, for tests of decisions."""
 
+import itertools
+from collections.abc import Container, Iterable
 from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from cascade_bayes.copulas import get_copulas
-from cascade_bayes.distributions import BetaMixture, MarginParams
-from cascade_bayes.engine.chain import ChainTables, Problem, Steps, tables_for_draws, with_abstention
+from cascade_bayes.distributions import LogitNormalMixture, MarginParams
+from cascade_bayes.engine.cell_tables import Steps, tables_for_draws, with_abstention
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.grid import make_grid
 from cascade_bayes.engine.optimise import mean_loss
 from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.params import AtomLayout, CascadeParams
 from cascade_bayes.transforms import ConfidenceMap
+
+QUERIES = "none", "followed", "handed over"
+"""What stands beside the chain: nothing, observed queries, and queries of whom a confidence is not known."""
+
+
+def some_of(lengths: Iterable[int], default: Container[tuple[int, str]]) -> list[Any]:
+    """Every length of a cascade with each of `QUERIES`; those that are not named are slow to compile."""
+    pairs = itertools.product(lengths, QUERIES)
+    return [pair if pair in default else pytest.param(*pair, marks=pytest.mark.slow) for pair in pairs]
+
 
 COST = {2: [1.0, 9.0], 3: [1.0, 4.0, 16.0], 5: [1.0, 2.0, 4.0, 12.0, 30.0]}
 
@@ -33,10 +48,10 @@ def cascade(k: int, *, atoms: bool = True, seed: int = 0) -> tuple[CascadeParams
     margins = MarginParams(
         atom_locs=jnp.asarray(locs),
         atom_probs=jnp.asarray(probs),
-        continuous=BetaMixture(
+        continuous=LogitNormalMixture(
             mixing_probs=jnp.asarray(rng.dirichlet([3, 3], k)),
-            concentration1=jnp.asarray(rng.uniform(0.6, 4, (k, 2))),
-            concentration0=jnp.asarray(rng.uniform(0.6, 4, (k, 2))),
+            loc=jnp.asarray(rng.uniform(-1.5, 1.5, (k, 2))),
+            scale=jnp.asarray(rng.uniform(0.6, 1.8, (k, 2))),
         ),
     )
     params = CascadeParams(

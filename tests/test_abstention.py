@@ -73,7 +73,7 @@ class TestForward:
         """Over all paths of cells, of the chain and of each query, and many pairs of thresholds."""
         rng = np.random.default_rng(4)
         k, n, price = 2, 4, 4.0
-        tables = random_chain(rng, k, n, num_queries=3)
+        tables = jax.tree.map(np.asarray, random_chain(rng, k, n, num_queries=3))  # read one by one below
         rows = tables.rows
         assert rows is not None
         cost, is_atom = np.array([1.0, 3.0, price]), jnp.ones((k, n), bool)
@@ -270,7 +270,7 @@ def policy(small_posterior: Posterior, request) -> Policy:
         small_posterior,
         models="all",
         error_prices=[0.01],
-        num_draws=30,
+        num_draws=20,
         abstain_price=PRICE,
         abstain=request.param,
     )
@@ -285,19 +285,19 @@ class TestPolicy:
         assert np.all(low[:-1] <= policy.thresholds)
         assert np.all(np.isinf(low[:-1])) == (policy.terms.abstain == "final")
         assert policy.draw_abstain_thresholds is not None
-        assert policy.draw_abstain_thresholds.shape == (30, 3)
+        assert policy.draw_abstain_thresholds.shape == (20, 3)
         for (start, end), chosen in zip(policy.abstain_interval(0.98), low, strict=True):
             assert start <= end
             assert start <= chosen <= end
         found = policy.prediction
         assert 0 < found.abstain_q05 < found.abstain < found.abstain_q95
         assert found.expense == pytest.approx(found.cost + PRICE * found.abstain, rel=1e-12)
-        again = predict(small_posterior, policy, num_draws=30)
+        again = predict(small_posterior, policy, num_draws=20)
         assert again.abstain.mean() == pytest.approx(found.abstain, abs=1e-9)
         assert again.loss(0.01).mean() == pytest.approx(found.loss(0.01), rel=1e-9)
         # Leaving out what is likely to be wrong is worth its price.
         answered = error_cost_frontier(
-            small_posterior, models="all", error_prices=[0.01], num_draws=30
+            small_posterior, models="all", error_prices=[0.01], num_draws=20
         ).policy(0)
         assert found.loss(0.01) < answered.prediction.loss(0.01)
         assert found.error < answered.prediction.error
@@ -364,13 +364,13 @@ class TestPolicy:
 
     @pytest.mark.slow
     def test_certificate_and_worth(self, policy: Policy, small_posterior: Posterior) -> None:
-        found = certify(small_posterior, policy, num_draws=30)
+        found = certify(small_posterior, policy, num_draws=20)
         assert found.elsewhere[0].shape == (3,)
         assert np.all(found.draw_loss >= found.value - 1e-9)
         assert np.all(found.loss >= found.draw_loss * 0.999)  # these lie on the grid
         # With one more way to end, the best policy of any shape cannot be worse.
-        answering = error_cost_frontier(small_posterior, models="all", error_prices=[0.01], num_draws=30)
-        assert np.all(found.value <= certify(small_posterior, answering, num_draws=30).value + 1e-12)
+        answering = error_cost_frontier(small_posterior, models="all", error_prices=[0.01], num_draws=20)
+        assert np.all(found.value <= certify(small_posterior, answering, num_draws=20).value + 1e-12)
         worth = value_of_information(small_posterior, policy, [100], num_draws=60)
         assert worth.narrowing.shape[-1] == (5 if policy.terms.abstain == "early" else 3)
         error = worth.gain.std(axis=-1) / np.sqrt(60)
@@ -435,7 +435,7 @@ def test_equal_and_infinite_thresholds(low: float, high: float, seen: float, end
 def frontier(small_posterior: Posterior) -> Frontier:
     """Nine prices, any model may abstain."""
     return error_cost_frontier(
-        small_posterior, models="all", error_prices=9, num_draws=40, abstain_price=PRICE
+        small_posterior, models="all", error_prices=9, num_draws=20, abstain_price=PRICE
     )
 
 
@@ -498,13 +498,13 @@ class TestQuestions:
 @pytest.mark.slow
 def test_comparison(policy: Policy, small_posterior: Posterior) -> None:
     """With a policy that answers every query, and with one of another price."""
-    answering = error_cost_frontier(small_posterior, models="all", error_prices=[0.01], num_draws=10).policy(
+    answering = error_cost_frontier(small_posterior, models="all", error_prices=[0.01], num_draws=20).policy(
         0
     )
-    found = compare(small_posterior, policy, answering, num_draws=30)
+    found = compare(small_posterior, policy, answering, num_draws=20)
     assert found.loss.mean() < 0
     other = error_cost_frontier(
-        small_posterior, models="all", error_prices=[0.01], num_draws=10, abstain_price=2 * PRICE
+        small_posterior, models="all", error_prices=[0.01], num_draws=20, abstain_price=2 * PRICE
     )
     with pytest.raises(InputError, match=r"cost \+ 0\.002 an abstention and cost \+ 0\.004 an abstention"):
         compare(small_posterior, policy, other.policy(0))

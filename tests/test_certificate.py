@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ def random_tables(rng: np.random.Generator, num_models: int, num_cells: int) -> 
 def loss_by_paths(tables: ChainTables, cost: np.ndarray, price: float, defers: list[np.ndarray]) -> float:
     """Of a policy that says, by all cells so far, whether to go on; summed over all paths of cells."""
     num_models, num_cells = len(cost), len(tables.mass)
+    tables = jax.tree.map(np.asarray, tables)  # read one by one below
     total = 0.0
     for path in itertools.product(range(num_cells), repeat=num_models):
         weight, paid = float(tables.mass[path[0]]), cost[0]
@@ -154,13 +156,13 @@ def test_who_does_not_know_the_draw_can_lose_by_shape_where_no_draw_does() -> No
 @pytest.fixture(scope="module")
 def certificate(small_posterior) -> Certificate:
     frontier = error_cost_frontier(
-        small_posterior, models="all", error_prices=np.geomspace(3e-4, 3e-2, 4), num_draws=30
+        small_posterior, models="all", error_prices=np.geomspace(3e-4, 3e-2, 4), num_draws=20
     )
-    return certify(small_posterior, frontier, num_draws=30)
+    return certify(small_posterior, frontier, num_draws=20)
 
 
 def test_of_a_frontier(certificate, small_posterior) -> None:
-    assert certificate.value.shape == certificate.draw_loss.shape == certificate.loss.shape == (4, 30)
+    assert certificate.value.shape == certificate.draw_loss.shape == certificate.loss.shape == (4, 20)
     assert np.all(certificate.value <= certificate.draw_loss * (1 + 1e-12))
     assert np.any(certificate.shape_gap > 1e-6)
     # Bayes thresholds may split a cell, which gains a little on those that take cells whole.

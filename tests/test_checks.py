@@ -34,8 +34,8 @@ from cascade_bayes.inference.checks.statistics import (
     smooth_test,
 )
 from cascade_bayes.inference.fit import fit
-from cascade_bayes.inference.modules import trajectories
 from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.posterior_modules import trajectories
 from cascade_bayes.inference.prior import sample_prior
 from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.simulate import simulate, simulate_scores

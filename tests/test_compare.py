@@ -37,12 +37,12 @@ def policies(small_posterior) -> tuple[Policy, Policy]:
 
 @pytest.mark.slow
 def test_is_the_difference_of_predictions(small_posterior, policies) -> None:
-    found = compare(small_posterior, *policies, num_draws=50)
-    three, two = (predict(small_posterior, policy, num_draws=50) for policy in policies)
+    found = compare(small_posterior, *policies, num_draws=20)
+    three, two = (predict(small_posterior, policy, num_draws=20) for policy in policies)
     np.testing.assert_allclose(found.error, three.error - two.error, atol=1e-14)
     np.testing.assert_allclose(found.cost, three.cost - two.cost, atol=1e-18)
     np.testing.assert_allclose(found.loss, found.cost + PRICE * found.error, atol=1e-16)
-    other = compare(small_posterior, *policies[::-1], num_draws=50)
+    other = compare(small_posterior, *policies[::-1], num_draws=20)
     np.testing.assert_array_equal(other.loss, -found.loss)
     assert found.prob_better + other.prob_better == pytest.approx(1.0)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
-from cascades import COST, lay
+from cascades import COST, lay, some_of
 from test_lattice import with_queries
 
 import cascade_bayes.engine.constrained as constrained
@@ -238,8 +238,7 @@ def test_what_is_called_reachable_is_reached(pair, figure: str) -> None:
 
 
 @pytest.mark.parametrize("early", [False, True])
-@pytest.mark.parametrize("queries", ["none", "followed", "handed over"])
-@pytest.mark.parametrize("k", [2, 3, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("k", "queries"), some_of([2, 3, 5], {(2, "none"), (3, "handed over")}))
 def test_is_the_forward_pass_of_every_combination(k: int, queries: str, early: bool) -> None:
     """At positions within cells, too, and with the thresholds of early abstention."""
     num_cells, rng = 16, np.random.default_rng(k)

@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 from cascade_bayes.copulas import get_copula
-from cascade_bayes.inference.curves import NUM_SCOUTS, draw_from_curves
+from cascade_bayes.inference.samplers.one_parameter import NUM_SCOUTS, draw_from_curves
 from cascade_bayes.special import unit_point
 
 Array = Any

@@ -399,7 +399,8 @@ BAD_TABLES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "percent for probability": (
         frame(confidence=[90, 80, 70, 60, 50, 40, 30, 20]),
         {"confidence": "probability"},
-        "got 90.0 in row 1 (query 'q1'). Correct it, or for another scale",
+        "got 90.0 in row 1 (query 'q1'). These look like percentages: pass confidence=\"percent\" "
+        "(--confidence percent).",
     ),
     "infinite score": (
         frame(),
@@ -422,23 +423,25 @@ BAD_TABLES: dict[str, tuple[Any, dict[str, Any], str]] = {
     "label of another number": (
         with_value("correct", 3, 2),
         {},
-        "correct of model 'mid' must be 0, 1, true, false or empty; got 2 in row 3 (query 'q1')",
+        "correct of model 'mid' must be 0 or 1, true or false, yes or no, pass or fail, correct or "
+        "incorrect, "
+        "t or f, C or I, or empty; got 2 in row 3 (query 'q1'). If these are scores of answers, say above",
     ),
     "fraction for label": (
         frame(correct=[1, 0, 0.5, 1, 0, 1, 0, 1]),
         {},
         "got 0.5 in row 3 (query 'q1')",
     ),
-    "word for label": (with_value("correct", 3, "yes"), {}, "got 'yes' in row 3"),
+    "word for label": (with_value("correct", 3, "maybe"), {}, "got 'maybe' in row 3"),
     "list for label": (
         with_value("correct", 3, ["A"]),
         {},
-        "must be 0, 1, true, false or empty; got ['A'] in row 3 (query 'q1'). Correct it or leave it",
+        "t or f, C or I, or empty; got ['A'] in row 3 (query 'q1'). Correct it or leave it",
     ),
     "duplicate row": (
-        pd.concat([frame(), frame().iloc[[5, 2]]]),
+        pd.concat([frame(), frame().iloc[[5, 2]].assign(correct=True)]),
         {},
-        "query 'q2' with model 'mid' is in row 6 and again in row 9",
+        "query 'q2' with model 'mid' is in row 6 and again in row 9, with another correct. Keep one",
     ),
     "missing model": (with_value("model", 4, None), {}, "model must be given in every row; it is "),
     "blank model": (with_value("model", 4, " "), {}, "missing in row 4"),
@@ -542,7 +545,7 @@ CSV = "query,model,confidence,cost\nq1,a,-0.1,1\nq1,b,-0.2,2\n"
 # name: (file name, content, what the message must contain)
 BAD_FILES: dict[str, tuple[str, bytes | None, str]] = {
     "no file": ("t.csv", None, "t.csv' does not exist"),
-    "unknown suffix": ("t.xlsx", b"x", "must end in one of .csv, .parquet, .jsonl"),
+    "unknown suffix": ("t.xls", b"x", "must end in one of .csv, .tsv, .parquet, .jsonl"),
     "no suffix": ("table", b"x", "got ''"),
     "empty csv": ("t.csv", b"", "is an empty file"),
     "blank csv": ("t.csv", b"\n", "cannot read"),
@@ -550,11 +553,6 @@ BAD_FILES: dict[str, tuple[str, bytes | None, str]] = {
     "half a header": ("t.csv", b"query,mod", "as CSV: CSV parse error: Empty CSV"),
     "truncated csv": ("t.csv", CSV[:-9].encode(), "as CSV: CSV parse error: Expected 4 columns"),
     "csv of another encoding": ("t.csv", CSV.encode() + b"q2,\xff,-1,1\n", "invalid UTF8"),
-    "csv with semicolons": (
-        "t.csv",
-        CSV.replace(",", ";").encode(),
-        "no column 'query'; it has 'query;model;confidence;cost'",
-    ),
     "csv without a model": ("t.csv", CSV.encode() + b"q2,,-1,1\n", "missing in row 3"),
     "csv without a cost": ("t.csv", CSV.encode() + b"q2,a,-1,\n", "it is missing in row 3"),
     "csv with a word": ("t.csv", CSV.encode() + b"q2,a,sure,1\n", "got 'sure' in row 3"),
@@ -565,7 +563,11 @@ BAD_FILES: dict[str, tuple[str, bytes | None, str]] = {
     "json of numbers": ("t.jsonl", b"1\n2\n", "row 1 is not"),
     "json of lists": ("t.ndjson", b'{"query": 1}\n[2]\n', "row 2 is not"),
     "two records on a line": ("t.jsonl", b"{},{}\n", "row 1: Extra data"),
-    "json without the columns": ("t.jsonl", b'{"query": 1}\n', "no column 'model'; it has 'query'"),
+    "json without the columns": (
+        "t.jsonl",
+        b'{"query": 1}\n',
+        "no column 'model' or 'confidence'; it has 'query'",
+    ),
     "json of another encoding": ("t.jsonl", b'{"query": "\xff"}\n', "as JSON Lines: 'utf-8'"),
 }
 

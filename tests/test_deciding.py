@@ -169,7 +169,7 @@ class TestRefused:
             ),
             (
                 [-0.5, 0.93],
-                r"confidence of model 'b' must be <= 0 .*; got 0\.93\. It looks like a probability",
+                r"confidence of model 'b' must be <= 0 .*; got 0\.93\. Of a probability .* negative, -0\.93",
             ),
             ([-0.05, 0.93], "confidence of model 'b' must be <= 0"),  # though a answers
             (np.array([0.93]), r"confidence of model 'a' .* got 0\.93"),

@@ -103,15 +103,20 @@ default_often = pytest.mark.parametrize(
 )
 
 
-def margins_of(*atoms: str) -> Any:
+def margins_of(*atoms: str, often: tuple[str, ...] = ("logit_normal-all",)) -> Any:
+    """Every family with these sets of atoms; those named in ``often`` by default, the others when slow.
+
+    Compiling is most of the time, and the gradients and quantiles of a mixture of betas take the most of it.
+    """
     names = [f"{family}-{name}" for family in FAMILIES for name in atoms]
-    often = ("beta-none", "logit_normal-all") if len(atoms) > 2 else names
+    often = tuple(name for name in often if name in names) or (f"{DEFAULT_MARGIN}-{atoms[0]}",)
     return pytest.mark.parametrize(
         "name", [pytest.param(name, marks=() if name in often else pytest.mark.slow) for name in names]
     )
 
 
 all_margins = margins_of(*ATOMS)
+both_families = margins_of(*ATOMS, often=("beta-none", "logit_normal-all"))
 
 Z = np.array([-INF, -30.0, -6.0, -1.0, -0.999, 0.0, 0.5, 1.3, 2.0, 2.001, 7.0, 30.0, INF])
 
@@ -157,7 +162,7 @@ def test_every_family_has_its_row() -> None:
     assert set(FAMILIES) == set(MARGINS)
 
 
-@all_margins
+@both_families
 def test_cdf_and_left_limit_equal_scipy(name: str) -> None:
     got = point(Z, margin(name))
     for side, left in ((got.upper, False), (got.lower, True)):
@@ -171,7 +176,7 @@ def test_cdf_and_left_limit_equal_scipy(name: str) -> None:
     np.testing.assert_array_equal(np.asarray(got.log_mass)[~is_atom], 0.0)
 
 
-@all_margins
+@both_families
 def test_log_density_equals_scipy(name: str) -> None:
     exact, (locs, probs), (weights, *fields) = split(name)
     with np.errstate(all="ignore"):
@@ -224,7 +229,7 @@ def test_log_density_in_the_far_tails(family: str) -> None:
         assert float(log_density(z, margin(f"{family}-none"))) == pytest.approx(wanted, rel=1e-13)
 
 
-@all_margins
+@both_families
 def test_gradient_of_cdf_is_density(name: str) -> None:
     z = jnp.array([-20.0, -3.0, 0.1, 1.7, 4.0, 20.0])
     params = margin(name)
@@ -232,7 +237,7 @@ def test_gradient_of_cdf_is_density(name: str) -> None:
     np.testing.assert_allclose(slope, np.exp(log_density(z, params)), rtol=1e-10)
 
 
-@all_margins
+@both_families
 def test_atoms_and_continuous_part_add_to_one(name: str) -> None:
     locs, probs = split(name)[1]
     z = np.linspace(-400.0, 400.0, 80_001)  # the trapezoid rule is spectral for this density
@@ -274,7 +279,7 @@ def test_quantile_inside_an_atom_is_the_atom(name: str) -> None:
     assert (np.asarray(quantile_of_point(at.lower, params))[inside] <= locs[inside]).all()
 
 
-@all_families
+@default_often
 @settings(deadline=None, derandomize=True, max_examples=50)
 @given(z=st.floats(-300, 300))
 def test_quantile_of_point_inverts_far_out(family: str, z: float) -> None:
@@ -335,7 +340,7 @@ def test_slopes_of_the_quantile_equal_differences(name: str) -> None:
     )
 
 
-@all_families
+@default_often
 def test_second_slope_of_the_quantile(family: str) -> None:
     """dz/dq = 1/f(z), hence d2z/dq2 = -f'(z)/f(z)**3."""
     params = margin(f"{family}-none")
@@ -405,7 +410,7 @@ def test_numpyro_distribution(name: str) -> None:
     np.testing.assert_allclose(compiled[3], quantile(q, margin(name)), rtol=1e-12)
 
 
-@all_families
+@default_often
 def test_survival_is_one_less_the_cdf(family: str) -> None:
     numpyro_margin = MixedMargin(*margin(f"{family}-all"))
     z = jnp.asarray(Z)
@@ -426,7 +431,7 @@ def test_invalid_parameters_are_refused(family: str) -> None:
         MixedMargin(locs, -probs, part, validate_args=True)
 
 
-@all_families
+@default_often
 def test_compiled_log_prob_equals_eager(family: str) -> None:
     numpyro_margin = MixedMargin(*margin(f"{family}-all"))
     z = jnp.asarray(Z)

@@ -20,6 +20,16 @@ def modules_with_examples() -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("name", modules_with_examples())
+SLOW = {"cascade_bayes.inference.prior", "cascade_bayes.model.simulate"}
+"""Modules whose examples compile programs that no other test by default needs."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+        for name in modules_with_examples()
+    ],
+)
 def test_examples_show_what_they_say(name: str) -> None:
     assert not doctest.testmod(import_module(name)).failed

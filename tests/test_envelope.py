@@ -15,7 +15,7 @@ from cascade_bayes.policy.policy import Cuts, Policy
 from cascade_bayes.policy.shorter import ends_queries
 
 PRICES = np.geomspace(5e-5, 2e-1, 6)
-DRAWS = 40
+DRAWS = 20
 
 
 def first_of_least(loss: np.ndarray) -> int:

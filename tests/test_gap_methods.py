@@ -17,8 +17,9 @@ from cascade_bayes.errors import ConvergenceWarning, DataWarning
 from cascade_bayes.inference.batch import _chunks
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.options import GUIDES, FitOptions
+from cascade_bayes.inference.padded_table import PaddedTable
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.prepare import Arrays, Prepared, prepare
+from cascade_bayes.inference.preparation import Prepared, prepare
 from cascade_bayes.model.priors import Priors
 
 Array = Any
@@ -63,7 +64,7 @@ def test_the_pattern_of_gaps_serves_both_arithmetics() -> None:
     gaps = without(table, np.random.default_rng(0).random(table.confidence.shape) < 0.4)
     one = prepared(gaps, structure="chain")
     assert len(one.obs.gaps.steps[0]) == 4  # from a value, an atom and nothing to nothing, and back
-    (module,) = Arrays(one, one.spec.kind, gaps.num_queries).modules()
+    (module,) = PaddedTable(one, one.spec.kind, gaps.num_queries).modules()
     target, data = module.lanes
     for bits in (64, 32):
         dtype = jnp.dtype(f"float{bits}")

@@ -16,7 +16,7 @@ from cascade_bayes import example
 from cascade_bayes._trees import take
 from cascade_bayes.copulas import Copula, Kind, get_copulas, log_copula_ratio
 from cascade_bayes.data import CascadeData
-from cascade_bayes.distributions import BetaMixture, MarginParams, mixed
+from cascade_bayes.distributions import LogitNormalMixture, MarginParams, mixed
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.model.difficulty import LEVEL_ENDS, LabelCorr, find_levels
 from cascade_bayes.model.likelihood import log_likelihood
@@ -31,10 +31,10 @@ PARAMS = CascadeParams(
     margins=MarginParams(
         atom_locs=jnp.array([[-INF, INF], [0.4, INF], [NAN, NAN], [-1.0, INF]]),
         atom_probs=jnp.array([[0.05, 0.3], [0.2, 0.1], [0.0, 0.0], [0.3, 0.2]]),
-        continuous=BetaMixture(
+        continuous=LogitNormalMixture(
             mixing_probs=jnp.array([[0.4, 0.6], [0.7, 0.3], [0.5, 0.5], [0.5, 0.5]]),
-            concentration1=jnp.array([[1.0, 3.0], [2.0, 4.0], [0.8, 6.0], [1.5, 1.0]]),
-            concentration0=jnp.array([[2.0, 1.5], [2.5, 0.7], [1.0, 2.0], [1.0, 2.0]]),
+            loc=jnp.array([[-0.9, 0.9], [-0.2, 2.3], [-0.3, 1.3], [0.5, -0.9]]),
+            scale=jnp.array([[1.4, 1.0], [1.0, 1.3], [1.8, 0.8], [1.3, 1.3]]),
         ),
     ),
     theta=jnp.array([1.8, 2.6, 1.5]),
@@ -199,14 +199,14 @@ def test_gradients_with_gaps() -> None:
     @jax.value_and_grad
     def total(x: tuple[Array, ...]) -> Array:
         theta, upstream, slope, shape, probs, *label_corr = x
-        margins = MarginParams(m.atom_locs, probs, m.continuous._replace(concentration1=shape))
+        margins = MarginParams(m.atom_locs, probs, m.continuous._replace(scale=shape))
         params = PARAMS._replace(
             theta=theta, upstream=upstream, slope=slope, margins=margins, label_corr=LabelCorr(*label_corr)
         )
         return jnp.sum(log_likelihood(params, obs, GUMBEL, LAYOUT.kinds))
 
     calibration = PARAMS.upstream, PARAMS.slope
-    at = (PARAMS.theta, *calibration, m.continuous.concentration1, m.atom_probs, *PARAMS.label_corr)
+    at = (PARAMS.theta, *calibration, m.continuous.scale, m.atom_probs, *PARAMS.label_corr)
     rng = np.random.default_rng(0)
     # An empty slot's probability is no parameter: it stays 0.
     ahead = [jnp.asarray(np.where(np.asarray(x) == 0, 0.0, rng.normal(size=x.shape))) for x in at]

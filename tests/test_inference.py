@@ -23,7 +23,7 @@ from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference import _arviz
 from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.posterior_record import SCHEMA_VERSION
+from cascade_bayes.inference.storage.record import SCHEMA_VERSION
 from cascade_bayes.model.params import find_atoms
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.simulate import simulate
@@ -180,7 +180,7 @@ class TestFile:
     def test_other_version(
         self, small_posterior: Posterior, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from cascade_bayes.inference import posterior_file as module
+        from cascade_bayes.inference.storage import file as module
 
         monkeypatch.setattr(module, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
         small_posterior.save(tmp_path / "p.nc")
@@ -323,13 +323,17 @@ USERS_OF_NUMPYRO = (
     "distributions.mixed",
     "model.margins",
     "model.cascade",
-    "inference.target",
-    "inference.nuts",
-    "inference.approximate",
+    "inference.samplers.target",
+    "inference.samplers.approximate",
+    "inference.samplers.nuts",
 )
 
 
-@pytest.mark.parametrize("module", USERS_OF_NUMPYRO)
+@pytest.mark.parametrize(
+    "module",
+    [pytest.param(name, marks=pytest.mark.slow) for name in USERS_OF_NUMPYRO[:-1]]
+    + ["inference.samplers.nuts"],
+)
 def test_numpyro_is_loaded_once_where_arviz_was_imported_first(module: str) -> None:
     """ArviZ 1 leaves NumPyro to be loaded at first use; a part imported before that would be loaded twice."""
     lines = "import arviz, importlib", f"importlib.import_module('cascade_bayes.{module}')"

@@ -97,7 +97,7 @@ def test_ridge_is_the_penalised_least_squares() -> None:
 
 @pytest.fixture(scope="module")
 def policy(small_posterior):
-    return error_cost_frontier(small_posterior, models="all", error_prices=[2e-3], num_draws=60).policy(0)
+    return error_cost_frontier(small_posterior, models="all", error_prices=[2e-3], num_draws=20).policy(0)
 
 
 @pytest.fixture(scope="module")

@@ -19,13 +19,16 @@ from cascade_bayes.decision import table as decision_table
 from cascade_bayes.decision.predict import predict
 from cascade_bayes.engine.costs import Payments, call_cost_draws, find_trend, query_weights
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference import checks, modular, prepare
+from cascade_bayes.inference import checks
+from cascade_bayes.inference import pair_posteriors as modular
+from cascade_bayes.inference import preparation as prepare
 from cascade_bayes.inference.effort import MAX_LOOKED_AT, effort_sentence, random_subset, with_random_subset
 from cascade_bayes.inference.fit import fit
-from cascade_bayes.inference.modules import MarginData, make_modules, margins_module
 from cascade_bayes.inference.options import FitOptions
-from cascade_bayes.inference.prepare import Arrays, Prepared
-from cascade_bayes.inference.tilt import MAX_STEP, tilt
+from cascade_bayes.inference.padded_table import PaddedTable
+from cascade_bayes.inference.posterior_modules import MarginData, make_modules, margins_module
+from cascade_bayes.inference.preparation import Prepared
+from cascade_bayes.inference.samplers.long_tables import MAX_STEP, tilt
 from cascade_bayes.model import observations as of_observations
 from cascade_bayes.model.anchors import find_anchors
 from cascade_bayes.model.margins import component_means, get_margin
@@ -204,7 +207,7 @@ def test_bins_leave_the_log_density_of_margins_what_it_was() -> None:
 def test_the_compressed_problem_does_not_grow_with_the_table(structure: Any) -> None:
     def sizes(num_queries: int) -> list[Any]:
         one = prepared(long_table(num_queries), structure)
-        table = Arrays(one, one.spec.kind, num_queries)
+        table = PaddedTable(one, one.spec.kind, num_queries)
         assert table.obs.weight is not None
         assert float(table.obs.weight.sum()) == num_queries
         found = [table.obs.z.shape]
@@ -223,7 +226,7 @@ def test_short_tables_are_left_as_they_are() -> None:
     one = prepared(long_table(MAX_EXACT))
     assert not is_long(MAX_EXACT)
     assert sample_of(one.obs, one.spec.layout.locs) is None
-    table = Arrays(one, one.spec.kind, MAX_EXACT)
+    table = PaddedTable(one, one.spec.kind, MAX_EXACT)
     assert table.whole is None
     assert table.obs.weight is None
     assert table.modules()[0].lanes.data.weight.dtype == bool
@@ -495,8 +498,7 @@ def test_a_fit_of_5000_queries_is_that_of_all_of_them(monkeypatch: pytest.Monkey
     data = long_table(5000)
     options: dict[str, Any] = {"seed": 0, "priors": Priors(num_components=4), "progress": False}
     short = fit(data, "laplace", **options)
-    for module in (of_observations, prepare):
-        monkeypatch.setattr(module, "is_long", lambda _: False, raising=False)
+    monkeypatch.setattr(of_observations, "is_long", lambda _: False)
     exact = fit(data, "laplace", **options)
     for name in ("intercept", "slope", "label_corr", "label_corr_slope", "tau", "upstream"):
         own, wanted = (one.samples[name].reshape(one.num_draws, -1).astype(float) for one in (short, exact))
@@ -527,4 +529,4 @@ def test_the_command_says_what_it_fits(tmp_path: Any) -> None:
 
 
 def test_requests_know_no_other_counts() -> None:
-    assert FitOptions(seed=0).draws == 1000
+    assert FitOptions(seed=0).draws == 500

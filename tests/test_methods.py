@@ -20,23 +20,23 @@ import scipy.integrate
 import scipy.stats
 from numpyro.infer.util import log_density
 
-import cascade_bayes.inference.approximate as approximate
-import cascade_bayes.inference.importance as importance
+import cascade_bayes.inference.samplers.approximate as approximate
+import cascade_bayes.inference.samplers.importance as importance
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import ConvergenceWarning, InputError
+from cascade_bayes.inference.assembly import warn_about_few_draws
 from cascade_bayes.inference.convergence import USABLE_ESS, Closeness, Point, judge_approximation
 from cascade_bayes.inference.fit import fit
-from cascade_bayes.inference.importance import Proposals
-from cascade_bayes.inference.laplace import find_modes, minimise, normal_approximation
-from cascade_bayes.inference.methods import LaneDraws, draw
-from cascade_bayes.inference.modules import Module, collect, make_modules
-from cascade_bayes.inference.nuts import STRETCH, Chains, compile_chains
 from cascade_bayes.inference.options import GUIDES, FitOptions
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.prepare import warn_about_few_draws
-from cascade_bayes.inference.target import Lanes, StudentCoordinate, Target
+from cascade_bayes.inference.posterior_modules import Module, collect, make_modules
+from cascade_bayes.inference.samplers.draw import LaneDraws, draw
+from cascade_bayes.inference.samplers.importance import Proposals
+from cascade_bayes.inference.samplers.laplace import find_modes, minimise, normal_approximation
+from cascade_bayes.inference.samplers.nuts import STRETCH, Chains, compile_chains
+from cascade_bayes.inference.samplers.target import Lanes, StudentCoordinate, Target
 from cascade_bayes.model.anchors import Anchors
 from cascade_bayes.model.cascade import cascade_model, sample_sites
 from cascade_bayes.model.observations import Observations, observations
@@ -267,14 +267,15 @@ def test_flat_directions_get_a_finite_spread() -> None:
 def test_chains_draw_from_every_lane(normals: tuple[Array, Array]) -> None:
     data = lanes(normals)
     options = chains_of(2, 150)
-    chains = Chains(jax.random.key(0), NORMAL, data, normal_approximation(NORMAL, data), options)
+    part = Lanes(NORMAL, data)
+    chains = Chains.start(jax.random.key(0), part, normal_approximation(NORMAL, data), options)
     ticks: list[int] = []
-    chains.run(150, ticks.append)
-    sites, stats = chains.run(2 * STRETCH + 7, ticks.append)
+    chains, *_ = chains.run(150, ticks.append)
+    chains, sites, stats = chains.run(2 * STRETCH + 7, ticks.append)
     assert ticks == [STRETCH] * 5 + [7]
     assert sites["x"].shape == (2, 2, 2 * STRETCH + 7, 4)
     assert {v.shape for v in stats.values()} == {(2, 2, 2 * STRETCH + 7)}
-    more, _ = chains.run(900, ticks.append)
+    _, more, _ = chains.run(900, ticks.append)
     for lane in range(2):
         draws = np.concatenate([sites["x"][lane], more["x"][lane]], axis=1).reshape(-1, 4)
         np.testing.assert_allclose(draws.mean(axis=0), normals[0][lane], atol=0.12)
@@ -297,7 +298,8 @@ def test_what_is_compiled_ahead_is_what_runs(
     with jax.log_compiles(), ThreadPoolExecutor() as pool:
         compile_chains([Lanes(NORMAL, data)], options, pool)
         assert {"_start", "_advance"} <= set(compiled())
-        chains = Chains(jax.random.key(0), NORMAL, data, normal_approximation(NORMAL, data), options)
+        approximation = normal_approximation(NORMAL, data)
+        chains = Chains.start(jax.random.key(0), Lanes(NORMAL, data), approximation, options)
         chains.run(STRETCH + 1, lambda _: None)
         assert compiled() == []
         compile_chains([Lanes(NORMAL, data)], options, pool)
@@ -310,9 +312,9 @@ def test_starting_away_from_the_posterior_is_forgotten(normals: tuple[Array, Arr
     data = lanes(normals)
     wrong = normal_approximation(NORMAL, data)
     wrong = wrong._replace(mode=wrong.mode + 3.0, root=0.3 * jnp.broadcast_to(jnp.eye(4), (2, 4, 4)))
-    chains = Chains(jax.random.key(1), NORMAL, data, wrong, chains_of(2, 300))
-    chains.run(300, lambda _: None)
-    sites, _ = chains.run(1000, lambda _: None)
+    chains = Chains.start(jax.random.key(1), Lanes(NORMAL, data), wrong, chains_of(2, 300))
+    chains, *_ = chains.run(300, lambda _: None)
+    _, sites, _ = chains.run(1000, lambda _: None)
     for lane in range(2):
         draws = sites["x"][lane].reshape(-1, 4)
         np.testing.assert_allclose(draws.mean(axis=0), normals[0][lane], atol=0.15)
@@ -330,9 +332,10 @@ def test_chains_are_the_same_on_one_device_and_on_two(
         monkeypatch.setattr(jax, "local_device_count", lambda count=count: count)
         target = normal_target(4)  # a new one: programs are kept by target
         options = chains_of(4, 20)
-        chains = Chains(jax.random.key(0), target, data, normal_approximation(target, data), options)
-        x, _ = chains.positions(20, lambda _: None)
-        assert len(chains._states.z.devices()) == count
+        approximation = normal_approximation(target, data)
+        chains = Chains.start(jax.random.key(0), Lanes(target, data), approximation, options)
+        chains, x, _ = chains.positions(20, lambda _: None)
+        assert len(chains.states.z.devices()) == count
         found.append(x)
     assert np.unique(found[0][:, :, -1, 0]).size == 8
     np.testing.assert_allclose(*found, rtol=1e-6)
@@ -695,7 +698,7 @@ def test_auto_replaces_a_poor_start(
 ) -> None:
     obs, spec = table
     modules = modules_of(obs, spec)
-    import cascade_bayes.inference.methods as methods
+    import cascade_bayes.inference.samplers.draw as methods
 
     asked: list[int] = []
     original = approximate.run_svi

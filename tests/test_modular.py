@@ -20,7 +20,7 @@ from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.distributions import mixed
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.inference.fit import fit
-from cascade_bayes.inference.modular import MAX_DRAWS, sample_pairs, thin
+from cascade_bayes.inference.pair_posteriors import MAX_DRAWS, sample_pairs, thin
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.model.cascade import cascade_model, params_from_sites
 from cascade_bayes.model.centres import find_centres

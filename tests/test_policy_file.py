@@ -60,7 +60,7 @@ class Swept(PricedPolicies):
 def files(tmp_path: Path) -> dict[str, Path]:
     """A policy and a frontier."""
     one = made()
-    names = ("kind", "call_cost", "fit_digest", "terms", "fit_verdict")
+    names = ("kind", "call_cost", "fit_digest", "terms", "fit_verdict", "units")
     context = {name: getattr(one, name) for name in names}
     paths = {"policy": tmp_path / "policy.json", "frontier": tmp_path / "frontier.json"}
     one.save(paths["policy"])
@@ -110,7 +110,7 @@ EDITED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "another currency": (
         lambda r: r.update(cost_unit="EUR"),
-        "`cost_unit` must be 'US dollars per query'; got 'EUR'",
+        "`cost_unit` must be 'US dollars per query' or 'deferrals per query'; got 'EUR'",
     ),
     "costs of too few models": (
         lambda r: r["call_cost"].pop(),

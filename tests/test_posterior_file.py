@@ -16,7 +16,7 @@ from posteriors import assert_equal, make_posterior
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.prior import draw_sites
-from cascade_bayes.inference.variables import coordinates, expected_sites
+from cascade_bayes.inference.storage.variables import coordinates, expected_sites
 from cascade_bayes.transforms import ConfidenceMap
 
 REMEDY = "Fit again with `cascade-bayes fit`."

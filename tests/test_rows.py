@@ -15,7 +15,8 @@ from cascade_bayes import predict
 from cascade_bayes.copulas import get_copulas
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.tuning import error_cost_frontier
-from cascade_bayes.engine.chain import ChainTables, Problem, tables_for_draws
+from cascade_bayes.engine.cell_tables import tables_for_draws
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.combinations import run_combinations
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.forward import Outcome, forward, outcomes_for_draws
@@ -160,7 +161,9 @@ class TestForward:
             right=jnp.asarray(transition * rate),
             relative_cost=jnp.asarray(rng.uniform(0.5, 2.0, (k - 1, n))),
         )._replace(rows=rows)
-        cost = np.array([1.0, 3.0, 10.0])
+        tables = jax.tree.map(np.asarray, tables)  # read one by one below
+        rows = tables.rows
+        cost, run = np.array([1.0, 3.0, 10.0]), jax.jit(forward)
         for r in itertools.product(range(n + 1), repeat=k - 1):
             answered = paid = 0.0
             reach = np.zeros(k)
@@ -188,7 +191,7 @@ class TestForward:
                     ]
                     paid += mass * np.where(own, rows.cost[:, q], cost * relative)[: stop + 1].sum()
             is_atom = np.ones((k, n), dtype=bool)
-            outcome = forward(
+            outcome = run(
                 Problem(tables, jnp.asarray(cost), jnp.asarray(is_atom)), jnp.asarray(r, dtype=float)
             )
             np.testing.assert_allclose(outcome.reach_prob, reach, atol=1e-12)

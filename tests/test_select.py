@@ -11,7 +11,7 @@ import pytest
 
 from cascade_bayes.copulas import get_copula, get_copulas, log_copula_ratio, theta_from_tau
 from cascade_bayes.distributions import BetaMixture, MarginParams, MarginPoint
-from cascade_bayes.inference.select import _leave_one_out, _log_ratios, choose_copulas
+from cascade_bayes.inference.copula_choice import _leave_one_out, _log_ratios, choose_copulas
 from cascade_bayes.model.cascade import tau_prior
 from cascade_bayes.model.difficulty import LabelCorr
 from cascade_bayes.model.observations import Observations

@@ -25,7 +25,7 @@ from cascade_bayes.inference.fit import fit
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.predictive import replicate
 from cascade_bayes.inference.prior import draw_sites
-from cascade_bayes.inference.target import StudentCoordinate
+from cascade_bayes.inference.samplers.target import StudentCoordinate
 from cascade_bayes.model.cascade import params_from_sites, sample_sites
 from cascade_bayes.model.centres import find_centres
 from cascade_bayes.model.likelihood import log_likelihood

@@ -1,4 +1,4 @@
-"""The command line: ``cascade-bayes demo | fit | check | tune | worth | evaluate``.
+"""The command line: ``cascade-bayes demo | inspect | fit | check | tune | worth | evaluate | report``.
 
 `cascade_bayes.cli.app` holds the program. It takes a while to import, and a signal may arrive meanwhile:
 here is only what has to stand before. Exit codes: 0 done; 2 bad usage or input, or an output that cannot be

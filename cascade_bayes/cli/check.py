@@ -66,6 +66,7 @@ def check(
     if pictures is not None:
         check_folder(pictures, dict.fromkeys(_PICTURES, PICTURE))
     start_jax()
+    from cascade_bayes.inference.checks import ADVICE
     from cascade_bayes.inference.checks import check as check_posterior
     from cascade_bayes.inference.effort import with_random_subset
     from cascade_bayes.inference.posterior import Posterior
@@ -94,9 +95,12 @@ def check(
         ):
             for found in findings:
                 print_marked(word, style, f"{found.check}, {found.subject}: {found.sentence}")
+        for name in result.failed_checks():
+            print_marked(f"{name}:", "bold", f"{ADVICE[name].means} {ADVICE[name].remedy}")
         out.print(result.sentence() if result.passed else f"{len(result.failures)} questions failed.")
         if written:
             out.print(f"Wrote {len(written)} pictures to {pictures}.")
+        out.print(result.decision(), soft_wrap=True)
     exit_if_rejected(verdict, accept_rejected_fit)
     # What is wrong with the draws of a fit that was rejected is what the user accepts.
     accepted = not verdict.trusted and accept_rejected_fit

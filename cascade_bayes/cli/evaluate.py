@@ -9,7 +9,19 @@ import typer
 
 from cascade_bayes._files import encode
 from cascade_bayes.cli.common import exit_if_rejected, out, print_json, show_verdict, verdict_record
-from cascade_bayes.cli.options import AcceptRejectedFit, Json, Prices
+from cascade_bayes.cli.options import (
+    CONFIDENCE_HELP,
+    AcceptRejectedFit,
+    Columns,
+    CorrectAbove,
+    CostPerCall,
+    Grades,
+    Json,
+    NoCosts,
+    Prices,
+    Wide,
+    layout_options,
+)
 from cascade_bayes.cli.tables import evaluation_table, evaluations_table
 
 
@@ -18,7 +30,16 @@ def evaluate(
         Path, typer.Argument(metavar="POLICY", help="Policy or frontier file written by `tune`.")
     ],
     table: Annotated[Path, typer.Argument(help="Labelled results, as for `fit`.")],
+    confidence: Annotated[
+        str | None, typer.Option(help=f"{CONFIDENCE_HELP} That of the policy if left out.")
+    ] = None,
     prices: Prices = None,
+    columns: Columns = None,
+    wide: Wide = False,
+    grades: Grades = None,
+    correct_above: CorrectAbove = None,
+    cost_per_call: CostPerCall = None,
+    no_costs: NoCosts = False,
     accept_rejected_fit: AcceptRejectedFit = False,
     as_json: Json = False,
 ) -> None:
@@ -27,7 +48,7 @@ def evaluate(
     from cascade_bayes.policy.points import policies_of
     from cascade_bayes.policy.policy import Policy
     from cascade_bayes.policy.schema import FrontierRecord, PolicyRecord
-    from cascade_bayes.reading import read_for_policy
+    from cascade_bayes.reading import AsFitted, read_for_policy
 
     record = read(policy_file, PolicyRecord, FrontierRecord)
     is_single = isinstance(record, PolicyRecord)
@@ -36,7 +57,10 @@ def evaluate(
     show_verdict(verdict)
     # Points of an envelope are of models of their own.
     models = list(dict.fromkeys(name for policy in policies for name in policy.models))
-    data = read_for_policy(table, models, policies[0].kind, prices)
+    layout = layout_options(columns, wide, grades, correct_above, cost_per_call, no_costs)
+    cost = {name: c for p in policies for name, c in zip(p.models, p.call_cost.tolist(), strict=True)}
+    as_fitted = AsFitted(policies[0].kind, policies[0].units, cost)
+    data = read_for_policy(table, models, as_fitted, prices, confidence, **layout)
     rows = []
     for policy in policies:
         result, low = policy.evaluate(data), policy.abstain_thresholds
@@ -53,8 +77,8 @@ def evaluate(
     if as_json:
         print_json((rows[0] if is_single else {"points": rows}) | verdict_record(verdict))
     elif is_single:
-        out.print(evaluation_table(rows[0]))
+        out.print(evaluation_table(rows[0], policies[0].units))
         out.print(rows[0]["verdict"], soft_wrap=True)
     else:
-        out.print(evaluations_table(rows))
+        out.print(evaluations_table(rows, policies[0].units))
     exit_if_rejected(verdict, accept_rejected_fit)

@@ -11,28 +11,45 @@ import typer
 
 from cascade_bayes._kinds import POSTERIOR
 from cascade_bayes._numbers import MAX_CHAINS, MAX_COUNT
+from cascade_bayes._units import DOLLARS
 from cascade_bayes.cli.common import EXIT_FAILED, open_output, out, print_json, say, split, start_jax
-from cascade_bayes.cli.options import Json, Prices, Seed
+from cascade_bayes.cli.inspect import show_overview
+from cascade_bayes.cli.options import (
+    CONFIDENCE_HELP,
+    TABLE_HELP,
+    Columns,
+    CorrectAbove,
+    CostPerCall,
+    Grades,
+    Json,
+    NoCosts,
+    Prices,
+    Seed,
+    Wide,
+    layout_options,
+)
 from cascade_bayes.errors import ConvergenceWarning
-from cascade_bayes.inference.options import AUTO_WARMUP, LONG_SAMPLES, SAMPLES, WARMUP, FitOptions
+from cascade_bayes.inference.options import AUTO_WARMUP, SAMPLES, WARMUP, FitOptions
 
 if TYPE_CHECKING:
     from cascade_bayes.data import CascadeData
 
 
 def fit(
-    table: Annotated[
-        Path, typer.Argument(help="Results: CSV, Parquet or JSON Lines, one row per query and model.")
-    ],
+    table: Annotated[Path, typer.Argument(help=TABLE_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Posterior file to write (NetCDF).")],
-    confidence: Annotated[
-        str, typer.Option(help="Kind of confidence: logprob, probability or score.")
-    ] = "logprob",
+    confidence: Annotated[str, typer.Option(help=CONFIDENCE_HELP)] = "logprob",
     models: Annotated[
         str | None,
         typer.Option(help="Comma-separated models in cascade order, cheapest first.", metavar="A,B,..."),
     ] = None,
     prices: Prices = None,
+    columns: Columns = None,
+    wide: Wide = False,
+    grades: Grades = None,
+    correct_above: CorrectAbove = None,
+    cost_per_call: CostPerCall = None,
+    no_costs: NoCosts = False,
     logged_policy: Annotated[
         Path | None,
         typer.Option(help="Policy under which a running cascade wrote the table; checked against its rows."),
@@ -97,7 +114,7 @@ def fit(
             help="Kept draws of each chain.",
             min=10,
             max=MAX_COUNT,
-            show_default=f"{SAMPLES}; of more than 1000 queries {LONG_SAMPLES}",
+            show_default=str(SAMPLES),
         ),
     ] = None,
     max_queries: Annotated[
@@ -119,10 +136,10 @@ def fit(
     start_jax(chains)
     from cascade_bayes.inference.effort import effort_sentence
     from cascade_bayes.inference.fit import fit_one
-    from cascade_bayes.inference.prepare import prepare
+    from cascade_bayes.inference.preparation import prepare
     from cascade_bayes.inference.structure import find_selection
     from cascade_bayes.policy.policy import Policy
-    from cascade_bayes.reading import read_table
+    from cascade_bayes.reading import overview, read_table
 
     data = read_table(
         table,
@@ -130,7 +147,9 @@ def fit(
         models=split(models),
         prices=prices,
         logged_policy=None if logged_policy is None else Policy.load(logged_policy),
+        **layout_options(columns, wide, grades, correct_above, cost_per_call, no_costs),
     )
+    show_overview(overview(data), confidence, grades)
     selection = find_selection(data)
     is_log = selection is not None or (logged_policy is not None and not data.observed.all())
     options = FitOptions(
@@ -186,7 +205,8 @@ def fit(
     else:
         out.print(f"{verdict.sentence()}\nWrote {output} in {posterior.provenance['fit_seconds']:.0f} s.")
         if verdict.converged:
-            out.print(f"Next: cascade-bayes tune {output} --error-price 0.01 -o policy.json", soft_wrap=True)
+            ask = "--error-price 0.01" if data.units.cost == DOLLARS else "--budget 0.3"
+            out.print(f"Next: cascade-bayes tune {output} {ask} -o policy.json", soft_wrap=True)
     if not verdict.converged:
         if as_json:
             say.print(verdict.sentence())

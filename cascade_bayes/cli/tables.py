@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from cascade_bayes._units import AS_THEY_STAND, DOLLARS, Units
 from cascade_bayes.rule import LOWEST, describe_threshold, show_interval, show_threshold
 
 if TYPE_CHECKING:
@@ -27,17 +28,18 @@ def policy_table(policy: Policy) -> Table:
     p = policy.prediction
     question = ", ".join(f"{k} {_number(v)}" for k, v in policy.question.items())
     predicted = [f"predicted error {_band(p.error, p.error_q05, p.error_q95)}"]
-    predicted.append(f"cost {_band(p.cost, p.cost_q05, p.cost_q95)} US dollars per query")
+    unit = policy.units.cost
+    predicted.append(f"cost {_band(p.cost, p.cost_q05, p.cost_q95)} {unit} per query")
     abstain = policy.abstain_thresholds
     if abstain is not None:
         predicted.append(f"no answer {_band(p.abstain, p.abstain_q05, p.abstain_q95)}")
     if not policy.terms.costs_alone:
-        predicted.insert(2, f"expense {_band(p.expense, p.expense_q05, p.expense_q95)} US dollars per query")
+        predicted.insert(2, f"expense {_band(p.expense, p.expense_q05, p.expense_q95)} {unit} per query")
     if p.latency is not None and p.latency_q05 is not None and p.latency_q95 is not None:
         predicted.append(f"latency {_band(p.latency, p.latency_q05, p.latency_q95)} s")
     table = Table(
         title=f"Policy for {question}"
-        + ("" if policy.terms.costs_alone else f"; expense: {policy.terms.spelled_out()}"),
+        + ("" if policy.terms.costs_alone else f"; expense: {policy.terms.spelled_out(unit)}"),
         caption=", ".join(predicted) + " (90 % posterior bands)",
         title_justify="left",
         caption_justify="left",
@@ -71,7 +73,7 @@ def _shown(thresholds: list[float]) -> str:
     return "\n".join(map(show_threshold, thresholds))
 
 
-def frontier_table(rows: list[dict[str, Any]]) -> Table:
+def frontier_table(rows: list[dict[str, Any]], units: Units = AS_THEY_STAND) -> Table:
     """Return the points of a frontier, from `Frontier.records`, or of an envelope, each with its models."""
     any_models, abstains = "prob_best" in rows[0], "expected_abstain" in rows[0]
     every = {t for row in rows for t in [*row["thresholds"], *row.get("abstain_thresholds", ())]}
@@ -81,7 +83,7 @@ def frontier_table(rows: list[dict[str, Any]]) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    for name in ("error price, $", "expected error", "expected cost, $/query"):
+    for name in (f"error price, {units.short}", "expected error", f"expected cost, {units.short}/query"):
         table.add_column(name)
     table.add_column("thresholds", no_wrap=True, overflow="fold")  # digits stay together, all
     if abstains:
@@ -109,16 +111,16 @@ def frontier_table(rows: list[dict[str, Any]]) -> Table:
 _REALISED = {
     "error": "wrong answers",
     "abstain": "no answer",
-    "cost": "cost, $ per query",
+    "cost": "cost, {unit} per query",
     "latency": "latency, s per query",
 }
 """Figures of an evaluation, and what they are called."""
 
 
-def evaluation_table(row: dict[str, Any]) -> Table:
+def evaluation_table(row: dict[str, Any], units: Units = AS_THEY_STAND) -> Table:
     """Return realised against predicted figures of one policy, from `Policy.evaluate`, a figure a row."""
     table = Table(
-        title=f"Realised on {row['num_queries']} queries, at {_number(row['error_price'])} US dollars per "
+        title=f"Realised on {row['num_queries']} queries, at {_number(row['error_price'])} {units.cost} per "
         "wrong answer",
         title_justify="left",
     )
@@ -129,11 +131,11 @@ def evaluation_table(row: dict[str, Any]) -> Table:
             continue
         if name == "abstain" and not (row["realised_abstain"] or row["expected_abstain"]):
             continue
-        table.add_row(what, *_against(row, name))
+        table.add_row(what.format(unit=units.short), *_against(row, name))
     return table
 
 
-def evaluations_table(rows: list[dict[str, Any]]) -> Table:
+def evaluations_table(rows: list[dict[str, Any]], units: Units = AS_THEY_STAND) -> Table:
     """Return realised against predicted figures of many policies, a policy a row."""
     table = Table(
         title=f"Realised on {rows[0]['num_queries']} queries, and below it predicted, with 90 % intervals",
@@ -142,9 +144,9 @@ def evaluations_table(rows: list[dict[str, Any]]) -> Table:
     figures = ["error", "cost"]
     if any(row["expected_abstain"] or row["realised_abstain"] for row in rows):
         figures.append("abstain")
-    table.add_column("error price, $")
+    table.add_column(f"error price, {units.short}")
     for name in figures:
-        table.add_column(_REALISED[name])
+        table.add_column(_REALISED[name].format(unit=units.short))
     for row in rows:
         table.add_row(_number(row["error_price"]), *("\n".join(_against(row, name)) for name in figures))
     return table
@@ -159,7 +161,7 @@ def _against(row: dict[str, Any], name: str) -> tuple[str, str]:
     return realised, predicted
 
 
-def rival_sentence(rival: dict[str, Any]) -> str:
+def rival_sentence(rival: dict[str, Any], cost_unit: str = DOLLARS) -> str:
     """Say what the best pair, or the best single model, would do instead of the policy that was chosen."""
     what = {"pair": "cascade of two", "single": "single model"}[rival["kind"]]
     if rival["models"] is None:
@@ -168,24 +170,25 @@ def rival_sentence(rival: dict[str, Any]) -> str:
     if rival["kind"] == "pair" and len(rival["models"]) == 1:
         best = f"No cascade of two is better than one model: {rival['models'][0]}"
     said = (
-        f"{best}, expected error {rival['expected_error']:.4g} "
-        f"({rival['extra_error']:+.2g}), cost {rival['expected_cost']:.4g} ({rival['extra_cost']:+.2g})"
+        f"{best}, expected error {rival['expected_error']:.4g} ({rival['extra_error']:+.2g}), cost "
+        f"{rival['expected_cost']:.4g} ({rival['extra_cost']:+.2g})"
     )
     if rival["extra_expense"] != rival["extra_cost"]:
         said += f", expense {rival['expected_expense']:.4g} ({rival['extra_expense']:+.2g})"
     if "extra_loss" not in rival:
         return said + "."
     extra = round(1000 * rival["extra_loss"], 9)
-    return f"{said}; it loses {extra:.3g} US dollars more per thousand queries."
+    return f"{said}; it loses {extra:.3g} {cost_unit} more per thousand queries."
 
 
 def information_table(found: Information) -> Table:
     """Return what more queries are worth, a row for each kind of labels and a column for each number."""
     table = Table(
-        title=f"Worth of more queries for {' > '.join(found.models)}, US dollars per 1000 queries served",
-        caption=f"at {found.error_price:g} US dollars per wrong answer; perfect knowledge "
-        f"{_number(1000 * found.evpi)}. In brackets by how much the interval of each threshold "
-        f"shrinks, in this order: {', '.join(found.thresholds)}.",
+        title=f"Worth of more queries for {' > '.join(found.models)}, {found.cost_unit} per 1000 queries "
+        "served",
+        caption=f"at {found.error_price:g} {found.cost_unit} per wrong answer; perfect knowledge "
+        f"{_number(1000 * found.evpi)}. In brackets by how much the interval of each threshold shrinks, in "
+        f"this order: {', '.join(found.thresholds)}.",
         title_justify="left",
         caption_justify="left",
     )
@@ -219,5 +222,28 @@ def check_table(result: CheckResult) -> Table:
             f"{sum(bool(f.passed) for f in asked)} of {len(asked)}" if asked else "not asked",
             _number(min(p_values)) if p_values else "",
             style="bold red" if failed else None,
+        )
+    return table
+
+
+def overview_table(record: dict[str, Any]) -> Table:
+    """Return what a table of results holds, from `cascade_bayes.reading.overview`, one model a row."""
+    table = Table(
+        title=f"Read {record['num_queries']} queries of {len(record['models'])} models, confidences of kind "
+        f"{record['kind']}",
+        title_justify="left",
+    )
+    table.add_column("model", overflow="fold")
+    for name in ("calls", "labels", "right", "median\nconfidence", f"mean {record['cost_unit']}\nper call"):
+        table.add_column(name, justify="right")
+    for row in record["models"]:
+        accuracy, median = row["accuracy"], row["median_confidence"]
+        table.add_row(
+            row["model"],
+            str(row["num_calls"]),
+            str(row["num_labels"]),
+            "" if accuracy is None else f"{accuracy:.1%}",
+            "" if median is None else _number(median),
+            _number(row["call_cost"]),
         )
     return table

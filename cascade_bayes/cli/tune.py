@@ -26,7 +26,9 @@ from cascade_bayes.cli.tables import frontier_table, policy_table, rival_sentenc
 from cascade_bayes.errors import ConvergenceWarning, InputError
 
 if TYPE_CHECKING:
+    from cascade_bayes.decision.envelope import Envelope
     from cascade_bayes.decision.frontier import Frontier
+    from cascade_bayes.inference.posterior import Posterior
     from cascade_bayes.policy.policy import Policy
 
 
@@ -104,7 +106,13 @@ def tune(
     start_jax()
     from cascade_bayes.decision.envelope import Envelope
     from cascade_bayes.decision.frontier import DEFAULT_PRICES
-    from cascade_bayes.decision.tuning import error_cost_frontier
+    from cascade_bayes.decision.payoff import (
+        none_pays_sentence,
+        paying_sentence,
+        predict_alone,
+        same_policy,
+        saving_sentence,
+    )
     from cascade_bayes.engine.rows import PRIOR_QUERIES
     from cascade_bayes.inference.posterior import Posterior
     from cascade_bayes.policy.points import check_question
@@ -125,18 +133,16 @@ def tune(
         "abstain": abstain,
         "constant_costs": constant_costs,
     }
-    with warnings.catch_warnings():  # the verdict above says it
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        swept = error_cost_frontier(
-            posterior, models=chosen, error_prices=prices, num_draws=draws, prior_queries=weight, **terms
-        )
+    swept = _sweep(posterior, chosen, prices, draws, weight, terms)
     asked_of: Policy | Frontier | Envelope = swept
     rivals: list[dict[str, Any]] = []
     mixture = None
     if frontier is not None:
         swept.save(saved)
         shown: dict[str, Any] = {"output": str(output), "points": swept.points(), **verdict_record(verdict)}
-        table = frontier_table(swept.records())
+        table = frontier_table(swept.records(), swept.units)
+        if isinstance(swept, Envelope):
+            shown["pays"] = paying_sentence(swept)
     else:
         question: dict[str, Any] = {
             "error_price": error_price,
@@ -153,8 +159,16 @@ def tune(
         if isinstance(swept, Envelope):
             priced = error_price is not None
             for kind, rival in swept.beside(**question).items():
-                rivals.append(_rival_record(kind, rival, policy, priced))
+                if rival is None or not same_policy(rival, policy):  # no policy is its own rival
+                    rivals.append(_rival_record(kind, rival, policy, priced))
             shown["beside"] = rivals
+        if len(policy.models) == 1 and isinstance(swept, Envelope) and error_price is not None:
+            say.print("Looking for the prices of an error at which a cascade pays.")
+            wide = _sweep(posterior, chosen, DEFAULT_PRICES, draws, weight, terms)
+            shown["pays"] = none_pays_sentence(policy, wide)
+        largest = posterior.models[-1]
+        alone = predict_alone(posterior, largest, policy.terms, draws, weight)
+        shown["saving"] = saving_sentence(policy, largest, alone)
         mixture = swept.mixture(policy)
         shown["mixture"] = None if mixture is None else mixture.to_dict()
     certificate = None
@@ -169,8 +183,11 @@ def tune(
         return
     console = talk(saved)
     console.print(table)
+    for sentence in (shown.get("pays"), shown.get("saving")):
+        if sentence is not None:
+            console.print(sentence, soft_wrap=True)
     for record in rivals:
-        console.print(rival_sentence(record), soft_wrap=True)
+        console.print(rival_sentence(record, swept.units.cost), soft_wrap=True)
     if mixture is not None:
         console.print(mixture.sentence(), soft_wrap=True)
     if certificate is not None:
@@ -178,6 +195,29 @@ def tune(
     if not saved.is_standard:
         console.print(f"Wrote {output}. Next: cascade-bayes evaluate {output} TABLE", soft_wrap=True)
     exit_if_rejected(verdict, accept_rejected_fit)
+
+
+def _sweep(
+    posterior: Posterior,
+    models: Any,
+    prices: Any,
+    draws: int,
+    prior_queries: float,
+    terms: dict[str, Any],
+) -> Frontier | Envelope:
+    """Tune at some prices, without the warning of a rejected fit: the verdict has been shown."""
+    from cascade_bayes.decision.tuning import error_cost_frontier
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return error_cost_frontier(
+            posterior,
+            models=models,
+            error_prices=prices,
+            num_draws=draws,
+            prior_queries=prior_queries,
+            **terms,
+        )
 
 
 def _rival_record(kind: str, rival: Policy | None, policy: Policy, priced: bool) -> dict[str, Any]:

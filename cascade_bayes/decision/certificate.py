@@ -43,8 +43,10 @@ import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes._kept import kept
+from cascade_bayes._shown import shown
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
+from cascade_bayes.decision.shown import certificate_card
 from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
@@ -129,6 +131,7 @@ def _least_mismatch(answered: jax.Array, left: jax.Array, deferred: jax.Array) -
     return jnp.sum(answered) + jnp.sum(left) + jnp.sum(deferred) - jnp.max(alike)
 
 
+@shown(certificate_card)
 @dataclass(frozen=True, eq=False)
 class Certificate:
     """What thresholds lose beyond the best policy of any shape, under the model.
@@ -149,6 +152,8 @@ class Certificate:
     elsewhere
         Probability that a query gets to a model and that the best policy treats it otherwise than any
         threshold, mean over draws: an array a price, of the models that have one.
+    cost_unit
+        What costs are counted in.
     """
 
     error_prices: np.ndarray
@@ -157,6 +162,7 @@ class Certificate:
     draw_loss: np.ndarray
     loss: np.ndarray
     elsewhere: tuple[np.ndarray, ...]
+    cost_unit: str
 
     @property
     def shape_gap(self) -> np.ndarray:
@@ -214,7 +220,8 @@ class Certificate:
         several = len(self.error_prices) > 1
 
         def at(index: int) -> str:
-            return f" (at {self.error_prices[index]:.3g} US dollars per wrong answer)" if several else ""
+            price = f"{self.error_prices[index]:.3g} {self.cost_unit}"
+            return f" (at {price} per wrong answer)" if several else ""
 
         high = round(float(100 * np.quantile(self.shape_gap[worst], 0.95)), 4)
         said = (
@@ -296,6 +303,7 @@ def certify(
         draw_loss=np.stack(draw_loss),
         loss=np.stack(loss),
         elsewhere=elsewhere,
+        cost_unit=posterior.data.units.cost,
     )
 
 

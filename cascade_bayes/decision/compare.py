@@ -11,13 +11,16 @@ from typing import NamedTuple
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
+from cascade_bayes._shown import shown
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
+from cascade_bayes.decision.shown import comparison_card
 from cascade_bayes.engine.rows import PRIOR_QUERIES
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.posterior import FROM_FIT, Posterior
 from cascade_bayes.policy.policy import FROM_FRONTIER, Policy
 
 
+@shown(comparison_card)
 class Comparison(NamedTuple):
     """Posterior draws of the difference between two policies, the first less the second.
 
@@ -31,12 +34,15 @@ class Comparison(NamedTuple):
         Difference of US dollars per query, ``(num_draws,)``.
     loss
         Difference of ``expense + error_price * error``, ``(num_draws,)``.
+    cost_unit
+        What costs are counted in.
     """
 
     error_price: float
     error: np.ndarray
     cost: np.ndarray
     loss: np.ndarray
+    cost_unit: str
 
     @property
     def prob_better(self) -> float:
@@ -64,8 +70,9 @@ class Comparison(NamedTuple):
         low, high = 1000 * self.interval()
         return (
             f"The first policy is better with probability {self.prob_better:.2f}: its loss differs by "
-            f"{1000 * self.loss.mean():+.3g} US dollars per thousand queries (90 % interval {low:+.3g} to "
-            f"{high:+.3g}) at {self.error_price:g} US dollars per wrong answer."
+            f"{1000 * self.loss.mean():+.3g} {self.cost_unit} per thousand queries (90 % interval "
+            f"{low:+.3g} to "
+            f"{high:+.3g}) at {self.error_price:g} {self.cost_unit} per wrong answer."
         )
 
 
@@ -135,4 +142,5 @@ def compare(
         one.error - other.error,
         one.cost - other.cost,
         one.loss(error_price) - other.loss(error_price),
+        posterior.data.units.cost,
     )

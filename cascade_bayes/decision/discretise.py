@@ -14,7 +14,7 @@ import numpy as np
 
 from cascade_bayes._trees import room_for
 from cascade_bayes.decision.table import table_of
-from cascade_bayes.engine.chain import Parts, find_parts
+from cascade_bayes.engine.cell_tables import Parts, find_parts
 from cascade_bayes.engine.costs import CostTrend, call_cost_draws, find_trend, need_latency
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.grid import Grid, cells_for, make_grid

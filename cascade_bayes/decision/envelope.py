@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from cascade_bayes._shown import shown
 from cascade_bayes.decision.discretise import OnGrid
 from cascade_bayes.decision.frontier import (
     DEFAULT_DRAWS,
@@ -44,6 +45,7 @@ from cascade_bayes.policy.expected import Prediction
 from cascade_bayes.policy.points import PricedPolicies, infeasible
 from cascade_bayes.policy.policy import Cuts, Policy
 from cascade_bayes.policy.request import Request
+from cascade_bayes.policy.shown import priced_card
 from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 MAX_MODELS = 8
@@ -53,6 +55,7 @@ SEARCHED = 1e-3
 """Relative difference by which a search may have missed the least loss."""
 
 
+@shown(priced_card)
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Envelope(PricedPolicies):
     """Every cascade of a fit's models at its Bayes thresholds, and the best at each price.
@@ -295,7 +298,14 @@ class Envelope(PricedPolicies):
             best = min((one for one in (best, answers[names]) if one is not None), key=lambda one: one.rank)
         assert best is not None
         if not best.holds:
-            raise infeasible("any cascade of these models", request.figure, question, best.needed, self.terms)
+            raise infeasible(
+                "any cascade of these models",
+                request.figure,
+                question,
+                best.needed,
+                self.terms,
+                self.units.cost,
+            )
         holding = [names for names in self.candidates if names in answers and answers[names].holds]
         first = _first_of_least(np.asarray([answers[names].value for names in holding]))
         names = holding[int(first)]
@@ -445,6 +455,7 @@ def _envelope_on_grid(
             "fit_digest": digest,
             "terms": terms,
             "fit_verdict": posterior.fit_verdict,
+            "units": posterior.data.units,
         },
         on_grid=on_grid,
     )

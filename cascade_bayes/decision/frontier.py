@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from cascade_bayes._numbers import MAX_PRICES, check_whole
+from cascade_bayes._shown import shown
 from cascade_bayes._trees import take
 from cascade_bayes.decision.discretise import OnGrid
 from cascade_bayes.decision.draw_optima import DrawOptima
@@ -35,6 +36,7 @@ from cascade_bayes.policy.points import PricedPolicies, infeasible
 from cascade_bayes.policy.policy import Cuts, Policy
 from cascade_bayes.policy.request import Request
 from cascade_bayes.policy.shorter import ends_queries, lengthen, shorten
+from cascade_bayes.policy.shown import priced_card
 from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 DEFAULT_DRAWS = 200
@@ -69,6 +71,7 @@ class Point(NamedTuple):
     draw_optima: Callable[[int], Cuts]
 
 
+@shown(priced_card)
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Frontier(PricedPolicies):
     """Optimal policies over a sweep of error prices.
@@ -271,7 +274,9 @@ class Frontier(PricedPolicies):
             if found.rank < answer.rank:
                 answer, models = found, names
         if not answer.holds:
-            raise infeasible("this cascade", request.figure, question, answer.needed, self.terms)
+            raise infeasible(
+                "this cascade", request.figure, question, answer.needed, self.terms, self.units.cost
+            )
         return self.answered(answer, question, models)
 
     def _shorter_answer(self, names: tuple[str, ...], request: Request, rival: Answer) -> Answer:
@@ -506,6 +511,7 @@ def sweep_prices(
             "fit_digest": digest,
             "terms": chain.terms,
             "fit_verdict": posterior.fit_verdict,
+            "units": posterior.data.units,
         },
         on_grid=on_grid,
         chain=chain,

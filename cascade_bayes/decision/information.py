@@ -46,10 +46,12 @@ import numpy as np
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes._kept import kept
 from cascade_bayes._numbers import check_seed, check_whole
+from cascade_bayes._shown import shown
 from cascade_bayes._trees import evenly_spaced, take
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.new_queries import NONE, simulate_statistics
 from cascade_bayes.decision.regression import NUM_FOLDS, fit_folds, predict_from_sample, unexplained
+from cascade_bayes.decision.shown import information_card
 from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.coordinate import Positions
 from cascade_bayes.engine.discretised import Discretised
@@ -70,6 +72,7 @@ NUM_CANDIDATES = 60
 ALL = "all models"
 
 
+@shown(information_card)
 @dataclass(frozen=True, eq=False)
 class Information:
     """What more queries are worth, US dollars per query that is served.
@@ -92,6 +95,8 @@ class Information:
         Expected share by which the interval of each optimal threshold shrinks,
         ``(num_labels, num_sizes, num_thresholds)``: those of deferral, then that below which the last model
         abstains, if it may, then those of early abstaining.
+    cost_unit
+        What costs are counted in.
     """
 
     error_price: float
@@ -101,6 +106,7 @@ class Information:
     perfect: np.ndarray
     gain: np.ndarray
     narrowing: np.ndarray
+    cost_unit: str
 
     @property
     def thresholds(self) -> tuple[str, ...]:
@@ -156,8 +162,10 @@ class Information:
         best = max(one, key=lambda i: self.evsi[i, -1])
         size, every = int(self.num_queries[-1]), self.labels.index(ALL)
         return (
-            f"At {self.error_price:g} US dollars per wrong answer, {size} more queries with all labels would "
-            f"save {1000 * self.evsi[every, -1]:.2g} US dollars per thousand queries, perfect knowledge "
+            f"At {self.error_price:g} {self.cost_unit} per wrong answer, {size} more queries with all "
+            "labels would "
+            f"save {1000 * self.evsi[every, -1]:.2g} {self.cost_unit} per thousand queries, perfect "
+            "knowledge "
             f"{1000 * self.evpi:.2g}. Labels of a single model are worth most for {self.labels[best]}: "
             f"{1000 * self.evsi[best, -1]:.2g}."
         )
@@ -237,6 +245,7 @@ def value_of_information(
         perfect=loss[bayes] - np.minimum(own_loss, loss.min(axis=0)),
         gain=gain,
         narrowing=narrowing,
+        cost_unit=posterior.data.units.cost,
     )
 
 

@@ -228,7 +228,7 @@ def _in_domain(part: ContinuousPart) -> jax.Array:
     return part.in_domain()
 
 
-class MixedMargin(dist.Distribution):
+class MixedMargin(dist.Distribution):  # type: ignore[misc]
     r"""NumPyro distribution of one logit score: atoms plus a continuous part.
 
     Parameters

@@ -7,15 +7,18 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from cascade_bayes._shown import shown
 from cascade_bayes.engine.costs import Payments, expense, latency, stop_prob
 from cascade_bayes.engine.discretised import Discretised
 from cascade_bayes.engine.forward import Outcome
 from cascade_bayes.engine.table import Table
 from cascade_bayes.errors import InputError
 from cascade_bayes.policy.policy import Cuts
+from cascade_bayes.policy.shown import predicted_card
 from cascade_bayes.policy.terms import Terms
 
 
+@shown(predicted_card)
 class Predicted(NamedTuple):
     """Posterior draws of what given thresholds do; leading axes are those of the thresholds.
 

@@ -32,7 +32,8 @@ import numpy as np
 from cascade_bayes._devices import divide
 from cascade_bayes._kept import kept
 from cascade_bayes.copulas import Copula
-from cascade_bayes.engine.chain import ChainTables, Problem, chain_tables
+from cascade_bayes.engine.cell_tables import chain_tables
+from cascade_bayes.engine.chain import ChainTables, Problem
 from cascade_bayes.engine.costs import CostTrend
 from cascade_bayes.engine.grid import Grid
 from cascade_bayes.engine.rows import Queries, Rows, follow_rows, right_prob

@@ -233,7 +233,7 @@ def polish(
     start = jax.tree.map(off_the_edge, coarse, start)
     start = optax.projections.projection_box(start, low, high)
 
-    def step(carry: tuple, _: None) -> tuple:
+    def step(carry: tuple[Any, ...], _: None) -> tuple[Any, ...]:
         at, state, best, best_loss = carry
         value, gradient = jax.value_and_grad(loss)(at)
         improved = value < best_loss

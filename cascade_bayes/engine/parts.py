@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cascade_bayes.engine.chain import ChainTables, Parts, Start, Steps, across_cells, with_abstention
+from cascade_bayes.engine.cell_tables import Parts, Start, Steps, across_cells, with_abstention
+from cascade_bayes.engine.chain import ChainTables
 from cascade_bayes.engine.costs import in_32_bits
 from cascade_bayes.engine.rows import Queries, Rows, inside_cells
 

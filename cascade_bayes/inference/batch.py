@@ -29,12 +29,14 @@ from cascade_bayes._numbers import check_whole
 from cascade_bayes._output import check_folder
 from cascade_bayes.data import READ_FIRST, CascadeData
 from cascade_bayes.errors import DataWarning, InputError
-from cascade_bayes.inference.methods import LaneDraws, draw
-from cascade_bayes.inference.modular import MAX_DRAWS
-from cascade_bayes.inference.modules import Sampled, collect, side_by_side
+from cascade_bayes.inference.assembly import assemble, is_mixed, versions
 from cascade_bayes.inference.options import FitOptions, with_fit_options
+from cascade_bayes.inference.padded_table import PaddedTable
+from cascade_bayes.inference.pair_posteriors import MAX_DRAWS
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.prepare import Arrays, Prepared, is_mixed, prepare, versions
+from cascade_bayes.inference.posterior_modules import Sampled, collect, side_by_side
+from cascade_bayes.inference.preparation import Prepared, prepare
+from cascade_bayes.inference.samplers.draw import LaneDraws, draw
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import ModelKind
 from cascade_bayes.model.strata import is_long
@@ -221,10 +223,10 @@ def _fit_chunk(
 ) -> Iterator[tuple[int, Posterior | FailedFit]]:
     """Sample a chunk, and yield the results one by one."""
     began = time.perf_counter()
-    arrays = [Arrays(prepared[place], chunk.kind, chunk.num_queries) for place in chunk.places]
+    arrays = [PaddedTable(prepared[place], chunk.kind, chunk.num_queries) for place in chunk.places]
     modules = [table.modules() for table in arrays]
     filled = modules + [modules[-1]] * (chunk.size - len(modules))
-    options = prepared[chunk.places[0]].options  # with the number of draws of tables as long as these
+    options = prepared[chunk.places[0]].options
     key = jax.random.fold_in(jax.random.key(options.seed), chunk.places[0])
     key_modules, key_pairs = jax.random.split(key)
     structure = chunk.kind.structure
@@ -242,7 +244,7 @@ def _fit_chunk(
     for table, (place, own) in enumerate(zip(chunk.places, modules, strict=True)):
         try:
             with _naming(place, 5):
-                posterior = arrays[table].posterior(collect(own, found, table), keys[table], share)
+                posterior = assemble(arrays[table], collect(own, found, table), keys[table], share)
         except InputError as error:
             yield place, FailedFit(place, str(error))
         else:

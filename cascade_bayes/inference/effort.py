@@ -9,8 +9,8 @@ import numpy as np
 
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
+from cascade_bayes.model.names import Structure
 from cascade_bayes.model.observations import which_have_gaps
-from cascade_bayes.model.spec import Structure
 from cascade_bayes.model.strata import MAX_EXACT, SAMPLE_SIZE, is_long
 
 if TYPE_CHECKING:

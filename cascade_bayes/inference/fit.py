@@ -9,12 +9,14 @@ import jax
 
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes.data import READ_FIRST, CascadeData
-from cascade_bayes.inference.methods import draw
-from cascade_bayes.inference.modular import MAX_DRAWS
-from cascade_bayes.inference.modules import collect
+from cascade_bayes.inference.assembly import assemble, is_mixed
 from cascade_bayes.inference.options import FitOptions, with_fit_options
+from cascade_bayes.inference.padded_table import PaddedTable
+from cascade_bayes.inference.pair_posteriors import MAX_DRAWS
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.prepare import Arrays, Prepared, is_mixed, prepare
+from cascade_bayes.inference.posterior_modules import collect
+from cascade_bayes.inference.preparation import Prepared, prepare
+from cascade_bayes.inference.samplers.draw import draw
 
 
 @with_fit_options
@@ -65,7 +67,7 @@ def fit_one(one: Prepared) -> Posterior:
     """Fit a table that has been prepared; it warns as `fit` does."""
     began = time.perf_counter()
     structure = one.spec.structure
-    table = Arrays(one, one.spec.kind, one.data.num_queries)
+    table = PaddedTable(one, one.spec.kind, one.data.num_queries)
     modules = table.modules()
     key_modules, key_pairs = jax.random.split(jax.random.key(one.options.seed))
     found = draw(
@@ -75,4 +77,4 @@ def fit_one(one: Prepared) -> Posterior:
         max_kept=MAX_DRAWS if structure == "modular" else None,
         enough=lambda found: is_mixed(collect(modules, found), structure),
     )
-    return table.posterior(collect(modules, found), key_pairs, time.perf_counter() - began)
+    return assemble(table, collect(modules, found), key_pairs, time.perf_counter() - began)

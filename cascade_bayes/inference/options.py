@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from cascade_bayes._names import suggest
@@ -26,12 +26,12 @@ METHODS = ("nuts", "auto", "svi", "laplace", "map")
 Guide = Literal["mean_field", "low_rank", "full_rank", "flow"]
 GUIDES: tuple[Guide, ...] = get_args(Guide)
 
-WARMUP, AUTO_WARMUP = 300, 100
+WARMUP, AUTO_WARMUP = 150, 100
 """Transitions of a chain's warm-up, and those of ``auto``: the metric is known, the step size is not."""
 
-SAMPLES, LONG_SAMPLES = 1000, 500
-"""Kept draws of each chain of a table, and of a long one, whose every transition takes more time: those of
-four chains are as many as a modular fit keeps (`cascade_bayes.inference.modular.MAX_DRAWS`)."""
+SAMPLES = 500
+"""Kept draws of each chain, of a round: those of four chains are as many as a modular fit keeps
+(`cascade_bayes.inference.pair_posteriors.MAX_DRAWS`), and chains that need more go on for another round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +44,12 @@ class FitOptions:
         ``"nuts"``, the default, and the one to publish from. ``"auto"``: NUTS with a short warm-up. ``"svi"``
         and ``"laplace"``: approximations, corrected by Pareto-smoothed importance sampling, which takes
         seconds; ``Posterior.convergence()`` says how close they were. ``"map"``: the posterior mode alone, a
-        single draw, of unconstrained parameters. `cascade_bayes.inference.methods` says more.
+        single draw, of unconstrained parameters. `cascade_bayes.inference.samplers.draw` says more.
     seed
         Seed of all randomness; the same seed, versions and devices, as many of them, give the same draws.
     num_chains, num_warmup, num_samples
-        Chains, and the warm-up and kept draws of each; all chains run as one batch. If None, warm-up is 300,
-        100 for ``"auto"``, and 1000 draws are kept; of a table of more than
-        `cascade_bayes.model.strata.MAX_EXACT` queries 500. The approximate methods return as many draws.
+        Chains, and the warm-up and kept draws of each; all chains run as one batch. If None, warm-up is 150,
+        100 for ``"auto"``, and 500 draws are kept. The approximate methods return as many draws.
     max_rounds
         If R-hat or the effective sample size of a parameter falls short after ``num_samples`` draws, the
         chains go on for as many again, until they suffice or this many rounds are done. All draws are
@@ -71,7 +70,7 @@ class FitOptions:
     copula
         Family of the pairs (neighbours of a chain; every pair of a modular fit, (0, 1), (0, 2), ...): one
         name for all of them, or one a pair, from `cascade_bayes.copulas.FAMILIES`; ``"auto"`` picks for each
-        pair the family with the highest leave-one-out log score (`cascade_bayes.inference.select`).
+        pair the family with the highest leave-one-out log score (`cascade_bayes.inference.copula_choice`).
     margin
         Family of the continuous parts of the confidences' margins: ``"logit_normal"`` or ``"beta"``
         (`cascade_bayes.model.margins`).
@@ -105,7 +104,7 @@ class FitOptions:
     num_chains: int = 4
     num_warmup: int | None = None
     num_samples: int | None = None
-    max_rounds: int = 3
+    max_rounds: int = 6
     guide: Guide = "full_rank"
     num_steps: int = 1000
     structure: Structure | None = None
@@ -166,10 +165,6 @@ class FitOptions:
     def draws(self) -> int:
         """Draws of each chain that are kept, of a round."""
         return self.num_samples or SAMPLES
-
-    def for_table(self, long: bool) -> FitOptions:
-        """Return the options with the number of draws that a table gets by default, a long one fewer."""
-        return replace(self, num_samples=LONG_SAMPLES) if long and self.num_samples is None else self
 
     def settings(self) -> dict[str, Any]:
         """Return what of the options the method reads."""

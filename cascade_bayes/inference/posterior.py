@@ -18,16 +18,18 @@ from cascade_bayes._entry import in_64_bits
 from cascade_bayes._kinds import POSTERIOR
 from cascade_bayes._numbers import check_seed, check_whole
 from cascade_bayes._output import Output, write_output
+from cascade_bayes._shown import shown
 from cascade_bayes._trees import evenly_spaced, in_one_row
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference import posterior_file
+from cascade_bayes.inference.arviz_groups import NUM_REPLICATES, computed_groups
 from cascade_bayes.inference.convergence import Point, Verdict, assess, judge_approximation
 from cascade_bayes.inference.effort import MAX_LOOKED_AT, with_random_subset
-from cascade_bayes.inference.hdf5 import Array
-from cascade_bayes.inference.posterior_arrays import Parts
-from cascade_bayes.inference.tree import NUM_REPLICATES, computed_groups, stored_groups
-from cascade_bayes.inference.variables import site_labels
+from cascade_bayes.inference.shown import posterior_card
+from cascade_bayes.inference.storage import file as posterior_file
+from cascade_bayes.inference.storage.hdf5 import Array
+from cascade_bayes.inference.storage.packing import Parts, pack
+from cascade_bayes.inference.storage.variables import site_labels
 from cascade_bayes.model.cascade import AllModels, all_models_from_sites, params_from_sites
 from cascade_bayes.model.params import CascadeParams
 from cascade_bayes.model.simulate import Cascade
@@ -42,6 +44,7 @@ FROM_FIT = (
 """What to do where a posterior is wanted and something else was given."""
 
 
+@shown(posterior_card)
 @dataclass(frozen=True, eq=False)
 class Posterior:
     """Posterior draws of one cascade and all that is needed to use them.
@@ -228,8 +231,8 @@ class Posterior:
         """Return the fit as ArviZ's container: InferenceData (ArviZ 0.x) or DataTree (1.x).
 
         Its groups, with their variables, dimensions, coordinates and units, are those of
-        `cascade_bayes.inference.tree`, which also says what leave-one-out means for a modular fit. `load`
-        reads what ArviZ's own ``to_netcdf`` saved of it, too.
+        `cascade_bayes.inference.arviz_groups`, which also says what leave-one-out means for a modular fit.
+        `load` reads what ArviZ's own ``to_netcdf`` saved of it, too.
 
         Parameters
         ----------
@@ -259,26 +262,29 @@ class Posterior:
         check_whole("num_replicates", num_replicates)
         check_seed(seed)
         few = with_random_subset(self, max_queries, seed)
-        groups = stored_groups(few) | computed_groups(few, num_replicates, seed)
+        groups = pack(few._parts()) | computed_groups(few, num_replicates, seed)
         return _arviz.make_tree(groups, few._attributes())
 
     def _stored(self) -> Any:
         """Return the part of `to_arviz` that a file holds; the rest can be computed again."""
         from cascade_bayes.inference import _arviz
 
-        return _arviz.make_tree(stored_groups(self), self._attributes())
+        return _arviz.make_tree(pack(self._parts()), self._attributes())
+
+    def _parts(self) -> Parts:
+        """Return what a file holds of the posterior."""
+        return Parts(self.samples, self.sample_stats, self.data, self.spec, self.provenance, None)
 
     def _attributes(self) -> dict[str, str]:
-        """Return what the group ``posterior`` of `stored_groups` has for attributes."""
-        parts = Parts(self.samples, self.sample_stats, self.data, self.spec, self.provenance, None)
+        """Return what the group ``posterior`` of a file has for attributes."""
         arrays = {
             group: {
                 str(name): Array(tuple(map(str, variable.dims)), np.asarray(variable.values))
                 for name, variable in dataset.variables.items()
             }
-            for group, dataset in stored_groups(self).items()
+            for group, dataset in pack(self._parts()).items()
         }
-        return posterior_file.attributes(parts, arrays, self.fit_verdict)
+        return posterior_file.attributes(self._parts(), arrays, self.fit_verdict)
 
     def save(self, path: str | os.PathLike[str] | Output) -> None:
         """Write all that `load` needs to one NetCDF file, and nothing that can be computed from it.
@@ -304,7 +310,7 @@ class Posterior:
         """Return the bytes of the NetCDF file that `save` writes."""
         from cascade_bayes.inference import _arviz
 
-        return posterior_file.seal(_arviz.netcdf_bytes(stored_groups(self), self._attributes()))
+        return posterior_file.seal(_arviz.netcdf_bytes(pack(self._parts()), self._attributes()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Posterior:
@@ -314,7 +320,7 @@ class Posterior:
         ----------
         path
             The file. Every variable in it is checked, and the digest that `save` stored shows any change
-            since (`cascade_bayes.inference.posterior_file`).
+            since (`cascade_bayes.inference.storage.file`).
 
         Raises
         ------

@@ -35,7 +35,7 @@ from scipy import stats
 
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import DataWarning, InputError
-from cascade_bayes.model.spec import Structure
+from cascade_bayes.model.names import Structure
 
 LEVEL = 0.01
 """Chance that gaps which depend on no confidence are read as if they did, over all tests of a table."""

@@ -9,7 +9,8 @@ at its mean value and counted as often as it occurs. Within a bin of width h the
 **A stratified sample.** A function of everything that is known of a query is summed by dividing the queries
 into strata of like ones, all of one size but for rounding, and taking one at random from each, counted for
 all of its stratum (Cochran, Sampling Techniques, 1977, chapter 5). It is right on average, whatever the
-number of models; what this one is off by, a gradient of all queries mends (`cascade_bayes.inference.tilt`).
+number of models; what this one is off by, a gradient of all queries mends
+(`cascade_bayes.inference.samplers.long_tables`).
 
 Tables of up to `MAX_EXACT` queries are left as they are.
 """

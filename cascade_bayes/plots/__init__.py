@@ -8,9 +8,10 @@ from cascade_bayes.plots.checks import (
     plot_margins,
     plot_replicates,
 )
-from cascade_bayes.plots.decision import plot_frontier, plot_thresholds
+from cascade_bayes.plots.decision import plot_frontier
 from cascade_bayes.plots.prior import plot_prior
 from cascade_bayes.plots.ranks import plot_ranks
+from cascade_bayes.plots.thresholds import plot_thresholds
 
 __all__ = [
     "plot_calibration",

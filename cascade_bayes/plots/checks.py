@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits
-from cascade_bayes.plots._common import BLUE, GREY, ORANGE
+from cascade_bayes.plots._common import BLUE, GREY, ORANGE, literal
 
 if TYPE_CHECKING:
-    from cascade_bayes.inference.checks import CheckResult, ThresholdPolicy
+    from cascade_bayes.inference.checks import CheckResult
+    from cascade_bayes.inference.checks.calibration import ThresholdPolicy
     from cascade_bayes.inference.posterior import Posterior
 
 NUM_GROUPS = 8
@@ -49,6 +50,7 @@ def plot_calibration(
     deferred: bool = False,
     num_draws: int = 200,
     seed: int = 0,
+    axes: Any = None,
 ) -> Any:
     """Draw how often each model was right against how often it was predicted to be.
 
@@ -66,11 +68,14 @@ def plot_calibration(
         Posterior draws.
     seed
         Seed of the replicates that make the bands.
+    axes
+        Matplotlib axes, one a model; new ones if None.
 
     Returns
     -------
     numpy.ndarray of matplotlib.axes.Axes
-        One a model: points are observed rates, bars the 90 % band of replicated ones.
+        One a model: points are observed rates, orange squares those outside the bar, which is the 90 % band
+        of replicated ones.
     """
     from cascade_bayes.inference.checks.calibration import labels_of_members
 
@@ -78,7 +83,7 @@ def plot_calibration(
     members = [posterior.models.index(name) for name in models]
     first = 1 if deferred else 0  # none is deferred to the first model
     shown = labels_of_members(posterior, members, policy, num_draws)[first:]
-    axes = _row(len(shown), 2.2)
+    axes = _row(len(shown), 2.2) if axes is None else np.asarray(axes).ravel()
     rng = np.random.default_rng(seed)
     for ax, name, labels in zip(axes, models[first:], shown, strict=True):
         own = labels.take(labels.deferred) if deferred else labels
@@ -87,13 +92,21 @@ def plot_calibration(
             low, high = np.quantile(replicated[:, rows].mean(axis=1), [0.05, 0.95])
             predicted, observed = own.prob[:, rows].mean(), own.correct[rows].mean()
             ax.plot([predicted] * 2, [low, high], color=BLUE, alpha=0.35, lw=5, solid_capstyle="butt")
-            ax.plot(predicted, observed, "o", ms=4, color=BLUE if low <= observed <= high else ORANGE)
+            holds = low <= observed <= high
+            ax.plot(predicted, observed, "o" if holds else "s", ms=4, color=BLUE if holds else ORANGE)
         ax.plot([0, 1], [0, 1], color=GREY, lw=0.8)
-        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=[0, 0.5, 1])
-        ax.set_title(name, fontsize=9)
-        ax.set_xlabel("predicted")
-    axes[0].set_ylabel("right among deferred" if deferred else "right")
+        ax.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        ax.xaxis.set_major_formatter(_percent)
+        ax.yaxis.set_major_formatter(_percent)
+        ax.set_title(literal(name), fontsize=9)
+        ax.set_xlabel("predicted right, %")
+    axes[0].set_ylabel("right among deferred, %" if deferred else "right, %")
     return axes
+
+
+def _percent(share: float, _: int) -> str:
+    """Return a share as a tick of an axis in percent shows it."""
+    return f"{100 * share:g}"
 
 
 @in_64_bits
@@ -129,9 +142,11 @@ def plot_margins(posterior: Posterior, *, num_draws: int = 50, seed: int = 0) ->
         ax.axhspan(-widest, widest, color=GREY, alpha=0.2, lw=0)
         ax.plot(w.T, (np.arange(1, n + 1) / n - w).T, color=BLUE, lw=0.5, alpha=0.3)
         ax.set(xlim=(0, 1), ylim=(-2 * widest, 2 * widest))
-        ax.set_title(name, fontsize=9)
-        ax.set_xlabel("fitted probability")
-    axes[0].set_ylabel("confidences - fitted")
+        ax.set_title(literal(name), fontsize=9)
+        ax.set_xlabel("fitted probability, %")
+        ax.xaxis.set_major_formatter(_percent)
+        ax.yaxis.set_major_formatter(_percent)
+    axes[0].set_ylabel("confidences - fitted,\npercentage points")
     return axes
 
 
@@ -143,30 +158,36 @@ def plot_replicates(result: CheckResult) -> Any:
     -------
     numpy.ndarray of matplotlib.axes.Axes
         Accuracies, Kendall's tau of pairs, and the correlation of their labels: bars are 90 % intervals of
-        replicates, points the table's; orange where the check failed.
+        replicates, points the table's; orange squares where the check failed.
     """
     import matplotlib.pyplot as plt
 
     panels = []
-    for what in ("accuracy", "Kendall's tau", "correlation of labels"):
+    units = {
+        "accuracy": "accuracy, share of answers that are right",
+        "Kendall's tau": "Kendall's tau of confidences (-1 to 1)",
+        "correlation of labels": "correlation of labels (-1 to 1)",
+    }
+    for what, unit in units.items():
         end = f", {what}"
         of_table = [f for f in result.of("replicates") if f.subject.endswith(end) and f.figures]
-        panels.append((what, [(f.subject.removesuffix(end), f) for f in of_table]))
+        panels.append((unit, [(f.subject.removesuffix(end), f) for f in of_table]))
     most = max(len(found) for _, found in panels)
     _, axes = plt.subplots(
         1, len(panels), figsize=(14.4, 0.9 + 0.24 * most), squeeze=False, layout="constrained"
     )
-    for ax, (what, found) in zip(axes[0], panels, strict=True):
+    for ax, (unit, found) in zip(axes[0], panels, strict=True):
         for place, (_, finding) in enumerate(found):
             figures = finding.figures
             ax.plot(
                 [figures["q05"], figures["q95"]], [place] * 2,
                 color=BLUE, alpha=0.35, lw=5, solid_capstyle="butt",
             )  # fmt: skip
-            ax.plot(figures["observed"], place, "o", ms=4, color=BLUE if finding.passed else ORANGE)
-        ax.set_yticks(range(len(found)), [name for name, _ in found], fontsize=8)
+            marker, colour = ("o", BLUE) if finding.passed else ("s", ORANGE)
+            ax.plot(figures["observed"], place, marker, ms=4, color=colour)
+        ax.set_yticks(range(len(found)), [literal(name) for name, _ in found], fontsize=8)
         ax.invert_yaxis()
-        ax.set_xlabel(what)
+        ax.set_xlabel(unit)
     return axes[0]
 
 
@@ -187,10 +208,10 @@ def plot_chains(posterior: Posterior, var_names: Sequence[str] = ("slope", "tau"
         That of ArviZ's ``plot_rank``.
     """
     from cascade_bayes.inference import _arviz
-    from cascade_bayes.inference.tree import stored_groups
+    from cascade_bayes.inference.storage.packing import draws_group
 
     names = [name for name in var_names if name in posterior.samples]
-    return _arviz.plot_chains(stored_groups(posterior)["posterior"], names)
+    return _arviz.plot_chains(draws_group(posterior, posterior.samples), names)
 
 
 def _row(count: int, width: float) -> Any:

@@ -1,4 +1,4 @@
-"""The error-cost frontier, and the posterior of the thresholds."""
+"""The error-cost frontier."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import numpy as np
 
 from cascade_bayes._entry import need
 from cascade_bayes.evaluation import NORMAL_QUANTILE
-from cascade_bayes.plots._common import BLUE, GREY, ORANGE, axes_of
-from cascade_bayes.rule import LOWEST, describe_threshold
+from cascade_bayes.plots._common import BLUE, GREY, MARKS, ORANGE, axes_of, literal
 
 if TYPE_CHECKING:
     from cascade_bayes.policy.points import PricedPolicies
     from cascade_bayes.policy.policy import Policy
 
 
-MAX_NAMED = 6
+MAX_NAMED = len(MARKS)
 """Cascades that the legend of a frontier names; others are drawn in one colour."""
 
 
@@ -29,8 +28,8 @@ def plot_frontier(
 ) -> Any:
     """Draw the predicted error of the best policies against their cost, and realised points on top.
 
-    Where the models differ from price to price, a point at each price shows by its colour which cascade is
-    the best there.
+    Where the models differ from price to price, a point at each price shows by its colour and its shape which
+    cascade is the best there.
 
     Parameters
     ----------
@@ -90,10 +89,10 @@ def plot_frontier(
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel(f"{what}, US dollars per 1000 queries")
-    ax.set_ylabel("error, %")
+    ax.set_xlabel(f"{what}, {policies[0].units.cost} per 1000 queries")
+    ax.set_ylabel("error, % of queries")
     title = next(iter(cascades)) if len(cascades) == 1 else "the best models at each price of an error"
-    ax.set_title(title, fontsize=9)
+    ax.set_title(title, fontsize=9, parse_math=False)
     ax.grid(alpha=0.25, which="both")
     ax.legend(frameon=False, fontsize=8 if len(cascades) > 1 else None)
     return ax
@@ -119,84 +118,13 @@ def _mark_cascades(
     ax: Any, cost: np.ndarray, error: np.ndarray, policies: list[Policy], cascades: Counter[str]
 ) -> None:
     """Draw a point a price, in the colour of the cascade that is the best there."""
-    import matplotlib as mpl
-
     names = np.asarray([" > ".join(policy.models) for policy in policies])
     often = [name for name, _ in cascades.most_common(MAX_NAMED)]
-    colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(often)))
     dearest_last = sorted(often, key=lambda name: cost[names == name].min())
-    for name, colour in zip(dearest_last, colours, strict=True):
+    for name, (colour, marker) in zip(dearest_last, MARKS, strict=False):
         own = names == name
-        ax.plot(cost[own], error[own], "D", ms=4.5, color=colour, label=name, zorder=3)
+        ax.plot(cost[own], error[own], marker, ms=5, color=colour, label=literal(name), ls="", zorder=3)
     others = ~np.isin(names, often)
     if others.any():
         number = len(cascades) - len(often)
-        ax.plot(cost[others], error[others], "D", ms=4.5, color=GREY, label=f"{number} others", zorder=3)
-
-
-def plot_thresholds(policy: Policy, axes: Any = None) -> Any:
-    """Draw the posterior of each optimal threshold, with the Bayes threshold and 90 % interval.
-
-    The horizontal axis is the raw confidence; draws on which the model should never, or always, defer, or
-    defer exact minus infinity alone, are counted in the title of each panel. Where models may leave queries
-    without an answer, the thresholds of that follow, those of models that may not left out.
-
-    Returns
-    -------
-    numpy.ndarray of matplotlib.axes.Axes
-        One a threshold.
-    """
-    panels = [
-        (model, "defer", *each)
-        for model, *each in zip(
-            policy.models,
-            policy.thresholds,
-            policy.draw_thresholds.T,
-            policy.threshold_interval(0.9),
-            strict=False,
-        )
-    ]
-    low, draws = policy.abstain_thresholds, policy.draw_abstain_thresholds
-    if low is not None and draws is not None:
-        panels += [
-            (model, "abstain", *each)
-            for model, *each in zip(policy.models, low, draws.T, policy.abstain_interval(0.9), strict=True)
-            if policy.terms.abstains_early or model == policy.models[-1]
-        ]
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        count = len(panels)
-        _, axes = plt.subplots(count, 1, figsize=(6.4, 1.7 * count), squeeze=False, layout="constrained")
-    axes = np.asarray(axes).ravel()
-    for ax, (model, verb, chosen, own, interval) in zip(axes, panels, strict=True):
-        inside = own[np.abs(own) < -LOWEST]
-        if inside.size:
-            ax.hist(inside, bins=_bins(inside), color=BLUE, alpha=0.45)
-        for value in interval:
-            if abs(value) < -LOWEST:
-                ax.axvline(value, color=GREY, ls="--", lw=1)
-        if abs(chosen) < -LOWEST:
-            ax.axvline(chosen, color=ORANGE, lw=1.8)
-        never, only, always = (np.mean(own == end) for end in (-np.inf, LOWEST, np.inf))
-        counted = [f"never {verb} on {never:.0%}", f"always on {always:.0%} of draws"]
-        if only:
-            counted.insert(1, f"only -inf on {only:.0%}")
-        ax.set_title(
-            f"{model}: {verb} below {describe_threshold(float(chosen), verb)}   ({', '.join(counted)})",
-            fontsize=9,
-            loc="left",
-        )
-        ax.set_yticks([])
-        for side in ("left", "right", "top"):
-            ax.spines[side].set_visible(False)
-    axes[-1].set_xlabel(f"threshold on raw confidence ({policy.kind}); line: Bayes, dashed: 90 % interval")
-    return axes
-
-
-def _bins(values: np.ndarray) -> np.ndarray:
-    """Thirty bins over the central 98 % of the values: one far draw must not flatten the picture."""
-    low, high = np.quantile(values, [0.01, 0.99])
-    if low == high:
-        low, high = low - 0.5 * max(abs(low), 1e-6), high + 0.5 * max(abs(high), 1e-6)
-    return np.linspace(low, high, 31)
+        ax.plot(cost[others], error[others], "x", ms=4.5, color=GREY, label=f"{number} others", zorder=3)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cascade_bayes._entry import in_64_bits
-from cascade_bayes.plots._common import BLUE, ORANGE
+from cascade_bayes.plots._common import BLUE, ORANGE, literal
 
 if TYPE_CHECKING:
     from cascade_bayes.inference.prior import PriorDraws
@@ -49,10 +49,16 @@ def plot_prior(prior: PriorDraws, num_lines: int = 40) -> Any:
         axes[i, 2].axvline(float(np.median(accuracy[:, i])), color=ORANGE, lw=1.8)
         axes[i, 2].set_xlim(0, 1)
         axes[i, 2].set_yticks([])
-        axes[i, 0].set_ylabel(name)
-    for ax, title in zip(axes[0], ("density of the score", "rate of being right", "accuracy"), strict=True):
+        axes[i, 0].set_ylabel(literal(name))
+    for ax, title in zip(
+        axes[0], ("density of the score", "share right at a score", "accuracy"), strict=True
+    ):
         ax.set_title(title)
-    for ax, label in zip(axes[-1], ("standardised score", "standardised score", "share right"), strict=True):
+    for ax, label in zip(
+        axes[-1],
+        ("standardised score (0 to 1)", "standardised score (0 to 1)", "share of answers that are right"),
+        strict=True,
+    ):
         ax.set_xlabel(label)
     for ax in axes.ravel():
         ax.spines[["top", "right"]].set_visible(False)

@@ -59,6 +59,6 @@ def plot_ranks(
         ax.tick_params(labelsize=6)
     for ax in axes.ravel()[len(names) :]:
         ax.set_axis_off()
-    axes[-1, 0].set_xlabel("rank of the truth", fontsize=7)
-    axes[0, 0].set_ylabel("ECDF - uniform", fontsize=7)
+    axes[-1, 0].set_xlabel("rank of the truth, share of draws", fontsize=7)
+    axes[0, 0].set_ylabel("ECDF - uniform,\nshare of tables", fontsize=7)
     return axes.ravel()[: len(names)]

@@ -207,7 +207,11 @@ class Decider:
         """Raise the `InputError` of a confidence that its kind cannot have."""
         remedy = "Give confidences as the policy was tuned on."
         if self._kind == "logprob" and value <= 1:
-            remedy = f"It looks like a probability: give its logarithm, math.log({value!r})."
+            remedy = (
+                f"Of a probability give the logarithm, math.log({value!r}), of a negative "
+                "log-probability its "
+                f"negative, {-value!r}."
+            )
         elif self._kind == "probability" and value < 0:
             remedy = f"It looks like a log-probability: give math.exp({value!r})."
         elif self._kind == "probability" and value <= 100:

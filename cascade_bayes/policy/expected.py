@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cascade_bayes._shown import shown
 from cascade_bayes.evaluation import NORMAL_QUANTILE, Realised
+from cascade_bayes.policy.shown import evaluation_card
 from cascade_bayes.policy.terms import COSTS_ALONE, Terms
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class Prediction(NamedTuple):
         )
 
 
+@shown(evaluation_card)
 class Evaluation(NamedTuple):
     """Predicted and realised figures of one policy.
 

@@ -31,7 +31,7 @@ SCHEMAS: dict[type[PolicyRecord | FrontierRecord], str] = {
 }
 """What files of either kind call themselves."""
 
-COST_UNIT = "US dollars per query"
+COST_UNITS = ("US dollars per query", "deferrals per query")
 
 CHANGED = (
     "{path} was changed after it was written (its contents do not have its `content_digest`), so that its "
@@ -186,7 +186,7 @@ _WORDS = {
 
 _CHOICES = {
     "schema_version": str(SCHEMA_VERSION),
-    "cost_unit": repr(COST_UNIT),
+    "cost_unit": " or ".join(map(repr, COST_UNITS)),
     "confidence": " or ".join(map(repr, KINDS)),
     "abstain": "'early' or 'final'",
     "kind": " or ".join(map(repr, KINDS)),

@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cascade_bayes._shown import shown
 from cascade_bayes.policy.policy import Policy
 from cascade_bayes.policy.request import Request
+from cascade_bayes.policy.shown import mixture_card
 
 WORTH_SAYING = 1e-3
 """Gain, relative to what a single policy reaches, below which a mixture is not worth its coin."""
@@ -43,6 +45,7 @@ class Share(NamedTuple):
     value: float
 
 
+@shown(mixture_card)
 @dataclass(frozen=True, eq=False)
 class Mixture:
     """Two policies that, mixed at random, answer a question better than any single policy that was found.
@@ -71,10 +74,11 @@ class Mixture:
     def sentence(self) -> str:
         """Say what to mix, and what it gains."""
         first, second = (_name(policy) for policy in self.policies)
+        unit = self.policies[0].units.cost
         if self.figure == "error":
             reached = f"an expected error of {self.error:.4g} ({-self.gain:+.2g})"
         else:
-            reached = f"an expected expense of {self.expense:.4g} US dollars per query ({-self.gain:+.2g})"
+            reached = f"an expected expense of {self.expense:.4g} {unit} per query ({-self.gain:+.2g})"
         return (
             f"Mixing two policies at random would do better: {self.share:.1%} of the queries to {second}, "
             f"the others to {first}, reach {reached} within the same limit."

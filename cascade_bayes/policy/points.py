@@ -18,6 +18,7 @@ import numpy as np
 from cascade_bayes._entry import in_64_bits
 from cascade_bayes._files import write_json
 from cascade_bayes._output import Output
+from cascade_bayes._units import Units
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.policy import file as policy_file
@@ -48,6 +49,12 @@ class PricedPolicies(ABC):
 
     error_prices: np.ndarray
     context: dict[str, Any]
+
+    @property
+    def units(self) -> Units:
+        """What costs are counted in, and what confidences were in the table."""
+        units: Units = self.context["units"]
+        return units
 
     @property
     def terms(self) -> Terms:
@@ -238,7 +245,6 @@ class PricedPolicies(ABC):
         entries = {
             "schema": policy_file.SCHEMAS[FrontierRecord],
             "schema_version": policy_file.SCHEMA_VERSION,
-            "cost_unit": policy_file.COST_UNIT,
             **context_entries(self.context),
             "points": self.points(),
         }
@@ -253,7 +259,7 @@ class PricedPolicies(ABC):
 
 
 def infeasible(
-    whose: str, figure: str, question: dict[str, Any], reachable: float, terms: Terms
+    whose: str, figure: str, question: dict[str, Any], reachable: float, terms: Terms, cost_unit: str
 ) -> InfeasibleError:
     """Return the error that says which constraint binds, and the best that can be reached.
 
@@ -269,11 +275,13 @@ def infeasible(
         The least limit that some policy keeps with that probability.
     terms
         What is paid for.
+    cost_unit
+        What it is counted in.
     """
     (limit,) = (value for name, value in question.items() if name != "probability")
     name, unit = figure, "error probability"
     if figure == "expense":
-        name, unit = terms.spelled_out(), "US dollars per query"
+        name, unit = terms.spelled_out(cost_unit), f"{cost_unit} per query"
     probability = question["probability"]
     return InfeasibleError(
         f"no policy of {whose} has P({name} <= {limit:g}) >= {probability:g}; the lowest "

@@ -16,6 +16,8 @@ import numpy as np
 
 from cascade_bayes._files import encode, show, write_json
 from cascade_bayes._output import Output
+from cascade_bayes._shown import shown
+from cascade_bayes._units import AS_THEY_STAND, DEFERRALS, DOLLARS, Units
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
 from cascade_bayes.evaluation import realise
@@ -24,10 +26,12 @@ from cascade_bayes.policy.deciding import ABSTAIN as ABSTAIN
 from cascade_bayes.policy.deciding import Abstain as Abstain
 from cascade_bayes.policy.deciding import Decider
 from cascade_bayes.policy.expected import Evaluation, Prediction
+from cascade_bayes.policy.given import graded, on_scale
 from cascade_bayes.policy.plain import decoded, decoded_draws, encoded, numbers, plain
 from cascade_bayes.policy.schema import FrontierRecord, PolicyRecord
+from cascade_bayes.policy.shown import policy_card
 from cascade_bayes.policy.terms import COSTS_ALONE, Terms
-from cascade_bayes.reading import read_for_policy
+from cascade_bayes.reading import AsFitted, read_for_policy
 from cascade_bayes.verdict import FitVerdict
 
 FROM_FRONTIER = (
@@ -63,6 +67,7 @@ class Cuts(NamedTuple):
         return [Cuts(*own) for own in zip(self.thresholds, self.abstain, strict=True)]
 
 
+@shown(policy_card)
 @dataclass(frozen=True, eq=False)
 class Policy:
     """Deferral thresholds of one cascade.
@@ -98,6 +103,8 @@ class Policy:
         Those that are optimal on each posterior draw, ``(num_draws, num_models)``, or None.
     fit_verdict
         What was said of the fit; None if that is not recorded.
+    units
+        What costs are counted in, and what confidences were in the table that was fitted.
 
     Raises
     ------
@@ -125,6 +132,7 @@ class Policy:
     abstain_thresholds: np.ndarray | None = None
     draw_abstain_thresholds: np.ndarray | None = None
     fit_verdict: FitVerdict | None = None
+    units: Units = AS_THEY_STAND
     _decider: Decider = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -133,6 +141,7 @@ class Policy:
             "question": dict,
             "prediction": Prediction,
             "terms": Terms,
+            "units": Units,
         }
         for name, kind in (kinds | {"fit_verdict": (FitVerdict, type(None))}).items():
             if not isinstance(value := getattr(self, name), kind):
@@ -159,7 +168,7 @@ class Policy:
         """All thresholds."""
         return Cuts(self.thresholds, self.abstain_thresholds)
 
-    def decide(self, confidences: Any) -> Any:
+    def decide(self, confidences: Any, *, confidence: str | None = None) -> Any:
         """Say which model answers, if any does.
 
         A query is deferred iff its confidence is below the threshold. A model that was called and gave no
@@ -172,7 +181,11 @@ class Policy:
             model, NaN of a model that was called and gave none, None of one that was not called; or a table
             ``(num_queries, num_models)`` of the confidences of all calls, NaN where a model gave none. The
             last column may be left out if the last model may not abstain. Numbers of 32 bits are compared
-            with thresholds of 32 bits.
+            with thresholds of 32 bits. Of a policy that was tuned on grades, the words will do too.
+        confidence
+            What the confidences are: the kind of the thresholds, or one that is read as that kind, such as
+            ``"nll"`` for log-probabilities. Of a policy that was tuned on a table of the latter it must be
+            said; otherwise it is the kind of the thresholds.
 
         Returns
         -------
@@ -195,6 +208,10 @@ class Policy:
         ``decide([-0.5])`` is None (call b), ``decide([-0.5, -0.3])`` is ``"c"``. With abstention thresholds
         ``[-3, -inf, -inf]`` besides, ``decide([-4])`` is ``ABSTAIN``.
         """
+        if confidence is not None or self.units.given_as is not None:
+            confidences = on_scale(confidences, confidence, self.kind, self.units)
+        elif self.units.grades:
+            confidences = graded(confidences, self.units.grades)
         return self._decider.decide(confidences)
 
     def threshold_interval(self, probability: float = 0.9) -> list[tuple[float, float]]:
@@ -217,9 +234,25 @@ class Policy:
             raise InputError("this policy answers every query: it has no thresholds of abstaining.")
         return _intervals(self.draw_abstain_thresholds, probability)
 
-    def read(self, source: Any, *, prices: Any = None) -> CascadeData:
-        """Read a table for this policy: its models in its order, its kind of confidence."""
-        return read_for_policy(source, self.models, self.kind, prices)
+    def read(
+        self, source: Any, *, prices: Any = None, confidence: str | None = None, **layout: Any
+    ) -> CascadeData:
+        """Read a table for this policy: its models in its order, its kind of confidence.
+
+        Parameters
+        ----------
+        source
+            A path or a frame, as for `cascade_bayes.read_table`.
+        prices
+            US dollars per million tokens, as there.
+        confidence
+            Kind of confidence of the table; by default that of the table which was fitted.
+        **layout
+            How the table is laid out (`cascade_bayes.reading.layout.Layout`).
+        """
+        costs = dict(zip(self.models, self.call_cost.tolist(), strict=True))
+        as_fitted = AsFitted(self.kind, self.units, costs)
+        return read_for_policy(source, self.models, as_fitted, prices, confidence, **layout)
 
     def evaluate(self, table: Any) -> Evaluation:
         """Return realised error and cost on labelled data beside the predicted ones.
@@ -238,6 +271,16 @@ class Policy:
             if table.kind != self.kind:
                 raise InputError(
                     f"the table holds confidences of kind {table.kind!r}, the policy is for {self.kind!r}."
+                )
+            if table.units.cost != self.units.cost:
+                raise InputError(
+                    f"the table has costs in {table.units.cost}, the policy in {self.units.cost}. Read the "
+                    f"table for the policy, policy.read(...), or with costs={self.units.cost == DOLLARS}."
+                )
+            if self.units.grades and table.units.grades not in ((), self.units.grades):
+                raise InputError(
+                    f"the table has the grades {', '.join(table.units.grades)}, the policy "
+                    f"{', '.join(self.units.grades)}. Read the table for the policy, policy.read(...)."
                 )
             data = table.select(list(self.models))
         else:
@@ -258,7 +301,6 @@ class Policy:
         entries = {
             "schema": policy_file.SCHEMAS[PolicyRecord],
             "schema_version": policy_file.SCHEMA_VERSION,
-            "cost_unit": policy_file.COST_UNIT,
             "models": list(self.models),
             "thresholds": encoded(self.thresholds),
             "abstain_thresholds": encoded(self.abstain_thresholds),
@@ -279,6 +321,7 @@ class Policy:
                     "fit_digest": self.fit_digest,
                     "terms": self.terms,
                     "fit_verdict": self.fit_verdict,
+                    "units": self.units,
                 }
             ),
         }
@@ -342,7 +385,12 @@ def _intervals(draws: np.ndarray, probability: float = 0.9) -> list[tuple[float,
 def context_entries(context: dict[str, Any]) -> dict[str, Any]:
     """Return what policies of one fit share, as entries of their files."""
     verdict: FitVerdict | None = context["fit_verdict"]
+    units: Units = context["units"]
+    given: dict[str, Any] = {} if units.given_as is None else {"given_as": units.given_as}
     return {
+        "cost_unit": f"{units.cost} per query",
+        **given,
+        **({"grades": list(units.grades)} if units.grades else {}),
         "confidence": context["kind"],
         "call_cost": encoded(context["call_cost"]),
         "fit_digest": context["fit_digest"],
@@ -354,7 +402,13 @@ def context_entries(context: dict[str, Any]) -> dict[str, Any]:
 def context_of(record: PolicyRecord | FrontierRecord) -> dict[str, Any]:
     """Return what policies of one fit share, from their file: the inverse of `context_entries`."""
     verdict = record.fit_verdict
+    given, grades = record.given_as, record.grades
     return {
+        "units": Units(
+            DOLLARS if record.cost_unit.startswith(DOLLARS) else DEFERRALS,
+            None if given is msgspec.UNSET else given,
+            () if grades is msgspec.UNSET else tuple(grades),
+        ),
         "kind": record.confidence,
         "call_cost": np.asarray(record.call_cost),
         "fit_digest": record.fit_digest,

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from cascade_bayes._files import decode, show
+from cascade_bayes._units import GivenKind
 from cascade_bayes.transforms import DOMAIN, KINDS
 
 SHARE_ROUNDING, AMOUNT_ROUNDING = 1e-6, 1e-9
@@ -24,6 +25,7 @@ probabilities, in 32-bit arithmetic if that is all there is."""
 Threshold = float | Literal["inf", "-inf", "lowest"]
 Name = Annotated[str, Meta(min_length=1)]
 Names = Annotated[list[Name], Meta(min_length=1)]
+Grades = Annotated[list[Name], Meta(min_length=2)]
 Price = Annotated[float, Meta(gt=0.0)]
 Amount = Annotated[float, Meta(ge=0.0)]
 Share = Annotated[float, Meta(ge=-SHARE_ROUNDING, le=1.0 + SHARE_ROUNDING)]
@@ -101,7 +103,7 @@ class PolicyRecord(Record, frozen=True, kw_only=True):
 
     schema: Literal["cascade_bayes.policy"]
     schema_version: Literal[3]
-    cost_unit: Literal["US dollars per query"]
+    cost_unit: Literal["US dollars per query", "deferrals per query"]
     models: Names
     thresholds: list[Threshold]
     abstain_thresholds: list[Threshold] | None
@@ -117,8 +119,11 @@ class PolicyRecord(Record, frozen=True, kw_only=True):
     fit_digest: Digest
     terms: TermsRecord
     fit_verdict: VerdictRecord | None
+    given_as: GivenKind | UnsetType = UNSET
+    grades: Grades | UnsetType = UNSET
 
     def __post_init__(self) -> None:
+        check_given(self)
         _check_cascade(self, self.confidence, self.terms)
         _check_reach(self.prediction.reach_prob, len(self.models), "prediction.reach_prob")
         if self.abstain_thresholds is None and self.prediction.abstain_q95 > SHARE_ROUNDING:
@@ -199,15 +204,18 @@ class FrontierRecord(Record, frozen=True, kw_only=True):
 
     schema: Literal["cascade_bayes.frontier"]
     schema_version: Literal[3]
-    cost_unit: Literal["US dollars per query"]
+    cost_unit: Literal["US dollars per query", "deferrals per query"]
     confidence: Literal["logprob", "probability", "score"]
     call_cost: Annotated[list[Amount], Meta(min_length=1)]
     fit_digest: Digest
     terms: TermsRecord
     fit_verdict: VerdictRecord | None
     points: Annotated[list[PointRecord], Meta(min_length=1)]
+    given_as: GivenKind | UnsetType = UNSET
+    grades: Grades | UnsetType = UNSET
 
     def __post_init__(self) -> None:
+        check_given(self)
         for i, point in enumerate(self.points):
             _check_cascade(point, self.confidence, self.terms, f"points[{i}].")
         for i, (one, other) in enumerate(itertools.pairwise(self.points), start=1):
@@ -216,6 +224,26 @@ class FrontierRecord(Record, frozen=True, kw_only=True):
                     f"`points[{i}].error_price` must not be below that of the point before, "
                     f"{one.error_price!r}; got {other.error_price!r}"
                 )
+
+
+READ_AS = {"percent": "probability", "uncertainty": "probability", "nll": "logprob", "perplexity": "logprob"}
+"""Kinds of confidence that are read as another."""
+
+
+def check_given(record: PolicyRecord | FrontierRecord) -> None:
+    """Raise `ValueError` unless what confidences were given as is read as what they are."""
+    if record.given_as is not UNSET and READ_AS[record.given_as] != record.confidence:
+        raise ValueError(
+            f"`given_as` must be a kind that is read as `confidence`, {record.confidence!r}; got "
+            f"{record.given_as!r}"
+        )
+    if record.grades is not UNSET:
+        if record.confidence != "score" or record.given_as is not UNSET:
+            raise ValueError(
+                "`grades` must not be there but for `confidence` 'score', and without `given_as`"
+            )
+        if len({word.casefold() for word in record.grades}) < len(record.grades):
+            raise ValueError(f"`grades` must be different words; got {show(record.grades)}")
 
 
 FIGURES = ("error", "cost", "expense", "abstain", "latency")

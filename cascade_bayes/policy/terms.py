@@ -59,11 +59,11 @@ class Terms:
         same = self.latency_price == other.latency_price and self.constant_costs == other.constant_costs
         return same and len(prices) < 2
 
-    def spelled_out(self) -> str:
-        """Return what an expense is, in words."""
+    def spelled_out(self, unit: str = "US dollars") -> str:
+        """Return what an expense is, in words; the unit is what costs are counted in."""
         parts = ["constant cost" if self.constant_costs else "cost"]
         if self.latency_price:
-            parts.append(f"{self.latency_price:g} US dollars a second")
+            parts.append(f"{self.latency_price:g} {unit} a second")
         if self.abstain_price is not None:
             parts.append(f"{self.abstain_price:g} an abstention")
         return " + ".join(parts)

@@ -21,8 +21,14 @@ import numpy as np
 MISSING = frozenset({"", "na", "n/a", "<na>", "nan", "-nan", "null", "none"})
 """Spellings of a missing value in text, in lower case."""
 
-_LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_RIGHT = ("true", "1", "1.0", "1,0", "yes", "t", "pass", "passed", "correct", "right", "c")
+_WRONG = ("false", "0", "0.0", "0,0", "no", "f", "fail", "failed", "incorrect", "wrong", "i")
+_LABELS = dict.fromkeys(_RIGHT, True) | dict.fromkeys(_WRONG, False)
+LABEL_RULE = "0 or 1, true or false, yes or no, pass or fail, correct or incorrect, t or f, C or I, or empty"
+"""What a label may be, in words."""
+
 _DECIMAL = re.compile(r"[ \t]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t]*", re.ASCII)
+_PERCENT = re.compile(r"[ \t]*([+-]?(?:\d+\.?\d*|\.\d+))[ \t]*%[ \t]*", re.ASCII)
 _INFINITE = re.compile(r"[ \t]*[+-]?inf(inity)?[ \t]*", re.ASCII | re.IGNORECASE)
 _SEPARATORS = re.compile(r"[ \t]*[+-]?\d[\d.,_'   ]*[\d.,]*[ \t]*")
 # Characters without width, which make two names look alike: spaces, joiner and byte-order mark.
@@ -112,6 +118,11 @@ def _number_of_text(text: str) -> float:
         return float(text)
     if text.strip().lower() in MISSING:
         return math.nan
+    if _PERCENT.fullmatch(text):
+        raise ValueError(
+            'Percentages are read as confidences of kind "percent" and "probability" alone: pass '
+            'confidence="percent" (--confidence percent) if this is a confidence.'
+        )
     if _SEPARATORS.fullmatch(text):
         raise ValueError("Write numbers in plain digits with a decimal point, without separators: 1000.5.")
     raise ValueError("Correct it.")
@@ -131,7 +142,12 @@ def label(value: Any) -> bool | None:
     Raises
     ------
     ValueError
-        If the cell is neither empty nor 0, 1, true or false; the message is the remedy.
+        If the cell is neither empty nor one of the words for right and wrong; the message is the remedy.
+
+    Examples
+    --------
+    >>> label("Yes"), label("I"), label(" ")
+    (True, False, None)
     """
     if value is True or value is False:
         return value
@@ -146,8 +162,55 @@ def label(value: Any) -> bool | None:
     else:
         found = bool(value) if _is_number(value) and value in (0, 1) else None
     if found is None:
+        if _is_score(value):
+            raise ValueError(
+                "If these are scores of answers, say above which of them an answer is right: "
+                "correct_above=0.5 (--correct-above 0.5)."
+            )
         raise ValueError("Correct it or leave it empty.")
     return found
+
+
+def _is_score(value: Any) -> bool:
+    """Whether a cell that is no label is a number that a grader may have given."""
+    try:
+        return math.isfinite(share(value))
+    except ValueError:
+        return False
+
+
+def share(value: Any) -> float:
+    """Return the number in a cell, of which a percentage such as ``83.5%`` is a hundredth.
+
+    Raises
+    ------
+    ValueError
+        As `number`.
+
+    Examples
+    --------
+    >>> share("83.5%"), share("0.835")
+    (0.835, 0.835)
+    """
+    found = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    return number(value) if found is None else float(f"{found[1]}e-2")
+
+
+def percentage(value: Any) -> float:
+    """Return the number in a cell, with or without a sign of percent behind it.
+
+    Raises
+    ------
+    ValueError
+        As `number`.
+
+    Examples
+    --------
+    >>> percentage("83.5%"), percentage(83.5)
+    (83.5, 83.5)
+    """
+    found = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    return number(value) if found is None else float(found[1])
 
 
 def name(value: Any) -> str:

@@ -6,20 +6,17 @@ may hold.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_bayes.errors import InputError
+from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.reading import cells
 from cascade_bayes.reading.cells import show
-from cascade_bayes.transforms import KINDS, in_domain
-
-# Log-probabilities this little above 0 are sums of rounded terms, not another scale.
-_ROUNDING = 1e-6
 
 _T = TypeVar("_T")
 
@@ -48,25 +45,70 @@ class Table:
     model_names: tuple[str, ...]
 
     @classmethod
-    def from_columns(cls, columns: Mapping[str, NDArray[Any]]) -> Table:
-        """Code the names; `InputError` if one is missing or a (query, model) pair occurs twice."""
-        query_codes, query_names = _code_names(columns["query"], "query")
-        model_codes, model_names = _code_names(columns["model"], "model")
-        rows = np.arange(1, len(query_codes) + 1)
+    def from_columns(
+        cls, columns: Mapping[str, NDArray[Any]], row_numbers: NDArray[np.int64] | None = None
+    ) -> Table:
+        """Code the names, and keep one of rows that are the same in every column.
+
+        Parameters
+        ----------
+        columns
+            By the names of this library, each of shape ``(num_rows,)``.
+        row_numbers
+            Which row of the source each entry is of, counted from 1; 1, 2, 3, ... by default.
+
+        Raises
+        ------
+        InputError
+            If a name is missing or ambiguous, or rows of one query and model differ.
+
+        Warns
+        -----
+        DataWarning
+            If rows are repeated.
+        """
+        count = len(columns["query"])
+        rows = np.arange(1, count + 1) if row_numbers is None else row_numbers
+        query_codes, query_names = _code_names(columns["query"], "query", rows)
+        model_codes, model_names = _code_names(columns["model"], "model", rows)
         table = cls(columns, rows, query_codes, query_names, model_codes, model_names)
         pair = query_codes * len(model_names) + model_codes
         order = np.argsort(pair, kind="stable")
         repeats = np.flatnonzero(np.diff(pair[order]) == 0)
-        if repeats.size:
-            later = order[repeats + 1]
-            at = repeats[np.argmin(later)]
+        return table._without(order, repeats) if repeats.size else table
+
+    def _without(self, order: NDArray[np.int64], repeats: NDArray[np.int64]) -> Table:
+        """Drop rows that say again what the row before them in an order says."""
+        later = np.argsort(order[repeats + 1], kind="stable")  # so that the first in the table is named
+        for at in repeats[later]:
             first, second = int(order[at]), int(order[at + 1])
-            raise InputError(
-                f"each pair of query and model may occur once; query {show(table.query(second))} with "
-                f"model {show(table.model(second))} is in row {first + 1} and again in row "
-                f"{second + 1}. Keep one of the rows."
-            )
-        return table
+            differ = [
+                name for name, values in self.columns.items() if not _same(values[first], values[second])
+            ]
+            if differ:
+                raise InputError(
+                    f"each pair of query and model may occur once; query {show(self.query(second))} with "
+                    f"model {show(self.model(second))} is in row {self.row_numbers[first]} and again in row "
+                    f"{self.row_numbers[second]}, with another {differ[0]}. Keep one of the rows."
+                )
+        keep = np.ones(len(order), dtype=bool)
+        keep[order[repeats + 1]] = False
+        second = int(order[repeats + 1].min())
+        are = "row is" if repeats.size == 1 else "rows are"
+        warnings.warn(
+            f"{repeats.size} {are} left out, because an earlier row says the same of the same query and "
+            f"model; the first is row {self.row_numbers[second]} (query {show(self.query(second))}, model "
+            f"{show(self.model(second))}).",
+            DataWarning,
+            stacklevel=2,
+        )
+        return replace(
+            self,
+            columns={name: values[keep] for name, values in self.columns.items()},
+            row_numbers=self.row_numbers[keep],
+            query_codes=self.query_codes[keep],
+            model_codes=self.model_codes[keep],
+        )
 
     def query(self, i: int) -> str:
         """Name of the query at row position `i`."""
@@ -79,8 +121,8 @@ class Table:
     def fail(self, i: int, column: str, rule: str, got: str, remedy: str) -> NoReturn:
         """Raise the `InputError` for the value of `column` at row position `i`."""
         raise InputError(
-            f"{column} of model {show(self.model(i))} must be {rule}; {got} "
-            f"in row {self.row_numbers[i]} (query {show(self.query(i))}). {remedy}"
+            f"{column} of model {show(self.model(i))} must be {rule}; {got} in row {self.row_numbers[i]} "
+            f"(query {show(self.query(i))}). {remedy}"
         )
 
     def has(self, column: str) -> bool:
@@ -102,8 +144,17 @@ class Table:
             tuple(models),
         )
 
-    def numbers(self, column: str) -> NDArray[np.float64]:
-        """Parse a column of numbers, nan where missing; text such as '-Infinity' is understood."""
+    def numbers(self, column: str, percent: Callable[[Any], float] | None = None) -> NDArray[np.float64]:
+        """Parse a column of numbers, nan where missing; text such as '-Infinity' is understood.
+
+        Parameters
+        ----------
+        column
+            Its name.
+        percent
+            Reads a cell such as ``83.5%``, and any other as `cells.number` does; without it these are
+            refused.
+        """
         values = self.columns[column]
         if values.dtype != object:
             with np.errstate(over="ignore"):
@@ -111,7 +162,12 @@ class Table:
             if (np.isinf(parsed) == np.isinf(values)).all():  # not if numbers of 128 bits overflow
                 return parsed
             values = values.astype(object)
-        return np.array(self._parse(column, values, cells.number, "a number"), dtype=np.float64)
+        try:
+            return np.array(self._parse(column, values, cells.number, "a number"), dtype=np.float64)
+        except InputError:
+            if percent is None or not any(isinstance(value, str) and "%" in value for value in values):
+                raise
+        return np.array(self._parse(column, values, percent, "a number"), dtype=np.float64)
 
     def _parse(self, column: str, values: NDArray[Any], parse: Callable[[Any], _T], rule: str) -> list[_T]:
         try:
@@ -138,6 +194,11 @@ class Table:
             self.fail(i, column, f"a finite number >= 0 ({what})", got, remedy)
         return values
 
+    def scored_labels(self, column: str, above: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Take answers with a score above a number for right, as `labels` returns them."""
+        scores = self.numbers(column, cells.share)
+        return scores > above, ~np.isnan(scores)
+
     def labels(self, column: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Parse right and wrong: ``(correct, labelled)``, with `correct` False where unlabelled."""
         values = self.columns[column]
@@ -145,14 +206,26 @@ class Table:
             missing, right = np.isnan(values), values == 1
             if (missing | right | (values == 0)).all():
                 return right, ~missing
-        parsed = self._parse(column, values, cells.label, "0, 1, true, false or empty")
+        parsed = self._parse(column, values, cells.label, cells.LABEL_RULE)
         return (
             np.array([value is True for value in parsed], dtype=np.bool_),
             np.array([value is not None for value in parsed], dtype=np.bool_),
         )
 
 
-def _code_names(values: NDArray[Any], column: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+def _same(one: Any, other: Any) -> bool:
+    """Whether two cells hold the same: both nothing, or equal values of one type."""
+    if cells.is_missing(one) and cells.is_missing(other):
+        return True
+    try:
+        return type(one) is type(other) and bool(one == other)
+    except (ValueError, TypeError, ArithmeticError, RecursionError):  # arrays, numbers that cannot compare
+        return False
+
+
+def _code_names(
+    values: NDArray[Any], column: str, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Code the names of a column by first appearance; `InputError` for one missing or ambiguous."""
     position: dict[str, int] = {}
     known: dict[Any, int] = {}  # codes of cells seen before, by type: True and 1 are equal to Python
@@ -161,7 +234,7 @@ def _code_names(values: NDArray[Any], column: str) -> tuple[NDArray[np.int64], t
         key = value if type(value) is str else _key(value)
         code = known.get(key, -1) if key is not None else -1
         if code < 0:
-            text = _name(value, column, i + 1)
+            text = _name(value, column, int(rows[i]))
             code = position.setdefault(text, len(position))
             if key is not None:
                 known[key] = code
@@ -171,11 +244,11 @@ def _code_names(values: NDArray[Any], column: str) -> tuple[NDArray[np.int64], t
     for code, text in enumerate(names):
         other = looks.setdefault(cells.look(text), code)
         if other != code:
-            rows = [int(np.argmax(codes == each)) + 1 for each in (other, code)]
+            places = [int(rows[np.argmax(codes == each)]) for each in (other, code)]
             raise InputError(
                 f"names in column {column!r} must differ by more than spaces around them; "
-                f"{show(names[other])} in row {rows[0]} and {show(text)} in row {rows[1]} do not. "
-                "Write them alike."
+                f"{show(names[other])} in row {places[0]} and {show(text)} in row {places[1]} do not. Write "
+                "them alike."
             )
     return codes, names
 
@@ -196,39 +269,3 @@ def _name(value: Any, column: str, row: int) -> str:
             f"{column} must be given in every row; it is missing in row {row}. Fill it in or remove the row."
         )
     return text
-
-
-def confidences(table: Table, kind: str, *, of_policy: bool = False) -> NDArray[np.float64]:
-    """Parse the raw confidences, nan where missing; `InputError` if one is outside the domain of its kind.
-
-    The kind is one that the user named, or that of a policy, for which there is no other.
-    """
-    values = table.numbers("confidence")
-    bad = ~in_domain(values, kind)
-    if bad.any():
-        i = int(np.argmax(bad))
-        rule = f"{KINDS[kind]} for kind {kind!r}"
-        remedy = _remedy(values, kind, of_policy)
-        table.fail(i, "confidence", rule, f"got {float(values[i])!r}", remedy)
-    return values
-
-
-def _remedy(values: NDArray[np.float64], kind: str, of_policy: bool) -> str:
-    """Return what to do about confidences outside the domain of their kind."""
-    known = values[~np.isnan(values)]
-    wrong = np.unique(known[~in_domain(known, kind)])
-    if kind == "score":
-        return "Replace it by a large finite score, or leave it empty."
-    if kind == "logprob" and known.max() <= _ROUNDING:
-        return "This looks like rounding: replace positive values by 0."
-    if kind == "probability" and wrong.size == 1 and wrong[0] < 0.0 and (known > 0.0).any():
-        return "If it stands for a confidence that is not known, leave it empty."
-    if of_policy:
-        return f"The policy was tuned on confidences of kind {kind!r}: give them on the same scale."
-    if kind == "logprob" and known.min() >= 0.0 and known.max() <= 1.0:
-        form, name = "probabilities", "probability"
-    elif kind == "probability" and known.max() <= 0.0:
-        form, name = "log-probabilities", "logprob"
-    else:
-        return 'Correct it, or for another scale pass confidence="score" (--confidence score).'
-    return f'These look like {form}: pass confidence="{name}" (--confidence {name}).'

@@ -10,17 +10,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade_bayes._names import suggest
+from cascade_bayes._names import suggest, typed_list
 from cascade_bayes.errors import InputError
 from cascade_bayes.reading.cells import number, show
 from cascade_bayes.reading.columns import Table
 from cascade_bayes.reading.files import one_line, parse_json
+from cascade_bayes.reading.layout import Layout
 
 
 def costs(
-    table: Table, prices: Mapping[str, Mapping[str, float]] | str | os.PathLike[str] | None
+    table: Table,
+    prices: Mapping[str, Mapping[str, float]] | str | os.PathLike[str] | None,
+    layout: Layout,
 ) -> NDArray[np.float64]:
-    """US dollars per row: tokens times prices where both are given, else the `cost` column."""
+    """US dollars per row: what the layout says, or tokens times prices, or else the `cost` column.
+
+    Where the layout does without dollars, deferrals: none for a call of the first model, one for any other.
+    """
+    if prices is not None and (layout.cost_per_call is not None or not layout.costs):
+        raise InputError(
+            "prices (--prices) are given, and cost_per_call (--cost-per-call) or costs=False (--no-costs) "
+            "too: give one of them."
+        )
+    if layout.cost_per_call is not None:
+        given = layout.cost_per_call
+        for name in table.model_names:
+            if name not in given:
+                raise InputError(
+                    f"cost_per_call (--cost-per-call) has no entry for model {show(name)}. "
+                    f"{suggest(name, list(given))}"
+                )
+        return np.array([given[name] for name in table.model_names])[table.model_codes]
+    if not layout.costs:
+        return (table.model_codes > 0).astype(np.float64)
     per_million = None if prices is None else _read_prices(prices)  # checked even if unused
     tokens = table.has("tokens_in") and table.has("tokens_out")
     if per_million is not None and tokens:
@@ -37,13 +59,32 @@ def costs(
         return table.amounts("cost", "US dollars per call")
     if tokens:
         raise InputError(
-            "the table has tokens but no costs: pass prices=..., US dollars per million tokens "
-            "(--prices FILE), or add a column 'cost'."
+            "the table has tokens but no costs: pass prices=..., US dollars per million tokens (--prices "
+            "FILE), or add a column 'cost'."
         )
+    each = typed_list(table.model_names, "=DOLLARS", "MODEL=DOLLARS,...")
     raise InputError(
-        "the table must have costs: add a column 'cost' (US dollars per call), or columns "
-        "'tokens_in' and 'tokens_out' together with prices=... (--prices FILE)."
+        "the table must have costs: add a column 'cost' (US dollars per call), or columns 'tokens_in' and "
+        "'tokens_out' together with prices=... (--prices FILE); or say what a call costs, "
+        f"cost_per_call={{...}} (--cost-per-call {each}); or do without, costs=False, models=[...] "
+        f"(--no-costs --models {typed_list(by_accuracy(table))}, in the order in which they are to be "
+        "asked)."
     )
+
+
+def by_accuracy(table: Table) -> list[str]:
+    """Return the models of a table by how often they are right, the least often first."""
+    names = list(table.model_names)
+    if not table.has("correct"):
+        return names
+    try:
+        correct, labelled = table.labels("correct")
+    except InputError:
+        return names
+    codes = table.model_codes
+    count = np.bincount(codes[labelled], minlength=len(names))
+    right = np.bincount(codes[correct], minlength=len(names))
+    return [names[i] for i in np.argsort(right / np.maximum(count, 1), kind="stable")]
 
 
 def _read_prices(
@@ -76,8 +117,8 @@ def _read_prices(
             price = _price(value)
             if not 0.0 <= price < np.inf:
                 raise InputError(
-                    f"{place} must give a finite number >= 0 as {side!r} of model {show(model)}; "
-                    f"got {show(value)}. Write {example}."
+                    f"{place} must give a finite number >= 0 as {side!r} of model {show(model)}; got "
+                    f"{show(value)}. Write {example}."
                 )
             pair.append(price)
         result[model] = (pair[0], pair[1])

@@ -1,15 +1,14 @@
-"""Files to named columns: CSV, Parquet and JSON Lines, and what can be told of a file that was cut short.
+"""Files to named columns: CSV, Parquet, JSON Lines, workbooks, and what can be told of a file cut short.
 
 pyarrow is imported inside the functions that need it, so that importing the library does not.
 """
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,10 @@ from typing import Any, NamedTuple
 from cascade_bayes._names import names_of
 from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.reading.cells import is_missing, show
+from cascade_bayes.reading.compressed import CODECS, read_bytes
+from cascade_bayes.reading.dialect import separator_of, to_utf8
+from cascade_bayes.reading.layout import COLUMNS
+from cascade_bayes.reading.workbook import read_workbook
 
 _MAX_DIGITS = 400  # of a number in JSON; more than any that a float can hold
 
@@ -36,48 +39,69 @@ class Column(NamedTuple):
     values: Any
 
 
-def read_file(path: Path, place: str, known: Collection[str]) -> list[Column]:
+class Source(NamedTuple):
+    """What a file holds.
+
+    Attributes
+    ----------
+    columns
+        All of its columns, those that nobody chose without values.
+    separator
+        What stands between the fields of a CSV file; None for other formats.
+    """
+
+    columns: list[Column]
+    separator: str | None = None
+
+
+Choice = Callable[[Sequence[str]], Mapping[str, str]]
+"""Which of the names of columns matter, and what each is for: by a file's name, this library's."""
+
+Reader = Callable[[Path, bytes, str, Choice], Source]
+
+
+def read_file(path: Path, place: str, choose: Choice) -> Source:
     """Read a file into columns.
 
     Parameters
     ----------
     path
-        A file; how its name ends tells its format.
+        A file; how its name ends tells its format, and .gz or .zst behind that, how it is compressed.
     place
         How messages name it.
-    known
-        The columns that matter; others may be left out.
+    choose
+        Which columns matter; others may be left out.
 
     Raises
     ------
     InputError
-        If the file is missing, unreadable or of an unknown format.
+        If the file is missing, unreadable or of an unknown format, or unpacks to more than a table has.
 
     Warns
     -----
     DataWarning
         If a CSV file may have been cut short inside its last field.
     """
-    readers: dict[str, tuple[str, Callable[[Path, str, Collection[str]], list[Column]]]] = {
-        ".csv": ("CSV", _read_csv),
-        ".parquet": ("Parquet", _read_parquet),
-        ".jsonl": ("JSON Lines", _read_json_lines),
-        ".ndjson": ("JSON Lines", _read_json_lines),
-        ".json": ("JSON Lines", _read_json_lines),
-    }
-    if path.suffix.lower() not in readers:
+    suffixes = [part.lower() for part in path.suffixes] or [""]
+    codec = CODECS.get(suffixes[-1])
+    suffix = suffixes[-1] if codec is None else suffixes[-2] if suffixes[1:] else ""
+    if suffix not in FORMATS:
         raise InputError(
-            f"the {place} must end in one of {', '.join(readers)}; got {show(path.suffix)}. "
-            "Rename or convert the file."
+            f"the {place} must end in one of {', '.join(FORMATS)}, or one of these and "
+            f"{' or '.join(CODECS)}; got {show(path.suffix)}. Rename or convert the file."
         )
-    form, reader = readers[path.suffix.lower()]
+    form, reader = FORMATS[suffix]
+    if codec is not None and suffix in (".parquet", ".xlsx"):
+        raise InputError(f"the {place} is {form}, which is compressed in itself: unpack it first.")
     try:
         if not path.is_file():
             what = "is not a file" if path.exists() else "does not exist"
             raise InputError(f"the {place} {what}; check the path.")
         if path.stat().st_size == 0:
             raise InputError(f"the {place} is an empty file; write it again.")
-        return reader(path, place, known)
+        packed = suffix in (".parquet", ".xlsx")
+        content = b"" if packed else to_utf8(read_bytes(path, codec, place), place)
+        return reader(path, content, place, choose)
     except InputError:
         raise
     except RecursionError as error:
@@ -85,7 +109,7 @@ def read_file(path: Path, place: str, known: Collection[str]) -> list[Column]:
         raise InputError(_unreadable(place, form, reason)) from error
     except MemoryError as error:
         raise InputError(
-            f"the {place} does not fit into memory. Keep fewer rows, or only the columns {names_of(known)}."
+            f"the {place} does not fit into memory. Keep fewer rows, or only the columns {names_of(COLUMNS)}."
         ) from error
     except _DuplicateKeyError as error:
         raise InputError(f"cannot read the {place} as {form}: {error}. Keep one of the two.") from error
@@ -102,8 +126,8 @@ def read_file(path: Path, place: str, known: Collection[str]) -> list[Column]:
 
 def _unreadable(place: str, form: str, reason: str) -> str:
     return (
-        f"cannot read the {place} as {form}: {reason}. "
-        "The file may be truncated or of another format; write it again."
+        f"cannot read the {place} as {form}: {reason}. The file may be truncated or of another format; "
+        "write it again."
     )
 
 
@@ -129,29 +153,32 @@ def errors_of_arrow() -> Iterator[None]:
 # ---------------------------------------------------------------------------------------------
 # CSV
 
-_QUOTED = re.compile(rb'(^|[,\r\n])"[^"]*(?:""[^"]*)*"(?=[,\r\n]|$)')
-_STRAY = re.compile(rb'(?:^|[,\r\n])"')
 
-
-def _read_csv(path: Path, place: str, known: Collection[str]) -> list[Column]:
+def _read_csv(path: Path, content: bytes, place: str, choose: Choice) -> Source:
     import pyarrow as pa
     from pyarrow import csv
 
-    content = path.read_bytes()
-    _check_encoding(content, place)
-    _check_quotes(content, place)
-    # All known columns as text: names such as '007' survive, and numbers are parsed in one place.
-    # pyarrow rejects rows with too few fields, which is how most truncated files show.
-    options = {
-        "parse_options": csv.ParseOptions(newlines_in_values=True),
-        "convert_options": csv.ConvertOptions(column_types=dict.fromkeys(known, pa.string())),
-    }
+    has_tabs = ".tsv" in (part.lower() for part in path.suffixes)
+    separator = separator_of(content, choose, prefer="\t" if has_tabs else None)
+    _check_quotes(content, place, separator)
+    parsing = csv.ParseOptions(newlines_in_values=True, delimiter=separator)
     block = 1 << 20
     while True:
         try:
             reading = csv.ReadOptions(block_size=block)
             with errors_of_arrow():
-                table = csv.read_csv(pa.BufferReader(content), read_options=reading, **options)
+                with csv.open_csv(
+                    pa.BufferReader(content), read_options=reading, parse_options=parsing
+                ) as head:
+                    roles = choose(head.schema.names)
+                # All columns that matter as text: names such as '007' survive, and numbers are parsed in one
+                # place. pyarrow rejects rows with too few fields, which is how most truncated files show.
+                table = csv.read_csv(
+                    pa.BufferReader(content),
+                    read_options=reading,
+                    parse_options=parsing,
+                    convert_options=csv.ConvertOptions(column_types=dict.fromkeys(roles, pa.string())),
+                )
             break
         except ValueError as error:  # a row longer than a block of bytes
             if "straddl" not in str(error) or block > len(content) or block >= 1 << 30:
@@ -159,24 +186,20 @@ def _read_csv(path: Path, place: str, known: Collection[str]) -> list[Column]:
             block = min(16 * block, 1 << 30)
     columns = [Column(name, table.column(i)) for i, name in enumerate(table.column_names)]
     if content[-1:] not in (b"\n", b"\r"):
-        _warn_if_cut(columns, place, known)
-    return columns
+        _warn_if_cut(columns, place, roles)
+    return Source(columns, separator)
 
 
-def _check_encoding(content: bytes, place: str) -> None:
-    """Name the encoding of a file that is marked as one of another, as spreadsheets write them."""
-    if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):  # UTF-32 begins alike
-        raise InputError(f"the {place} must be text in UTF-8; it is in UTF-16 or UTF-32. Save it as UTF-8.")
-
-
-def _check_quotes(content: bytes, place: str) -> None:
+def _check_quotes(content: bytes, place: str, separator: str) -> None:
     """Refuse a quote that opens a field and is never closed: the field would swallow rows in silence."""
     if b'"' not in content:
         return
+    ends = re.escape(separator).encode() + rb"\r\n"
+    quoted = re.compile(rb"(^|[%b])\"[^\"]*(?:\"\"[^\"]*)*\"(?=[%b]|$)" % (ends, ends))
     # Well-formed fields become as many letters, so that what is left stays where it was.
     content = content.removeprefix(b"\xef\xbb\xbf")
-    rest = _QUOTED.sub(lambda found: found[1] + b"x" * (len(found[0]) - len(found[1])), content)
-    stray = _STRAY.search(rest)
+    rest = quoted.sub(lambda found: found[1] + b"x" * (len(found[0]) - len(found[1])), content)
+    stray = re.search(rb"(?:^|[%b])\"" % ends, rest)
     if stray:
         line = content.count(b"\n", 0, stray.end()) + 1
         raise InputError(
@@ -186,14 +209,15 @@ def _check_quotes(content: bytes, place: str) -> None:
         )
 
 
-def _warn_if_cut(columns: list[Column], place: str, known: Collection[str]) -> None:
+def _warn_if_cut(columns: list[Column], place: str, roles: Mapping[str, str]) -> None:
     """Say that the last field may be a part of what it was; no sign tells -0.6 from the start of -0.69."""
     last = columns[-1]
-    if last.name not in known or not len(last.values):
+    if last.name not in roles or not len(last.values):
         return
-    end = {column.name: column.values[-1].as_py() for column in columns if column.name in known}
-    if last.name == "correct" and not is_missing(end["correct"]):
-        return  # no label is the start of another
+    end = {column.name: column.values[-1].as_py() for column in columns if column.name in roles}
+    label = str(end[last.name]).strip().lower()
+    if roles[last.name] == "correct" and not is_missing(label) and label != "no":
+        return  # no label is the start of another, but for "no", which may have been "none"
     raw = ", ".join(f"{name} {show(value)}" for name, value in end.items())
     warnings.warn(
         f"the last line of the {place} has no line break, so that the file may have been cut short inside "
@@ -208,16 +232,20 @@ def _warn_if_cut(columns: list[Column], place: str, known: Collection[str]) -> N
 # Parquet
 
 
-def _read_parquet(path: Path, place: str, known: Collection[str]) -> list[Column]:
+def _read_parquet(path: Path, content: bytes, place: str, choose: Choice) -> Source:
     from pyarrow import parquet
 
     with errors_of_arrow(), parquet.ParquetFile(path) as file:
         found = file.schema_arrow.names
-        wanted = [name for name in known if name in found]
+        wanted = list(choose(found))
         table = file.read(columns=wanted)
     read = {name: table.column(i) for i, name in enumerate(table.column_names)}
     # Names without values are kept, so that a complaint can list them.
-    return [Column(name, read.get(name, ())) for name in found]
+    return Source([Column(name, read.get(name, ())) for name in found])
+
+
+def _read_workbook(path: Path, content: bytes, place: str, choose: Choice) -> Source:
+    return Source([Column(name, values) for name, values in read_workbook(path, place)])
 
 
 # ---------------------------------------------------------------------------------------------
@@ -264,9 +292,7 @@ def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-def _read_json_lines(path: Path, place: str, known: Collection[str]) -> list[Column]:
-    content = path.read_bytes()
-    _check_encoding(content, place)
+def _read_json_lines(path: Path, content: bytes, place: str, choose: Choice) -> Source:
     text = content.decode("utf-8-sig")
     if text.lstrip().startswith("["):
         records = parse_json(text)
@@ -286,7 +312,10 @@ def _read_json_lines(path: Path, place: str, known: Collection[str]) -> list[Col
                 f'{{"query": "q1", "model": "a", "confidence": -0.1}}; row {row} is not.'
             )
         names.update(dict.fromkeys(record))
-    return [Column(name, [record.get(name) for record in records] if name in known else ()) for name in names]
+    roles = choose(list(names))
+    return Source(
+        [Column(name, [record.get(name) for record in records] if name in roles else ()) for name in names]
+    )
 
 
 def _json_record(line: str, row: int) -> Any:
@@ -296,3 +325,15 @@ def _json_record(line: str, row: int) -> Any:
         raise _DuplicateKeyError(f"row {row}: {error}") from error
     except ValueError as error:
         raise ValueError(f"row {row}: {error}") from error
+
+
+FORMATS: dict[str, tuple[str, Reader]] = {
+    ".csv": ("CSV", _read_csv),
+    ".tsv": ("CSV", _read_csv),
+    ".parquet": ("Parquet", _read_parquet),
+    ".jsonl": ("JSON Lines", _read_json_lines),
+    ".ndjson": ("JSON Lines", _read_json_lines),
+    ".json": ("JSON Lines", _read_json_lines),
+    ".xlsx": ("a workbook of Excel", _read_workbook),
+}
+"""Endings of files, what each format is called, and what reads it."""

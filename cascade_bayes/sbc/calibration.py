@@ -33,9 +33,9 @@ from scipy import stats
 from cascade_bayes._entry import in_64_bits
 from cascade_bayes.errors import ConvergenceWarning, DataWarning, InputError
 from cascade_bayes.inference.batch import FailedFit, fit_prepared
-from cascade_bayes.inference.modules import Sampled
 from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.posterior import Posterior
+from cascade_bayes.inference.posterior_modules import Sampled
 from cascade_bayes.sbc.ranks import CalibrationRanks
 from cascade_bayes.sbc.replications import draw_truths, make_design
 from cascade_bayes.sbc.uniformity import rank_with_ties

@@ -17,14 +17,15 @@ import numpy as np
 
 from cascade_bayes._trees import evenly_spaced
 from cascade_bayes.copulas import Copula, get_copula, get_copulas
-from cascade_bayes.engine.chain import Problem, chain_tables
+from cascade_bayes.engine.cell_tables import chain_tables
+from cascade_bayes.engine.chain import Problem
 from cascade_bayes.engine.forward import forward
 from cascade_bayes.engine.grid import Grid, cells_for, make_grid
 from cascade_bayes.engine.optimise import default_starts, optimise
 from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.inference.predictive import log_likelihoods, simulate_draws
-from cascade_bayes.inference.prepare import Prepared
+from cascade_bayes.inference.preparation import Prepared
 from cascade_bayes.inference.prior import draw_sites
 from cascade_bayes.model.margins import get_margin
 from cascade_bayes.model.observations import Observations, observations

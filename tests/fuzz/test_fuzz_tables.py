@@ -33,7 +33,7 @@ from cascade_bayes.errors import DataWarning, InputError
 from cascade_bayes.reading import read_table
 
 Rows = list[dict[str, Any]]
-KINDS = ("logprob", "probability", "score")
+KINDS = ("logprob", "probability", "score", "percent", "uncertainty", "nll", "perplexity")
 MISSING = ["", " ", "NA", "n/a", "<NA>", "nan", "-nan", "NULL", "None"]
 
 
@@ -46,6 +46,7 @@ class Example:
     source: Any
     kind: str
     models: tuple[str, ...] | None
+    commas: bool = False  # whether its numbers may have decimal commas
 
 
 # ---------------------------------------------------------------------------------------------
@@ -91,13 +92,37 @@ def number_of(cell: Any) -> float:
     raise WrongError
 
 
+def percentage_of(cell: Any) -> float:
+    """A number, with or without a sign of percent behind it, in hundredths where there is one."""
+    text = text_of(cell) if isinstance(cell, bytes) else cell
+    if isinstance(text, str) and text.strip(" \t").endswith("%"):
+        digits = text.strip(" \t")[:-1].rstrip(" \t")
+        check(digits != "" and not set(digits) - set("0123456789+-."))
+        number_of(digits)
+        return float(Decimal(digits) / 100)
+    return number_of(cell)
+
+
+def share_of(cell: Any) -> float:
+    """A percentage on a scale to 100."""
+    text = text_of(cell) if isinstance(cell, bytes) else cell
+    if isinstance(text, str) and text.strip(" \t").endswith("%"):
+        percentage_of(cell)
+        return number_of(text.strip(" \t")[:-1].rstrip(" \t"))
+    return number_of(cell)
+
+
+RIGHT = ("true", "1", "1.0", "1,0", "yes", "t", "pass", "passed", "correct", "right", "c")
+WRONG = ("false", "0", "0.0", "0,0", "no", "f", "fail", "failed", "incorrect", "wrong", "i")
+
+
 def label_of(cell: Any) -> bool | None:
     if isinstance(cell, bytes):
         cell = text_of(cell)
     if isinstance(cell, bool | np.bool_):
         return bool(cell)
-    if isinstance(cell, str) and cell.strip().lower() in ("true", "1", "1.0", "false", "0", "0.0"):
-        return cell.strip().lower() in ("true", "1", "1.0")
+    if isinstance(cell, str) and cell.strip().lower() in (*RIGHT, *WRONG):
+        return cell.strip().lower() in RIGHT
     value = number_of(cell)
     if math.isnan(value):
         return None
@@ -141,15 +166,86 @@ def check(condition: bool) -> None:
         raise WrongError
 
 
+KNOWN = ("query", "model", "confidence", "correct", "cost", "latency_ms")
+
+SCALES: dict[str, tuple[float, float, Callable[[float], float]]] = {
+    "logprob": (-math.inf, 0, lambda r: r),
+    "probability": (0, 1, lambda r: r),
+    "score": (-1e309, 1e309, lambda r: r),
+    "percent": (0, 100, lambda r: r / 100),
+    "uncertainty": (0, 1, lambda r: 1 - r),
+    "nll": (0, math.inf, lambda r: -r),
+    "perplexity": (1, math.inf, lambda r: -math.log(r)),
+}
+
+
+def our_names(row: dict[str, Any]) -> dict[str, Any]:
+    """A row by our names of columns, whatever their capital letters, blanks, underscores and hyphens."""
+
+    def plain(name: str) -> str:
+        return "".join(x for x in name.lower() if x not in " _-\t\n\r\u00a0\ufeff")
+
+    ours = {plain(name): name for name in KNOWN}
+    return {ours.get(plain(name), name): cell for name, cell in row.items()}
+
+
+def same(one: Any, other: Any) -> bool:
+    def missing(cell: Any) -> bool:
+        if isinstance(cell, str):
+            return cell.strip().lower() in {text.lower().strip() for text in MISSING}
+        if isinstance(cell, Decimal):
+            return cell.is_qnan()
+        return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell)
+
+    if missing(one) and missing(other):
+        return True
+    return one is other if not isinstance(one, str | float | int) else one == other
+
+
+def with_points(rows: Rows) -> Rows:
+    """Decimal commas as points, if no number has a point and some comma cannot part thousands."""
+
+    def form(cell: str) -> str:
+        body = cell.strip(" \t").removesuffix("%").rstrip(" \t").lower()
+        mantissa, _, power = body.partition("e")
+        mantissa, power = (
+            mantissa.removeprefix("-").removeprefix("+"),
+            power.removeprefix("-").removeprefix("+"),
+        )
+        if "e" in body and not (power.isascii() and power.isdigit()):
+            return ""
+        for mark in ",.":
+            before, found, after = mantissa.partition(mark)
+            if found and after.isdigit() and (not before or before.isdigit()) and mantissa.isascii():
+                parts = mark == "," and 1 <= len(before) <= 3 and before[0] != "0" and len(after) == 3
+                return "thousands" if parts and "e" not in body and "%" not in cell else mark
+        return ""
+
+    numbers = [name for name in ("confidence", "cost", "latency_ms") if name in rows[0]] if rows else []
+    forms = {form(row[name]) for row in rows for name in numbers}
+    if "." in forms or "," not in forms:
+        return rows
+    return [
+        row | {name: row[name].replace(",", ".") for name in numbers if form(row[name]) in (",", "thousands")}
+        for row in rows
+    ]
+
+
 class Oracle:
     """Reads rows one by one; attributes are by pair of query and model."""
 
     def __init__(self, example: Example) -> None:
-        rows = example.rows
+        rows = [our_names(row) for row in example.rows]
         columns = set().union(*rows) if rows else set()
         check({"query", "model", "confidence", "cost"} <= columns)
+        if example.commas:
+            rows = with_points(rows)
         named = [(name_of(row["query"]), name_of(row["model"]), row) for row in rows]
-        check(len({pair[:2] for pair in named}) == len(named))
+        first: dict[tuple[str, str], dict[str, Any]] = {}
+        for query, model, row in named:
+            kept = first.setdefault((query, model), row)
+            check(all(same(kept[name], row[name]) for name in row if name in KNOWN))
+        named = [(query, model, row) for (query, model), row in first.items()]
         self.models = list(dict.fromkeys(model for _, model, _ in named))
         for names in (self.models, list(dict.fromkeys(query for query, _, _ in named))):
             looks = {
@@ -164,11 +260,13 @@ class Oracle:
         self.cells = {(q, m): row for q, m, row in named if m in self.models}
         kept = {query for query, _ in self.cells}
         self.queries = list(dict.fromkeys(query for query, _, _ in named if query in kept))
-        self.confidence = {pair: number_of(row["confidence"]) for pair, row in self.cells.items()}
-        low, high = {"logprob": (-math.inf, 0), "probability": (0, 1), "score": (-1e309, 1e309)}[example.kind]
-        for value in self.confidence.values():
+        read = {"probability": percentage_of, "uncertainty": percentage_of, "percent": share_of}
+        raw = {pair: read.get(example.kind, number_of)(row["confidence"]) for pair, row in self.cells.items()}
+        low, high, turn = SCALES[example.kind]
+        for value in raw.values():
             check(math.isnan(value) or low <= value <= high)
             check(example.kind != "score" or not math.isinf(value))
+        self.confidence = {pair: turn(value) for pair, value in raw.items()}
         self.cost = {pair: number_of(row["cost"]) for pair, row in self.cells.items()}
         check(all(0 <= value < math.inf for value in self.cost.values()))
         self.label = {pair: label_of(row.get("correct")) for pair, row in self.cells.items()}
@@ -194,7 +292,8 @@ def agree(data: Any, oracle: Oracle, ordered: bool) -> None:
             for name, values in read:
                 if values is not None:
                     expected, value = getattr(oracle, name).get(pair, math.nan), float(values[i, j])
-                    assert value == expected or (math.isnan(value) and math.isnan(expected)), (name, pair)
+                    close = math.isclose(value, expected, rel_tol=1e-15)  # logarithms differ by a rounding
+                    assert close or (math.isnan(value) and math.isnan(expected)), (name, pair)
             label = oracle.label.get(pair)
             assert (data.labelled[i, j], data.correct[i, j]) == (label is not None, bool(label)), pair
 
@@ -226,6 +325,14 @@ def confidence(kind: str, random: Random) -> Any:
         value = random.choice([-value, -1 / (value + 1e-9), -0.0, -math.inf])
         if math.isinf(value):
             return random.choice([value, "-inf", "-Infinity", " -INF "])
+    if kind in ("probability", "percent", "uncertainty") and random.random() < 0.2:
+        return f"{100 * value:.1f}{random.choice(['%', ' %'])}"
+    if kind == "percent":
+        value *= 100
+    if kind == "nll":
+        value = random.choice([value, 10 * value, 0.0, math.inf])
+    if kind == "perplexity":
+        value = random.choice([1 + value, 1 / (value + 1e-9) + 1, 1.0])
     if kind == "score":
         value = random.choice([-1, 1]) * value * 10.0 ** random.randint(-300, 300)
     return spelled(value, random)
@@ -252,6 +359,7 @@ EVIL: list[Any] = [
     *[1 + 2j, np.complex128(1), np.timedelta64(1, "s"), date(2020, 1, 1), timedelta(1), pd.NaT, pd.NA],
     *[[1], {"a": 1}, (0.5,), np.array([0.5]), object(), b"0.5", b"\xff", b"q1", "", None, math.nan, math.inf],
     *[-math.inf, 2, -1, 7.5, "a\0", "\ud800", "q0 ", " a", 1.0, np.int64(1), np.float32(0.1), "true", "yes"],
+    *["83.5%", "8e1%", "%", "50 %", "1,234", "0,93", "C", "incorrect", "maybe"],
 ]
 """Cells of which some are right in some columns; the oracle tells."""
 
@@ -292,6 +400,8 @@ def tables(draw: st.DrawFn) -> Example:
                         str(bool(right)),
                         f" {bool(right)} ".upper(),
                         float(right),
+                        random.choice(RIGHT if right else WRONG),
+                        random.choice(RIGHT if right else WRONG).upper(),
                     ]
                 )
                 row |= {
@@ -303,11 +413,29 @@ def tables(draw: st.DrawFn) -> Example:
     random.shuffle(rows)
     if rows and wrong:
         spoil(rows, random)
-    rows, source = FORMS[form](rows, random)
+    if random.random() < 0.3:
+        spelling = {name: respelled(name, random) for name in columns_of(rows)}
+        rows = [{spelling[name]: cell for name, cell in row.items()} for row in rows]
+    commas = form == ".csv" and random.random() < 0.4
+    if commas:
+        rows, source = csv_text(rows, random, random.choice(";\t"))
+    else:
+        rows, source = FORMS[form](rows, random)
     chosen = None
     if random.random() < 0.2:
         chosen = tuple(random.sample(models, random.randint(2, len(models))))
-    return Example(form, rows, source, kind, chosen)
+    return Example(form, rows, source, kind, chosen, commas)
+
+
+def respelled(name: str, random: Random) -> str:
+    ways = [
+        str.upper,
+        str.title,
+        lambda x: f" {x}",
+        lambda x: x.replace("_", " "),
+        lambda x: x.replace("_", "-"),
+    ]
+    return random.choice(ways)(name)
 
 
 def spoil(rows: Rows, random: Random) -> None:
@@ -316,7 +444,10 @@ def spoil(rows: Rows, random: Random) -> None:
     if what == "cell":
         row[random.choice(list(row))] = random.choice(EVIL)
     elif what == "twice":
-        rows.insert(random.randrange(len(rows) + 1), dict(random.choice(rows)))
+        again = dict(random.choice(rows))
+        if random.random() < 0.5:
+            again["cost"] = 0.75
+        rows.insert(random.randrange(len(rows) + 1), again)
     elif what == "column":
         gone = random.choice(list(row))
         for each in rows:
@@ -330,17 +461,27 @@ def spoil(rows: Rows, random: Random) -> None:
 # Files: the rows are what the text says, by Python's own readers of it.
 
 
-def csv_text(rows: Rows, random: Random) -> tuple[Rows, str]:
-    """Write a CSV file, sometimes with an accident, and return what it holds."""
+def csv_text(rows: Rows, random: Random, delimiter: str = ",") -> tuple[Rows, str]:
+    """Write a CSV file, sometimes with an accident, and return what it holds.
+
+    Where no commas stand between fields, numbers have decimal commas more often than not.
+    """
     columns = columns_of(rows)
     out = io.StringIO()
     style = random.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
-    writer = csv.writer(out, quoting=style, lineterminator=random.choice(["\n", "\r\n"]))
+    ends = random.choice(["\n", "\r\n"])
+    writer = csv.writer(out, quoting=style, lineterminator=ends, delimiter=delimiter)
     writer.writerow(columns)
+    points = delimiter == "," or random.random() < 0.3
     for row in rows:
-        writer.writerow(["" if row[name] is None else _as_text(row[name]) for name in columns])
+        cells = {name: "" if row[name] is None else _as_text(row[name]) for name in columns}
+        if not points:
+            for name in columns:
+                if name.lower().strip() not in ("query", "model", "answer", "correct"):
+                    cells[name] = cells[name].replace(".", ",")
+        writer.writerow([cells[name] for name in columns])
     text = accident(out.getvalue(), random, '",\n\r 0.-e')
-    return csv_rows(text), text
+    return csv_rows(text, delimiter), text
 
 
 def _as_text(cell: Any) -> str:
@@ -349,10 +490,10 @@ def _as_text(cell: Any) -> str:
     return str(cell).replace("\ud800", "?")
 
 
-def csv_rows(text: str) -> Rows:
+def csv_rows(text: str, delimiter: str = ",") -> Rows:
     if "\ufeff" in text[:1]:
         text = text[1:]
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     try:
         lines = [line for line in reader if line]
     except csv.Error:
@@ -533,9 +674,14 @@ def test_tables_are_read_as_they_stand_or_refused(
             assert oracle is not None
             agree(data, oracle, example.models is not None)
             assert all(issubclass(warning.category, DataWarning) for warning in told)
-            if told:
-                assert example.form == ".csv"
-                assert example.source[-1] not in "\r\n"
+            for warning in told:
+                if "says the same of the same query and model" in str(warning.message):
+                    assert len(example.rows) > len(
+                        {tuple(map(str, our_names(r).values())) for r in example.rows}
+                    )
+                else:
+                    assert example.form == ".csv"
+                    assert example.source[-1] not in "\r\n"
             result = "accepted with a warning" if told else "accepted"
         assert before == (source.read_bytes() if isinstance(source, Path) else b"")
         return result

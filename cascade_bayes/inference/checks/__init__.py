@@ -12,14 +12,14 @@ from cascade_bayes.errors import InputError
 from cascade_bayes.inference.checks.calibration import ThresholdPolicy, check_calibration, labels_of_members
 from cascade_bayes.inference.checks.goodness import check_margins, check_pairs
 from cascade_bayes.inference.checks.replicates import check_replicates
-from cascade_bayes.inference.checks.result import ABOUT, CheckResult, Finding
+from cascade_bayes.inference.checks.result import ABOUT, ADVICE, CheckResult, Finding
 from cascade_bayes.inference.checks.sampling import check_sampling
 from cascade_bayes.inference.effort import MAX_LOOKED_AT, with_random_subset
 
 if TYPE_CHECKING:
     from cascade_bayes.inference.posterior import Posterior
 
-__all__ = ["ABOUT", "CheckResult", "Finding", "check"]
+__all__ = ["ABOUT", "ADVICE", "CheckResult", "Finding", "check"]
 
 
 @in_64_bits

@@ -43,10 +43,10 @@ from numpyro.infer.autoguide import (
 
 from cascade_bayes._devices import divide_lanes, largest_divisor
 from cascade_bayes._kept import kept
-from cascade_bayes.inference.importance import Proposals
-from cascade_bayes.inference.laplace import NormalApproximation
 from cascade_bayes.inference.options import Guide
-from cascade_bayes.inference.target import Data, Target
+from cascade_bayes.inference.samplers.importance import Proposals
+from cascade_bayes.inference.samplers.laplace import NormalApproximation
+from cascade_bayes.inference.samplers.target import Data, Target
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -14,7 +14,8 @@ group                     variables                                             
 ``prior_predictive``      as ``posterior_predictive``                                 chain, draw, ...
 ========================  ==========================================================  ==================
 
-The first four are what a file holds. Variables have a ``long_name`` and, where there is one, ``units``;
+The first four are what a file holds (`cascade_bayes.inference.storage.packing`). Variables have a
+``long_name`` and, where there is one, ``units``;
 models, pairs of models (``deferral``), pairs whose copula has a parameter (``pair``), atoms and queries go by
 name.
 
@@ -43,18 +44,16 @@ says which draws of the posterior were kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from cascade_bayes._trees import evenly_spaced
-from cascade_bayes.inference.predictive import labels_with_gaps, log_likelihoods, replicate
+from cascade_bayes.inference.predictive import log_likelihoods, replicate
 from cascade_bayes.inference.prior import draw_sites
-from cascade_bayes.inference.variables import ARVIZ_STATISTICS, VARIABLES, coordinates
+from cascade_bayes.inference.storage.packing import draws_group
 from cascade_bayes.model.observations import observations
-from cascade_bayes.transforms import KINDS
 
 if TYPE_CHECKING:
     import xarray
@@ -65,40 +64,8 @@ NUM_REPLICATES = 100
 """Tables simulated from the posterior, and from the prior: as many curves as a plot can show."""
 
 
-def stored_groups(posterior: Posterior) -> dict[str, xarray.Dataset]:
-    """Return the groups that a file holds, from which the posterior can be read back."""
-    data, spec = posterior.data, posterior.spec
-    constants = {
-        "call_cost": data.call_cost,
-        "cost": data.cost,
-        "atom_locs": spec.layout.locs,
-        "atom_raw": spec.layout.raw,
-        "has_continuous": spec.layout.continuous.astype(np.int8),
-    }
-    if data.latency_ms is not None:
-        constants["latency_ms"] = data.latency_ms
-    if spec.anchors is not None:
-        constants["claims"] = np.asarray(spec.anchors.claims)
-        constants["rank_middle"] = np.asarray(spec.anchors.middle)
-        constants["rank_stretch"] = np.asarray(spec.anchors.stretch)
-        constants["rank_at_atoms"] = np.asarray(spec.anchors.at_atoms)
-    if spec.centres is not None:
-        constants["upstream_line"] = spec.centres.line
-        constants["upstream_at_atoms"] = spec.centres.at_atoms
-    observed = {"confidence": data.confidence, "correct": labels_with_gaps(data.correct, data.labelled)}
-    groups = {
-        "posterior": _draws(posterior, posterior.samples),
-        "observed_data": _dataset(posterior, observed),
-        "constant_data": _dataset(posterior, constants),
-    }
-    if posterior.sample_stats:
-        stats = {ARVIZ_STATISTICS.get(k, k): v for k, v in posterior.sample_stats.items()}
-        groups["sample_stats"] = _draws(posterior, stats)
-    return groups
-
-
 def computed_groups(posterior: Posterior, num_replicates: int, seed: int) -> dict[str, xarray.Dataset]:
-    """Return the groups that follow from those of `stored_groups`.
+    """Return the groups that follow from those that a file holds.
 
     Parameters
     ----------
@@ -125,44 +92,12 @@ def computed_groups(posterior: Posterior, num_replicates: int, seed: int) -> dic
     of_posterior = posterior.params(num_chains * len(kept))
     prior_sites, of_prior = draw_sites(jax.random.split(key_prior, num_replicates), spec)
     return {
-        "log_likelihood": _draws(posterior, {"confidence_and_correct": density_by_chain}),
-        "posterior_predictive": _draws(
+        "log_likelihood": draws_group(posterior, {"confidence_and_correct": density_by_chain}),
+        "posterior_predictive": draws_group(
             posterior, tables(key_tables, of_posterior, (num_chains, len(kept))), kept
         ),
-        "prior": _draws(posterior, {name: np.asarray(value)[None] for name, value in prior_sites.items()}),
-        "prior_predictive": _draws(posterior, tables(key_prior_tables, of_prior, (1, num_replicates))),
+        "prior": draws_group(
+            posterior, {name: np.asarray(value)[None] for name, value in prior_sites.items()}
+        ),
+        "prior_predictive": draws_group(posterior, tables(key_prior_tables, of_prior, (1, num_replicates))),
     }
-
-
-def _draws(
-    posterior: Posterior, variables: Mapping[str, np.ndarray], draw: np.ndarray | None = None
-) -> xarray.Dataset:
-    """Return a group of draws, ``(num_chains, num_draws, ...)``, numbered by ``draw`` or else from 0."""
-    num_chains, num_draws = next(iter(variables.values())).shape[:2]
-    numbers = np.arange(num_draws) if draw is None else draw
-    return _dataset(posterior, variables, {"chain": np.arange(num_chains), "draw": numbers})
-
-
-def _dataset(
-    posterior: Posterior,
-    variables: Mapping[str, np.ndarray],
-    samples: Mapping[str, np.ndarray] | None = None,
-) -> xarray.Dataset:
-    import xarray
-
-    data = posterior.data
-    samples = {} if samples is None else samples
-    coords = {**coordinates(posterior.spec, data.models), "query": data.query_ids}
-    of_confidence = {"kind": data.kind, "range": KINDS[data.kind]}
-    found = {}
-    for name, values in variables.items():
-        row = VARIABLES[name]
-        attributes = {**row.attributes, **(of_confidence if name in ("confidence", "atom_raw") else {})}
-        found[name] = ((*samples, *row.dims), values, attributes)
-    used = {dim for dims, _, _ in found.values() for dim in dims}
-    return xarray.Dataset(
-        found,
-        coords={**samples, **{dim: values for dim, values in coords.items() if dim in used}},
-        # As ArviZ's own converters have it; its plots of priors beside posteriors read it.
-        attrs={"sample_dims": list(samples)},
-    )

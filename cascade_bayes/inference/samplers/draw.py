@@ -1,10 +1,10 @@
 r"""The ways to draw from densities, lanes side by side, each of which gives the same kind of draws.
 
 =========== =============================================================================================
-``nuts``    NUTS, in coordinates whitened at the mode (`cascade_bayes.inference.nuts`)
+``nuts``    NUTS, in coordinates whitened at the mode (`cascade_bayes.inference.samplers.nuts`)
 ``auto``    NUTS with a short warm-up, in coordinates and from starts that the normal approximation gives or,
             where that is poor, a full-rank normal fitted by SVI
-``svi``     a guide, corrected by importance sampling (`cascade_bayes.inference.approximate`)
+``svi``     a guide, corrected by importance sampling (`cascade_bayes.inference.samplers.approximate`)
 ``laplace`` the normal approximation at the mode, likewise corrected
 ``map``     the mode alone
 =========== =============================================================================================
@@ -22,13 +22,13 @@ import numpy as np
 
 from cascade_bayes._devices import num_cores
 from cascade_bayes._trees import take
-from cascade_bayes.inference import approximate, importance
 from cascade_bayes.inference.convergence import MAX_K_HAT
-from cascade_bayes.inference.importance import Proposals
-from cascade_bayes.inference.laplace import NormalApproximation, find_modes, normal_approximation
-from cascade_bayes.inference.nuts import Chains, Draws, compile_chains, constrained
 from cascade_bayes.inference.options import FitOptions
-from cascade_bayes.inference.target import Lanes
+from cascade_bayes.inference.samplers import approximate, importance
+from cascade_bayes.inference.samplers.importance import Proposals
+from cascade_bayes.inference.samplers.laplace import NormalApproximation, find_modes, normal_approximation
+from cascade_bayes.inference.samplers.nuts import Chains, Draws, compile_chains, constrained
+from cascade_bayes.inference.samplers.target import Lanes
 
 NUM_TRIAL = 1000
 """Draws by which ``auto`` judges the normal approximation."""
@@ -117,25 +117,25 @@ def _draw_nuts(
     from tqdm.auto import tqdm
 
     chains = [
-        Chains(key, *part, approximation, options)
+        Chains.start(key, part, approximation, options)
         for key, part, approximation in zip(keys, parts, approximations, strict=True)
     ]
     none = [np.zeros(len(approximation.mode), dtype=int) for approximation in approximations]
     found = [LaneDraws({}, {}, zeros, {"halved_steps": zeros}) for zeros in none]
     total = len(parts) * (options.warmup + options.draws)
     with tqdm(total=total, disable=not options.progress, desc="NUTS", unit="transition") as bar:
-        for one in chains:
-            one.run(options.warmup, bar.update)
+        chains = [one.run(options.warmup, bar.update)[0] for one in chains]
         for round_ in range(options.max_rounds):
             if round_:
                 bar.total += len(parts) * options.draws
             runs = [one.run(options.draws, bar.update) for one in chains]
-            found = [_longer(before, *run) for before, run in zip(found, runs, strict=True)]
+            found = [_longer(before, *drawn) for before, (_, *drawn) in zip(found, runs, strict=True)]
             if round_ + 1 == options.max_rounds:
                 break
-            diverged = [np.asarray(np.any(stats["diverging"], axis=(1, 2))) for _, stats in runs]
-            for one, lanes in zip(chains, diverged, strict=True):
-                one.halve_steps(lanes)
+            diverged = [np.asarray(np.any(stats["diverging"], axis=(1, 2))) for _, _, stats in runs]
+            chains = [
+                one.with_half_the_step(lanes) for (one, _, _), lanes in zip(runs, diverged, strict=True)
+            ]
             found = [_started_over(*two) for two in zip(found, diverged, strict=True)]
             if enough is not None and enough(found):
                 break

@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cascade_bayes._kept import kept
-from cascade_bayes.inference.laplace import normal_approximation
-from cascade_bayes.inference.target import Data, Target, Tilted
+from cascade_bayes.inference.samplers.laplace import normal_approximation
+from cascade_bayes.inference.samplers.target import Data, Target, Tilted
 from cascade_bayes.model.observations import Observations
 
 CHUNK = 4096

@@ -28,8 +28,8 @@ import numpy as np
 from cascade_bayes._trees import take
 from cascade_bayes.copulas import FAMILIES, Copula, Kind, get_copula, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
-from cascade_bayes.inference.laplace import find_modes
-from cascade_bayes.inference.modules import margins_module
+from cascade_bayes.inference.posterior_modules import margins_module
+from cascade_bayes.inference.samplers.laplace import find_modes
 from cascade_bayes.model.cascade import margins_from_sites, tau_prior
 from cascade_bayes.model.names import DEFAULT_MARGIN
 from cascade_bayes.model.observations import Observations

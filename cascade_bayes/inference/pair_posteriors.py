@@ -15,11 +15,12 @@ and given its calibration one upstream effect, with
 
 with the labels of model j alone, of which the difficulty that a query's labels share averages out, and
 :math:`\hat x_i(z_j)` what is to be expected of :math:`x_i` (`cascade_bayes.model.centres`). Both are curves,
-and are drawn from as `cascade_bayes.inference.curves` says; tau by way of :math:`t = \operatorname{artanh}
-\tau`, because towards 1 in size the likelihood falls without bound, in :math:`t` as an exponential and in tau
-faster than any polynomial follows. Of a long table (`cascade_bayes.model.strata`) the sums go over a weighted
-sample of queries; the slopes of all curves are corrected by as much as that of one, at the mean of the draws,
-is off at its top, as in `cascade_bayes.inference.tilt`.
+and are drawn from as `cascade_bayes.inference.samplers.one_parameter` says; tau by way of :math:`t =
+\operatorname{artanh} \tau`, because towards 1 in size the likelihood falls without bound, in :math:`t` as
+an exponential and in tau faster than any polynomial follows. Of a long table
+(`cascade_bayes.model.strata`) the sums go over a weighted sample of queries; the slopes of all curves are
+corrected by as much as that of one, at the mean of the draws, is off at its top, as in
+`cascade_bayes.inference.samplers.long_tables`.
 
 Nothing is fed back to margins and calibration (a cut posterior: Plummer, Statistics and Computing 25, 2015).
 """
@@ -40,9 +41,9 @@ from cascade_bayes._kept import kept
 from cascade_bayes._trees import evenly_spaced, in_one_row, take
 from cascade_bayes.copulas import Copula, Kind, log_copula_ratio
 from cascade_bayes.distributions import MarginPoint, mixed
-from cascade_bayes.inference.curves import draw_from_curves
-from cascade_bayes.inference.nuts import Draws
-from cascade_bayes.inference.tilt import chunks
+from cascade_bayes.inference.samplers.long_tables import chunks
+from cascade_bayes.inference.samplers.nuts import Draws
+from cascade_bayes.inference.samplers.one_parameter import draw_from_curves
 from cascade_bayes.model.cascade import params_from_sites, tau_prior
 from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.correctness import log_bernoulli, own_logit
@@ -121,7 +122,7 @@ def sample_pairs(
         Draws of the first module's sites, ``(num_chains, num_samples, ...)``.
     obs, atom_locs, kind
         The table, without a record of gaps, and its model, of structure ``"modular"``, as for
-        `cascade_bayes.inference.modules.make_modules`.
+        `cascade_bayes.inference.posterior_modules.make_modules`.
     centres
         Centres of all pairs, with as many slots for atoms.
     whole

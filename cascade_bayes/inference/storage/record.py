@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from cascade_bayes._units import Currency, GivenKind, Units
 from cascade_bayes.errors import InputError
 from cascade_bayes.inference.convergence import judge_approximation
 from cascade_bayes.policy.file import in_words
@@ -60,8 +61,10 @@ class Record(msgspec.Struct, forbid_unknown_fields=True):
     margin: str
     provenance: dict[str, Any]
     data_summary: dict[str, Any]
-    cost_unit: Literal["US dollars per call"]
+    cost_unit: Literal["US dollars per call", "deferrals per call"]
     fit_verdict: _Verdict | None = None
+    given_as: GivenKind | None = None
+    grades: list[str] = []
 
 
 def parse_record(text: str) -> Record:
@@ -113,3 +116,9 @@ def recorded_verdict(record: Record) -> FitVerdict | None:
                 f"{judged.converged}."
             )
     return None if found is None else FitVerdict(found.trusted, found.sentence)
+
+
+def units_of(record: Record) -> Units:
+    """Return what costs and confidences of a record are."""
+    currency: Currency = "US dollars" if record.cost_unit == "US dollars per call" else "deferrals"
+    return Units(currency, record.given_as, tuple(record.grades))

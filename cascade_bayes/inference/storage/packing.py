@@ -1,15 +1,15 @@
-"""The arrays of a posterior's file, held against its record.
+"""A posterior packed into the arrays of its file, and unpacked from them again.
 
-Every variable must be there, under a name that is known, along the axes of its row in
-`cascade_bayes.inference.variables`, as long as the record's models, pairs, components and atoms say, and with
-values that a fit can give.
+`pack` names and labels every array by its row in `cascade_bayes.inference.storage.variables`. `unpack` takes
+the arrays of a file that anybody may have written: every variable must be there, under a name that is known,
+and pass the checks of `cascade_bayes.inference.storage.array_checks`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -17,13 +17,19 @@ import numpy as np
 from cascade_bayes.copulas import get_copula
 from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.hdf5 import Array
-from cascade_bayes.inference.posterior_record import Record, recorded_verdict
-from cascade_bayes.inference.variables import (
+from cascade_bayes.inference.predictive import labels_with_gaps
+from cascade_bayes.inference.storage.array_checks import (
+    check_draws,
+    check_group,
+    check_layout,
+    check_variable,
+)
+from cascade_bayes.inference.storage.hdf5 import Array
+from cascade_bayes.inference.storage.record import Record, recorded_verdict, units_of
+from cascade_bayes.inference.storage.variables import (
+    ARVIZ_STATISTICS,
     OWN_STATISTICS,
     VARIABLES,
-    Rule,
-    Variable,
     coordinates,
     expected_sites,
 )
@@ -32,8 +38,11 @@ from cascade_bayes.model.centres import Centres
 from cascade_bayes.model.params import AtomLayout
 from cascade_bayes.model.priors import Priors
 from cascade_bayes.model.spec import ModelSpec
-from cascade_bayes.transforms import KINDS, ConfidenceMap, in_domain
+from cascade_bayes.transforms import KINDS, ConfidenceMap
 from cascade_bayes.verdict import FitVerdict
+
+if TYPE_CHECKING:
+    import xarray
 
 STORED = ("posterior", "observed_data", "constant_data", "sample_stats")
 ANCHORS = ("claims", "rank_middle", "rank_stretch", "rank_at_atoms")
@@ -52,6 +61,50 @@ class Parts(NamedTuple):
     spec: ModelSpec
     provenance: Mapping[str, Any]
     recorded_verdict: FitVerdict | None
+
+
+class Labelled(Protocol):
+    """What names the axes of a posterior's arrays: its table and its model."""
+
+    @property
+    def data(self) -> CascadeData:
+        """The table that was fitted."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that was fitted to it."""
+
+
+def pack(parts: Parts) -> dict[str, xarray.Dataset]:
+    """Return the groups that a file holds, from which `unpack` makes the same parts again."""
+    data, spec = parts.data, parts.spec
+    constants = {
+        "call_cost": data.call_cost,
+        "cost": data.cost,
+        "atom_locs": spec.layout.locs,
+        "atom_raw": spec.layout.raw,
+        "has_continuous": spec.layout.continuous.astype(np.int8),
+    }
+    if data.latency_ms is not None:
+        constants["latency_ms"] = data.latency_ms
+    if spec.anchors is not None:
+        constants["claims"] = np.asarray(spec.anchors.claims)
+        constants["rank_middle"] = np.asarray(spec.anchors.middle)
+        constants["rank_stretch"] = np.asarray(spec.anchors.stretch)
+        constants["rank_at_atoms"] = np.asarray(spec.anchors.at_atoms)
+    if spec.centres is not None:
+        constants["upstream_line"] = spec.centres.line
+        constants["upstream_at_atoms"] = spec.centres.at_atoms
+    observed = {"confidence": data.confidence, "correct": labels_with_gaps(data.correct, data.labelled)}
+    groups = {
+        "posterior": draws_group(parts, parts.samples),
+        "observed_data": _dataset(parts, observed),
+        "constant_data": _dataset(parts, constants),
+    }
+    if parts.sample_stats:
+        stats = {ARVIZ_STATISTICS.get(k, k): v for k, v in parts.sample_stats.items()}
+        groups["sample_stats"] = draws_group(parts, stats)
+    return groups
 
 
 def unpack(record: Record, groups: Groups) -> Parts:
@@ -81,8 +134,8 @@ def unpack(record: Record, groups: Groups) -> Parts:
         raise InputError("coordinate 'query' of its group 'observed_data' must hold texts.")
     wanted = _wanted(spec, groups)
     for group, names in wanted.items():
-        _check_group(group, groups[group], names, coords)
-    _check_draws(spec, {name: array.values for name, array in groups["posterior"].items()}, coords)
+        check_group(group, groups[group], names, coords)
+    check_draws(spec, {name: array.values for name, array in groups["posterior"].items()}, coords)
     samples = {name: array.values for name, array in groups["posterior"].items() if name in VARIABLES}
     stats = {
         OWN_STATISTICS.get(name, name): _as_kept(name, array.values)
@@ -118,13 +171,13 @@ def _spec(record: Record, constants: Mapping[str, Array]) -> ModelSpec:
     found: dict[str, np.ndarray] = {}
     for name in ("atom_locs", "atom_raw", "has_continuous", *ANCHORS, *CENTRES):
         if name in constants or name in CONSTANTS:
-            _check_variable("constant_data", name, constants.get(name), VARIABLES[name].dims, sizes)
+            check_variable("constant_data", name, constants.get(name), VARIABLES[name].dims, sizes)
             found[name] = constants[name].values
     for optional in (ANCHORS, CENTRES):
         if 0 < sum(name in found for name in optional) < len(optional):
             raise InputError(f"its group 'constant_data' must have all of {', '.join(optional)}, or none.")
     layout = AtomLayout(found["atom_locs"], found["atom_raw"], found["has_continuous"].astype(bool))
-    _check_layout(layout, record)
+    check_layout(layout, record)
     centres = Centres(*(found[name] for name in CENTRES)) if CENTRES[0] in found and pairs else None
     spec = ModelSpec(
         layout=layout,
@@ -145,24 +198,6 @@ def _spec(record: Record, constants: Mapping[str, Array]) -> ModelSpec:
     return spec
 
 
-def _check_layout(layout: AtomLayout, record: Record) -> None:
-    """Check that atoms fill the first slots, ascend, and lie in the domain of the confidences."""
-    kind = record.confidence_map.kind
-    for model, locs, raw, continuous in zip(record.models, *layout, strict=True):
-        count = int(np.sum(~np.isnan(locs)))
-        if np.isnan(locs[:count]).any() or not np.array_equal(np.isnan(locs), np.isnan(raw)):
-            raise InputError(f"the atoms of model {model!r} must fill the first slots, of atom_raw alike.")
-        if np.any(np.diff(locs[:count]) < 0) or np.any(np.diff(raw[:count]) <= 0):
-            raise InputError(f"the atoms of model {model!r} must ascend; got {raw[:count].tolist()[:8]}.")
-        if not in_domain(raw, kind).all():
-            raise InputError(
-                f"the atoms of model {model!r} must be {KINDS[kind]} for kind {kind!r}; got "
-                f"{raw[:count].tolist()[:8]}."
-            )
-        if not continuous and not count:
-            raise InputError(f"model {model!r} has neither atoms nor a continuous part.")
-
-
 def _wanted(spec: ModelSpec, groups: Groups) -> dict[str, set[str]]:
     """Return the variables that each group must have."""
     wanted = {
@@ -174,74 +209,6 @@ def _wanted(spec: ModelSpec, groups: Groups) -> dict[str, set[str]]:
         known = {"acceptance_rate", "energy", "n_steps", "potential_energy"}
         wanted["sample_stats"] = {"diverging"} | (known & set(groups["sample_stats"]))
     return wanted
-
-
-def _check_group(group: str, arrays: Mapping[str, Array], names: set[str], coords: Mapping[str, Any]) -> None:
-    """Check every variable of a group, and the names along its axes."""
-    samples = ("chain", "draw") if group in ("posterior", "sample_stats") else ()
-    dims = {name: (*samples, *VARIABLES[name].dims) for name in names}
-    used = {dim for axes in dims.values() for dim in axes}
-    for name in arrays:
-        if name not in names | used:
-            raise InputError(f"its group {group!r} has an unknown variable {name!r}.")
-    for name in sorted(used):
-        found = arrays.get(name)
-        if found is None or found.dims != (name,) or list(found.values) != list(coords[name]):
-            raise InputError(
-                f"coordinate {name!r} of its group {group!r} must be {_listed(coords[name])}, by the record; "
-                f"got {'nothing' if found is None else _listed(found.values.ravel())}."
-            )
-    for name in sorted(names):
-        _check_variable(group, name, arrays.get(name), dims[name], coords)
-
-
-def _check_variable(
-    group: str, name: str, array: Array | None, dims: tuple[str, ...], coords: Mapping[str, Any]
-) -> None:
-    """Check the axes, the type and the values of one variable."""
-    where = f"{name!r} of its group {group!r}"
-    if array is None:
-        raise InputError(f"{where} is missing.")
-    shape = tuple(len(coords[dim]) for dim in dims)
-    if array.dims != dims:
-        raise InputError(f"{where} must have the axes {_listed(dims)}; got {_listed(array.dims)}.")
-    if array.values.shape != shape:
-        raise InputError(f"{where} must have the shape {shape} {_listed(dims)}; got {array.values.shape}.")
-    row: Variable = VARIABLES[name]
-    allowed = {"real": "f", "whole": "biu", "either": "fbiu"}[row.numbers]
-    if array.values.dtype.kind not in allowed or (
-        array.values.dtype.kind == "f" and array.values.itemsize < 4
-    ):
-        raise InputError(f"{where} must hold {row.numbers} numbers; got {array.values.dtype}.")
-    check_rule(where, array.values, row.rule, dims, coords)
-
-
-def check_rule(
-    where: str, values: np.ndarray, rule: Rule, dims: tuple[str, ...], coords: Mapping[str, Any]
-) -> None:
-    """Raise `InputError` for the first value that does not obey a rule, with its place."""
-    bad = np.argwhere(~rule.holds(values))
-    if len(bad):
-        places = ", ".join(f"{dim} {coords[dim][i]!s}" for dim, i in zip(dims, bad[0], strict=True))
-        raise InputError(
-            f"{where} must be {rule.words}; got {values[tuple(bad[0])]!s} at {places or 'its only place'}."
-        )
-
-
-def _check_draws(spec: ModelSpec, samples: Mapping[str, np.ndarray], coords: Mapping[str, Any]) -> None:
-    """Check what ties draws to the model: Kendall's tau to its family, slopes to their sign."""
-    where = "of its group 'posterior'"
-    families = [family for family in spec.copulas if family.has_theta]
-    for pair, family in enumerate(families):
-        low, high = (float(end) for end in family.tau_range)
-        rule = Rule(
-            f"from {low:g} to {high:g} for the copula {family.name!r} of {coords['pair'][pair]}",
-            lambda values, low=low, high=high: (values >= low) & (values <= high),  # type: ignore[misc]
-        )
-        check_rule(f"'tau' {where}", samples["tau"][..., pair], rule, ("chain", "draw"), coords)
-    if spec.monotone:
-        rule = Rule(">= 0, for the fit is monotone", lambda values: values >= 0)
-        check_rule(f"'slope' {where}", samples["slope"], rule, ("chain", "draw", "model"), coords)
 
 
 def _data(record: Record, groups: Groups) -> CascadeData:
@@ -261,12 +228,41 @@ def _data(record: Record, groups: Groups) -> CascadeData:
             call_cost=constants["call_cost"].values,
             kind=known.kind,
             confidence_map=ConfidenceMap.from_dict(msgspec.to_builtins(known)),
+            units=units_of(record),
         )
     except (ValueError, OverflowError) as error:
         raise InputError(f"{str(error).rstrip('.')}.") from error
 
 
-def _listed(values: Any) -> str:
-    """Return the first of some names or numbers, as a message shows them."""
-    shown = ", ".join(str(value)[:40] for value in list(values)[:6])
-    return f"({shown}{', ...' if len(values) > 6 else ''})"
+def draws_group(
+    parts: Labelled, variables: Mapping[str, np.ndarray], draw: np.ndarray | None = None
+) -> xarray.Dataset:
+    """Return a group of draws, ``(num_chains, num_draws, ...)``, numbered by ``draw`` or else from 0."""
+    num_chains, num_draws = next(iter(variables.values())).shape[:2]
+    numbers = np.arange(num_draws) if draw is None else draw
+    return _dataset(parts, variables, {"chain": np.arange(num_chains), "draw": numbers})
+
+
+def _dataset(
+    parts: Labelled,
+    variables: Mapping[str, np.ndarray],
+    samples: Mapping[str, np.ndarray] | None = None,
+) -> xarray.Dataset:
+    import xarray
+
+    data = parts.data
+    samples = {} if samples is None else samples
+    coords = {**coordinates(parts.spec, data.models), "query": data.query_ids}
+    of_confidence = {"kind": data.kind, "range": KINDS[data.kind]}
+    found = {}
+    for name, values in variables.items():
+        row = VARIABLES[name]
+        attributes = {**row.attributes, **(of_confidence if name in ("confidence", "atom_raw") else {})}
+        found[name] = ((*samples, *row.dims), values, attributes)
+    used = {dim for dims, _, _ in found.values() for dim in dims}
+    return xarray.Dataset(
+        found,
+        coords={**samples, **{dim: values for dim, values in coords.items() if dim in used}},
+        # As ArviZ's own converters have it; its plots of priors beside posteriors read it.
+        attrs={"sample_dims": list(samples)},
+    )

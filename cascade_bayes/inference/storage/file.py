@@ -1,11 +1,12 @@
 """The file of a posterior: what stands in it beside its arrays, and how it is read without being believed.
 
-A file is a NetCDF file with the first four groups of `cascade_bayes.inference.tree` and two attributes of the
-group ``posterior``: ``cascade_bayes``, a record in JSON, and ``cascade_bayes_sha256``, the digest of that
-record and of all names and values of the groups. Reading holds every variable against its row in
-`cascade_bayes.inference.variables` and against what the record says of models, pairs, components and atoms,
-and then the whole against the digest. Values that no fit gives are so named one by one, and any other change
-since the file was written is seen. A digest is no signature: who means to deceive can write a new one.
+A file is a NetCDF file with the first four groups of `cascade_bayes.inference.arviz_groups` and two
+attributes of the group ``posterior``: ``cascade_bayes``, a record in JSON, and ``cascade_bayes_sha256``,
+the digest of that record and of all names and values of the groups. Reading holds every variable against
+its row in `cascade_bayes.inference.storage.variables` and against what the record says of models, pairs,
+components and atoms, and then the whole against the digest. Values that no fit gives are so named one by
+one, and any other change since the file was written is seen. A digest is no signature: who means to
+deceive can write a new one.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from cascade_bayes.errors import InputError
-from cascade_bayes.inference.hdf5 import FormatError, read_bytes, read_groups
-from cascade_bayes.inference.posterior_arrays import STORED, Groups, Parts, unpack
-from cascade_bayes.inference.posterior_record import SCHEMA, SCHEMA_VERSION, Record, parse_record
+from cascade_bayes.inference.storage.hdf5 import FormatError, read_bytes, read_groups
+from cascade_bayes.inference.storage.packing import STORED, Groups, Parts, unpack
+from cascade_bayes.inference.storage.record import SCHEMA, SCHEMA_VERSION, Record, parse_record
 from cascade_bayes.verdict import FitVerdict
 
 RECORD, DIGEST = "cascade_bayes", "cascade_bayes_sha256"
@@ -61,8 +62,12 @@ def attributes(parts: Parts, groups: Groups, verdict: FitVerdict) -> dict[str, s
         "provenance": dict(parts.provenance),
         "fit_verdict": verdict._asdict(),
         "data_summary": data.summary(),
-        "cost_unit": "US dollars per call",
+        "cost_unit": f"{data.units.cost} per call",
     }
+    if data.units.given_as is not None:
+        record["given_as"] = data.units.given_as
+    if data.units.grades:
+        record["grades"] = list(data.units.grades)
     text = json.dumps(record)
     return {RECORD: text, DIGEST: digest(text, groups)}
 

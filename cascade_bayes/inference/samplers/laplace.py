@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from cascade_bayes._kept import kept
-from cascade_bayes.inference.target import Data, Target
+from cascade_bayes.inference.samplers.target import Data, Target
 
 MAX_EVALUATIONS = 1000
 SUFFICIENT = 1e-4

@@ -1,7 +1,7 @@
 """The variables of a posterior, one row each: their dimensions, their type, and the rule of their values.
 
-`cascade_bayes.inference.tree` names and labels its arrays by this table, and
-`cascade_bayes.inference.posterior_file` holds what it reads against it.
+`cascade_bayes.inference.arviz_groups` names and labels its arrays by this table, and
+`cascade_bayes.inference.storage.file` holds what it reads against it.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ VARIABLES = {
     "potential_energy": _row("", "minus the log density of a draw", "nats", rule=ANY),
 }
 """By the names of files. A confidence obeys the rule of its kind besides, and Kendall's tau the range of its
-copula family; atoms have rules that tie them to one another (`cascade_bayes.inference.posterior_file`)."""
+copula family; atoms have rules that tie them to one another (`cascade_bayes.inference.storage.file`)."""
 
 
 def expected_sites(spec: ModelSpec) -> set[str]:

@@ -22,10 +22,10 @@ import numpyro
 
 from cascade_bayes._trees import room_for, take
 from cascade_bayes.distributions import mixed
-from cascade_bayes.inference.methods import LaneDraws
-from cascade_bayes.inference.nuts import MAX_NUM_STEPS, Draws
-from cascade_bayes.inference.target import Data, Lanes, Target
-from cascade_bayes.inference.tilt import tilt
+from cascade_bayes.inference.samplers.draw import LaneDraws
+from cascade_bayes.inference.samplers.long_tables import tilt
+from cascade_bayes.inference.samplers.nuts import MAX_NUM_STEPS, Draws
+from cascade_bayes.inference.samplers.target import Data, Lanes, Target
 from cascade_bayes.model.anchors import Anchors
 from cascade_bayes.model.cascade import (
     cascade_model,
@@ -71,7 +71,7 @@ class Sampled(NamedTuple):
     samples, stats
         ``(num_chains, num_samples, ...)``; no statistics but of NUTS.
     report
-        As that of `cascade_bayes.inference.methods.LaneDraws`, by name and by lane's name.
+        As that of `cascade_bayes.inference.samplers.draw.LaneDraws`, by name and by lane's name.
     """
 
     samples: Draws

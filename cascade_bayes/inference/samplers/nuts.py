@@ -30,9 +30,9 @@ from numpyro import infer
 
 from cascade_bayes._devices import divide
 from cascade_bayes._kept import kept
-from cascade_bayes.inference.laplace import NormalApproximation, normal_approximation
 from cascade_bayes.inference.options import FitOptions
-from cascade_bayes.inference.target import Data, Lanes, Target
+from cascade_bayes.inference.samplers.laplace import NormalApproximation, normal_approximation
+from cascade_bayes.inference.samplers.target import Data, Lanes, Target
 
 START_SPREAD = 1.5
 """Factor by which starting points are wider than the normal approximation."""
@@ -47,8 +47,22 @@ MAX_NUM_STEPS = 2**MAX_TREE_DEPTH - 1
 Draws = dict[str, np.ndarray]
 
 
-class _Fields(NamedTuple):
-    """What is kept of a transition; NumPyro's names."""
+class TransitionStats(NamedTuple):
+    """What is kept of each transition of NUTS beside the new position, under NumPyro's names.
+
+    Attributes
+    ----------
+    accept_prob
+        Mean Metropolis acceptance probability along the trajectory, from 0 to 1.
+    diverging
+        Whether the energy rose so far along the trajectory that its steps cannot be trusted.
+    energy
+        Potential plus kinetic energy of the new position, in nats.
+    num_steps
+        Leapfrog steps of the trajectory, at most `MAX_NUM_STEPS`.
+    potential_energy
+        Minus the log density at the new position, in nats.
+    """
 
     accept_prob: jax.Array
     diverging: jax.Array
@@ -58,6 +72,16 @@ class _Fields(NamedTuple):
 
 
 class _Tuning(NamedTuple):
+    """How NUTS adapts its step size and scales, all that a compiled transition depends on beside the density.
+
+    Attributes
+    ----------
+    num_warmup
+        Transitions of the warm-up.
+    target_accept_prob
+        Acceptance probability that the step size is adapted to.
+    """
+
     num_warmup: int
     target_accept_prob: float
 
@@ -130,7 +154,7 @@ def _advance(
     approximation: NormalApproximation,
     data: Data,
     count: jax.Array,
-) -> tuple[Any, jax.Array, _Fields]:
+) -> tuple[Any, jax.Array, TransitionStats]:
     """Take ``count`` transitions, `STRETCH` at most; one program for any number of them.
 
     Returns states, positions ``(num_lanes, num_chains, STRETCH, dim)``, and statistics without the last axis.
@@ -138,13 +162,15 @@ def _advance(
 
     def one(
         state: Any, count: jax.Array, approximation: NormalApproximation, lane: Data
-    ) -> tuple[Any, jax.Array, _Fields]:
+    ) -> tuple[Any, jax.Array, TransitionStats]:
         _, step = _kernel(target, tuning, state.z, (approximation, lane), state.rng_key)
 
-        def fields(state: Any) -> _Fields:
-            return _Fields(*(getattr(state, name) for name in _Fields._fields))
+        def fields(state: Any) -> TransitionStats:
+            return TransitionStats(*(getattr(state, name) for name in TransitionStats._fields))
 
-        def turn(i: jax.Array, carry: tuple[Any, jax.Array, _Fields]) -> tuple[Any, jax.Array, _Fields]:
+        def turn(
+            i: jax.Array, carry: tuple[Any, jax.Array, TransitionStats]
+        ) -> tuple[Any, jax.Array, TransitionStats]:
             state, positions, kept = carry
             state = step(state)
             kept = jax.tree.map(lambda rows, row: rows.at[i].set(row), kept, fields(state))
@@ -217,37 +243,50 @@ def constrained(target: Target, x: jax.Array) -> dict[str, jax.Array]:
     return jax.vmap(jax.vmap(jax.vmap(target.sites)))(x)
 
 
-class Chains:
-    """Chains of every lane, which go on from where they are.
+class Chains(NamedTuple):
+    """Chains of every lane where they stand; running them gives others, which go on from there.
 
-    Parameters
+    Attributes
     ----------
-    key
-        PRNG key.
-    target
-        The density.
-    data
-        Its data, lanes first.
+    target, data
+        The density, and its data, lanes first.
     approximation
-        Where to start, and in which coordinates to sample.
-    options
-        How the chains are made.
+        The coordinates in which they are sampled.
+    tuning
+        How they adapt.
+    states
+        NumPyro's states of all chains, ``(num_lanes, num_chains, ...)``.
     """
 
-    def __init__(
-        self,
-        key: jax.Array,
-        target: Target,
-        data: Data,
-        approximation: NormalApproximation,
-        options: FitOptions,
-    ) -> None:
-        self._target, self._data, self._approximation = target, data, approximation
-        self._tuning = _Tuning(options.warmup, options.target_accept_prob)
-        keys = jax.random.split(key, (approximation.mode.shape[0], options.num_chains))
-        self._states = _start(target, self._tuning, keys, approximation, data)
+    target: Target
+    data: Data
+    approximation: NormalApproximation
+    tuning: _Tuning
+    states: Any
 
-    def positions(self, count: int, tick: Callable[[int], None]) -> tuple[np.ndarray, Draws]:
+    @classmethod
+    def start(
+        cls, key: jax.Array, part: Lanes, approximation: NormalApproximation, options: FitOptions
+    ) -> Chains:
+        """Return chains before their first transition.
+
+        Parameters
+        ----------
+        key
+            PRNG key.
+        part
+            The density and its data.
+        approximation
+            Where to start, and in which coordinates to sample.
+        options
+            How many chains, and how they adapt.
+        """
+        tuning = _Tuning(options.warmup, options.target_accept_prob)
+        keys = jax.random.split(key, (approximation.mode.shape[0], options.num_chains))
+        states = _start(part.target, tuning, keys, approximation, part.data)
+        return cls(part.target, part.data, approximation, tuning, states)
+
+    def positions(self, count: int, tick: Callable[[int], None]) -> tuple[Chains, np.ndarray, Draws]:
         """Take ``count`` transitions of every chain.
 
         Parameters
@@ -260,34 +299,31 @@ class Chains:
         Returns
         -------
         tuple
-            Flat unconstrained parameters ``(num_lanes, num_chains, count, dim)``, and statistics by name,
+            The chains where they stand then; flat unconstrained parameters,
+            ``(num_lanes, num_chains, count, dim)``; and statistics by name,
             ``(num_lanes, num_chains, count)``.
         """
-        found, kept = [], []
+        states, found, kept = self.states, [], []
         for done in range(0, count, STRETCH):
             length = min(STRETCH, count - done)
-            self._states, x, fields = _advance(
-                self._target,
-                self._tuning,
-                self._states,
-                self._approximation,
-                self._data,
-                jnp.asarray(length),
+            states, x, stats = _advance(
+                self.target, self.tuning, states, self.approximation, self.data, jnp.asarray(length)
             )
             found.append(np.asarray(x)[:, :, :length])
-            kept.append([np.asarray(rows)[:, :, :length] for rows in fields])
+            kept.append([np.asarray(rows)[:, :, :length] for rows in stats])
             tick(length)
-        stats = [np.concatenate(rows, axis=2) for rows in zip(*kept, strict=True)]
-        return np.concatenate(found, axis=2), dict(zip(_Fields._fields, stats, strict=True))
+        rows = [np.concatenate(field, axis=2) for field in zip(*kept, strict=True)]
+        named = dict(zip(TransitionStats._fields, rows, strict=True))
+        return self._replace(states=states), np.concatenate(found, axis=2), named
 
-    def halve_steps(self, lanes: np.ndarray) -> None:
-        """Halve the step size of some lanes, ``(num_lanes,)``, whose transitions diverged."""
-        adapted = self._states.adapt_state
+    def with_half_the_step(self, lanes: np.ndarray) -> Chains:
+        """Return the chains with half the step size in some lanes, ``(num_lanes,)``, which diverged."""
+        adapted = self.states.adapt_state
         shorter = jnp.where(jnp.asarray(lanes)[:, None], 0.5 * adapted.step_size, adapted.step_size)
-        self._states = self._states._replace(adapt_state=adapted._replace(step_size=shorter))
+        return self._replace(states=self.states._replace(adapt_state=adapted._replace(step_size=shorter)))
 
-    def run(self, count: int, tick: Callable[[int], None]) -> tuple[Draws, Draws]:
-        """Take transitions as `positions` does; return sites, ``(num_lanes, num_chains, count, ...)``."""
-        x, stats = self.positions(count, tick)
-        sites = constrained(self._target, jnp.asarray(x))
-        return {k: np.asarray(v) for k, v in sites.items()}, stats
+    def run(self, count: int, tick: Callable[[int], None]) -> tuple[Chains, Draws, Draws]:
+        """Take transitions as `positions` does, and return sites, ``(num_lanes, num_chains, count, ...)``."""
+        chains, x, stats = self.positions(count, tick)
+        sites = constrained(self.target, jnp.asarray(x))
+        return chains, {k: np.asarray(v) for k, v in sites.items()}, stats

@@ -1,0 +1,1 @@
+"""Ways to draw from densities of many tables and models side by side."""
