@@ -73,7 +73,9 @@ def _entries(facts: Facts) -> dict[str, Any]:
     verdict = posterior.fit_verdict
     return {
         "mark": REPORT_MARK,
-        "title": f"Cascade of {', '.join(policy.models)}",
+        "title": f"{policy.models[0]} alone"
+        if len(policy.models) == 1
+        else f"Cascade of {', '.join(policy.models)}",
         "subtitle": f"Fitted to {posterior.data.num_queries} queries of {len(posterior.models)} models; "
         f"decided for {question_of(policy)}.",
         "recommendation": recommendation(facts),
@@ -97,9 +99,16 @@ def _entries(facts: Facts) -> dict[str, Any]:
         "checks": _checks(facts),
         "failures": [(f"{found.check}, {found.subject}", found.sentence) for found in facts.checks.failures],
         "worth": _worth(facts.worth) if isinstance(facts.worth, Information) else None,
-        "worth_sentence": facts.worth.sentence() if isinstance(facts.worth, Information) else facts.worth,
+        "worth_sentence": facts.worth.sentence()
+        if isinstance(facts.worth, Information)
+        else _sentence(facts.worth),
         "made": _made(facts),
     }
+
+
+def _sentence(message: str) -> str:
+    """Return a message as a sentence that begins with a capital letter."""
+    return message[:1].upper() + message[1:]
 
 
 def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
@@ -115,7 +124,9 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
         (
             "cost of 1000 queries",
             f"${PER_THOUSAND * p.cost:.3g}",
-            f"90 %: ${PER_THOUSAND * p.cost_q05:.3g} to ${PER_THOUSAND * p.cost_q95:.3g}",
+            f"90 %: ${PER_THOUSAND * p.cost_q05:.3g} to ${PER_THOUSAND * p.cost_q95:.3g}"
+            if p.cost_q05 < p.cost_q95
+            else "every query costs the same",
         ),
     ]
     if policy.abstain_thresholds is not None:
@@ -227,7 +238,10 @@ def _checks(facts: Facts) -> Table:
         advice = ADVICE[name]
         means = f"{advice.means} {advice.remedy}" if passed < len(asked) else ""
         rows.append([name, f"Whether {about}.", said, means])
-    return Table(["check", "asks", "result", "what a failure means, and what to do"], rows)
+    columns = ["check", "asks", "result", "what a failure means, and what to do"]
+    if facts.checks.passed:
+        return Table(columns[:3], [row[:3] for row in rows])
+    return Table(columns, rows)
 
 
 def _worth(worth: Information) -> Table:

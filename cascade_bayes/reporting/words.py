@@ -88,8 +88,8 @@ def recommendation(facts: Facts) -> list[str]:
         ]
     if not facts.asked:
         said.append(
-            "No question was asked, so this is a middling price of an error, at which half of what dearer "
-            "answers can gain has been gained. Ask yours with --error-price, --budget or --target-error."
+            "No question was asked, so this is a middling price of an error among those at which a cascade "
+            "pays. Ask yours with --error-price, --budget or --target-error."
         )
     said.append(saving_sentence(policy, facts.largest, facts.alone[facts.largest]))
     if isinstance(facts.swept, Envelope):
