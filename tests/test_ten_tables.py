@@ -21,7 +21,7 @@ import typer
 import cascade_bayes.cli.app  # noqa: F401  so that the module of `fit` is there
 from cascade_bayes import cli
 from cascade_bayes.data import CascadeData, check_fittable
-from cascade_bayes.inference import prepare as preparing
+from cascade_bayes.inference import preparation as preparing
 from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.reading import read_table
 
