@@ -66,17 +66,18 @@ def saving_sentence(policy: Policy, largest: str, by_itself: Prediction) -> str:
     amounts = f"{1000 * getattr(mine, paid):.3g} instead of {1000 * getattr(by_itself, paid):.3g}"
     said = (
         f"Beside {largest} alone it {'costs' if costs else 'takes an expense of'} {size} "
-        f"({amounts} US dollars per 1000 queries), with an error of {100 * mine.error:.3g} % instead of "
-        f"{100 * by_itself.error:.3g} %"
+        f"({amounts} {policy.units.cost} per 1000 queries), with an error of {100 * mine.error:.3g} % "
+        f"instead of {100 * by_itself.error:.3g} %"
     )
     if set(policy.question) != {"error_price"}:
         return f"{said}."
     price = policy.error_price
     gain, whole = by_itself.loss(price) - mine.loss(price), by_itself.loss(price)
     word = "saves" if gain >= 0 else "loses"
+    unit = policy.units.cost
     return (
-        f"{said}. Errors counted at {price:.3g} US dollars each, it {word} {1000 * abs(gain):.3g} US dollars "
-        f"per 1000 queries, {100 * abs(gain) / whole if whole else 0.0:.0f} %."
+        f"{said}. Errors counted at {price:.3g} {unit} each, it {word} {1000 * abs(gain):.3g} {unit} per "
+        f"1000 queries, {100 * abs(gain) / whole if whole else 0.0:.0f} %."
     )
 
 
@@ -90,17 +91,17 @@ def paying_sentence(envelope: Envelope) -> str:
     """
     best = envelope.best()
     pays = np.asarray([len(envelope.candidates[at]) > 1 for at in best])
-    prices = envelope.error_prices
+    prices, unit = envelope.error_prices, envelope.units.cost
     if not pays.any():
         return (
-            f"No cascade of these models pays at any price between {prices[0]:.3g} and {prices[-1]:.3g} US "
-            "dollars per wrong answer: one model alone is best."
+            f"No cascade of these models pays at any price between {prices[0]:.3g} and {prices[-1]:.3g} "
+            f"{unit} per wrong answer: one model alone is best."
         )
     first, last = np.flatnonzero(pays)[[0, -1]]
     start = f"from {prices[first]:.3g}"
     end = "upwards" if last == len(prices) - 1 else f"to {prices[last]:.3g}"
     gaps = "" if pays[first : last + 1].all() else ", though not at every price between"
-    return f"A cascade pays {start} US dollars per wrong answer {end}{gaps}."
+    return f"A cascade pays {start} {unit} per wrong answer {end}{gaps}."
 
 
 def same_policy(one: Policy, other: Policy) -> bool:
@@ -117,7 +118,7 @@ def none_pays_sentence(policy: Policy, swept: PricedPolicies) -> str | None:
     if len(policy.models) > 1 or set(policy.question) != {"error_price"}:
         return None
     said = (
-        f"At {policy.error_price:.3g} US dollars per wrong answer no cascade pays: {policy.models[0]} alone "
-        "is best."
+        f"At {policy.error_price:.3g} {policy.units.cost} per wrong answer no cascade pays: "
+        f"{policy.models[0]} alone is best."
     )
     return f"{said} {paying_sentence(swept)}" if isinstance(swept, Envelope) else said

@@ -21,7 +21,7 @@ from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.policy.expected import Evaluation, Prediction
 from cascade_bayes.policy.policy import Policy
 from cascade_bayes.policy.terms import COSTS_ALONE
-from cascade_bayes.reading import read_for_policy
+from cascade_bayes.reading import AsFitted, read_for_policy
 
 SIZES = (30, 100, 300)
 """Numbers of further queries whose worth a report tells."""
@@ -158,7 +158,9 @@ def read_test(test: Any, posterior: Posterior, prices: Any = None) -> CascadeDat
     """Return a table of other queries, read for the models of a fit; None of None."""
     if test is None or isinstance(test, CascadeData):
         return test
-    return read_for_policy(test, posterior.models, posterior.data.kind, prices)
+    data = posterior.data
+    costs = dict(zip(posterior.models, data.call_cost.tolist(), strict=True))
+    return read_for_policy(test, posterior.models, AsFitted(data.kind, data.units, costs), prices)
 
 
 def _worth(posterior: Posterior, policy: Policy, num_draws: int, seed: int) -> Information | str:
