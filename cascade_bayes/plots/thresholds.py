@@ -175,10 +175,12 @@ def _draw_one(ax: Any, kind: str, chosen: float, own: np.ndarray, interval: tupl
         ax.set_xscale("function", functions=(lambda v: link(v, kind), lambda v: inverse_link(v, kind)))
         _mark_probabilities(ax, kind, x[0], x[-1])
     if inside.size and len(spread.values) <= FEW:
-        for left, right, share in zip(spread.edges, spread.edges[1:], spread.share, strict=False):
+        of_all = spread.share * inside.size / own.size
+        for left, right, share in zip(spread.edges, spread.edges[1:], of_all, strict=False):
             gap = 0.04 * (right - left)
             stretch = inverse_link([left + gap, right - gap], kind)
             ax.fill_between(stretch, share, color=BLUE, alpha=0.45, lw=0)
+        ax.set_yticks([0, of_all.max()], ["0 %", f"{100 * of_all.max():.0f} %"], fontsize=8)
         ax.set_ylabel("share of draws", fontsize=8)
     elif inside.size:
         ax.fill_between(inverse_link(x, kind), spread.density(x), color=BLUE, alpha=0.45, lw=0)
