@@ -234,7 +234,7 @@ def _code_names(
         key = value if type(value) is str else _key(value)
         code = known.get(key, -1) if key is not None else -1
         if code < 0:
-            text = _name(value, column, int(rows[i]))
+            text = _name(value, column, rows, i)
             code = position.setdefault(text, len(position))
             if key is not None:
                 known[key] = code
@@ -257,15 +257,16 @@ def _key(value: Any) -> Any:
     return (type(value), value) if isinstance(value, int | np.integer | np.floating) else None
 
 
-def _name(value: Any, column: str, row: int) -> str:
+def _name(value: Any, column: str, rows: NDArray[np.int64], i: int) -> str:
     try:
         text = cells.name(value)
     except ValueError as error:
         raise InputError(
-            f"{column} must be a plain value, text or a number; got {show(value)} in row {row}. {error}"
+            f"{column} must be a plain value, text or a number; got {show(value)} in row {rows[i]}. {error}"
         ) from error
     if not text.strip():
         raise InputError(
-            f"{column} must be given in every row; it is missing in row {row}. Fill it in or remove the row."
+            f"{column} must be given in every row; it is missing in row {rows[i]}. Fill it in or remove the "
+            "row."
         )
     return text

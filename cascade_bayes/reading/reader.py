@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -149,10 +148,10 @@ def read_table(
         costs(table, prices, options),
         _labels(table, options),
         kind,
+        _units_of(confidence, options, DOLLARS if options.costs else DEFERRALS),
         in_order=models is not None,
         confidence_map=confidence_map,
     )
-    data = replace(data, units=_units_of(confidence, options, DOLLARS if options.costs else DEFERRALS))
     if rule is not None:
         check_log(rule, data.query_ids, ~np.isnan(data.cost), data.confidence)
     return data
@@ -314,8 +313,8 @@ def read_for_policy(
     table = table.restrict(models)
     raw = confidences(table, given_as, options.grades, of_policy=True)
     cost, labels = costs(table, prices, options), _labels(table, options)
-    data = _assemble(table, raw, cost, labels, kind, in_order=True)
-    return replace(data, units=_units_of(given_as, options, units.cost))
+    of_table = _units_of(given_as, options, units.cost)
+    return _assemble(table, raw, cost, labels, kind, of_table, in_order=True)
 
 
 MAX_MODELS = 64
@@ -367,6 +366,7 @@ def _assemble(
     cost: NDArray[np.float64],
     labels: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     kind: str,
+    units: Units,
     *,
     in_order: bool,
     confidence_map: ConfidenceMap | None = None,
@@ -407,4 +407,5 @@ def _assemble(
         call_cost=call_cost[order],
         kind=kind,
         confidence_map=confidence_map,
+        units=units,
     )
