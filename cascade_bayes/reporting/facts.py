@@ -104,7 +104,7 @@ def find_facts(
     terms = COSTS_ALONE if policy is None else policy.terms
     with warnings.catch_warnings():  # the report says it on top
         warnings.simplefilter("ignore", ConvergenceWarning)
-        # As many prices as are searched side by side: a picture needs no more, and takes a third of the time.
+        # As many prices as are searched side by side: a picture needs no more.
         swept = error_cost_frontier(
             posterior,
             models="any" if 1 < len(posterior.models) <= MAX_MODELS else "all",
