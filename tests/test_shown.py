@@ -10,6 +10,7 @@ import pytest
 from posteriors import make_posterior
 
 from cascade_bayes._shown import MAX_CELL, MAX_ROWS, Card
+from cascade_bayes._units import AS_THEY_STAND
 from cascade_bayes.decision.certificate import Certificate
 from cascade_bayes.decision.compare import Comparison
 from cascade_bayes.decision.envelope import Envelope
@@ -63,6 +64,7 @@ def frontier(num_prices: int) -> Frontier:
             "fit_digest": "0" * 64,
             "terms": COSTS_ALONE,
             "fit_verdict": REJECTED,
+            "units": AS_THEY_STAND,
         },
         cuts=Cuts(np.linspace(-2.0, -0.1, num_prices)[:, None]),
         draw_optima=nothing,

@@ -65,9 +65,9 @@ def report(
     from cascade_bayes.inference.posterior import Posterior
     from cascade_bayes.policy.policy import Policy
     from cascade_bayes.reporting.facts import read_test
-    from cascade_bayes.reporting.report import asked_question
-    from cascade_bayes.reporting.report import report as write_report
     from cascade_bayes.reporting.words import recommendation
+    from cascade_bayes.reporting.write import asked_question
+    from cascade_bayes.reporting.write import report as write_report
 
     policy = None if policy_file is None else Policy.load(policy_file)
     asked_question(policy, error_price, budget, target_error, probability)

@@ -167,8 +167,7 @@ def tune(
             wide = _sweep(posterior, chosen, DEFAULT_PRICES, draws, weight, terms)
             shown["pays"] = none_pays_sentence(policy, wide)
         largest = posterior.models[-1]
-        alone = predict_alone(posterior, largest, policy.terms, draws, weight)
-        shown["saving"] = saving_sentence(policy, largest, alone)
+        shown["saving"] = saving_sentence(policy, largest, predict_alone(swept, largest))
         mixture = swept.mixture(policy)
         shown["mixture"] = None if mixture is None else mixture.to_dict()
     certificate = None

@@ -44,6 +44,7 @@ import numpy as np
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes._kept import kept
 from cascade_bayes._shown import shown
+from cascade_bayes._units import DOLLARS
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
 from cascade_bayes.decision.shown import certificate_card
@@ -162,7 +163,7 @@ class Certificate:
     draw_loss: np.ndarray
     loss: np.ndarray
     elsewhere: tuple[np.ndarray, ...]
-    cost_unit: str
+    cost_unit: str = DOLLARS
 
     @property
     def shape_gap(self) -> np.ndarray:

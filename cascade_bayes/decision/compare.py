@@ -12,6 +12,7 @@ import numpy as np
 
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes._shown import shown
+from cascade_bayes._units import DOLLARS
 from cascade_bayes.decision.predict import DEFAULT_DRAWS, predict
 from cascade_bayes.decision.shown import comparison_card
 from cascade_bayes.engine.rows import PRIOR_QUERIES
@@ -42,7 +43,7 @@ class Comparison(NamedTuple):
     error: np.ndarray
     cost: np.ndarray
     loss: np.ndarray
-    cost_unit: str
+    cost_unit: str = DOLLARS
 
     @property
     def prob_better(self) -> float:

@@ -48,6 +48,7 @@ from cascade_bayes._kept import kept
 from cascade_bayes._numbers import check_seed, check_whole
 from cascade_bayes._shown import shown
 from cascade_bayes._trees import evenly_spaced, take
+from cascade_bayes._units import DOLLARS
 from cascade_bayes.decision.discretise import discretise
 from cascade_bayes.decision.new_queries import NONE, simulate_statistics
 from cascade_bayes.decision.regression import NUM_FOLDS, fit_folds, predict_from_sample, unexplained
@@ -106,7 +107,7 @@ class Information:
     perfect: np.ndarray
     gain: np.ndarray
     narrowing: np.ndarray
-    cost_unit: str
+    cost_unit: str = DOLLARS
 
     @property
     def thresholds(self) -> tuple[str, ...]:

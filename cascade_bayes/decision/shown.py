@@ -26,9 +26,9 @@ def certificate_card(certificate: Certificate) -> Card:
         for row in (records[i] for i in spread(len(records)))
     ]
     columns = (
-        "US dollars per error",
+        f"{certificate.cost_unit} per error",
         "models",
-        "loss, US dollars per 1000 queries",
+        f"loss, {certificate.cost_unit} per 1000 queries",
         "any policy saves at most",
     )
     title = f"Certificate of {len(records)} polic{'y' if len(records) == 1 else 'ies'}"
@@ -39,8 +39,8 @@ def comparison_card(comparison: Comparison) -> Card:
     """Return by how much two policies differ."""
     units = {
         "error": ("error, %", PERCENT),
-        "cost": ("cost, US dollars per 1000 queries", PER_THOUSAND),
-        "loss": ("loss, US dollars per 1000 queries", PER_THOUSAND),
+        "cost": (f"cost, {comparison.cost_unit} per 1000 queries", PER_THOUSAND),
+        "loss": (f"loss, {comparison.cost_unit} per 1000 queries", PER_THOUSAND),
     }
     rows = [
         (what, band((getattr(comparison, name).mean(), *comparison.interval(name)), factor))
@@ -57,5 +57,5 @@ def information_card(information: Information) -> Card:
         (name, *(f"{PER_THOUSAND * worth:.2g}" for worth in own))
         for name, own in zip(information.labels, information.evsi, strict=True)
     ]
-    title = "Worth of more queries, US dollars per 1000 queries served"
+    title = f"Worth of more queries, {information.cost_unit} per 1000 queries served"
     return Card(title, columns, rows, (information.sentence(),))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cascade_bayes.policy.policy import Policy
 
 PERCENT, PER_THOUSAND = 100.0, 1000.0
-"""Factors of a share in percent, and of US dollars per query in US dollars per thousand queries."""
+"""Factors of a share in percent, and of a cost per query in a cost per thousand queries."""
 
 
 def ends(figures: Any, name: str) -> tuple[float, float, float]:
@@ -32,8 +32,8 @@ def question_of(policy: Policy) -> str:
     sure = asked.pop("probability", None)
     ((name, value),) = asked.items()
     said = {
-        "error_price": f"{number(value)} US dollars per wrong answer",
-        "budget": f"a budget of {number(value)} US dollars per query",
+        "error_price": f"{number(value)} {policy.units.cost} per wrong answer",
+        "budget": f"a budget of {number(value)} {policy.units.cost} per query",
         "target_error": f"an error of at most {number(PERCENT * value)} %",
     }[name]
     return said if sure is None else f"{said}, kept with probability {number(sure)}"
@@ -59,7 +59,7 @@ def policy_card(policy: Policy) -> Card:
             row.append(show_threshold(low))
     predicted = (
         f"Predicted, with 90 % intervals: error {band(ends(p, 'error'), PERCENT)} %, cost "
-        f"{band(ends(p, 'cost'), PER_THOUSAND)} US dollars per 1000 queries."
+        f"{band(ends(p, 'cost'), PER_THOUSAND)} {policy.units.cost} per 1000 queries."
     )
     return Card(
         f"Policy for {question_of(policy)}",
@@ -95,9 +95,9 @@ def priced_card(priced: PricedPolicies) -> Card:
         f"{type(priced).__name__}: {of} at {len(prices)} price{'' if len(prices) == 1 else 's'} of an "
         f"error{some}",
         (
-            "US dollars per error",
+            f"{priced.units.cost} per error",
             "error, % (90 %)",
-            "US dollars per 1000 queries (90 %)",
+            f"{priced.units.cost} per 1000 queries (90 %)",
             "models",
             "defer below",
         ),
@@ -112,8 +112,8 @@ def predicted_card(predicted: Predicted) -> Card:
     many = error.ndim > 1
     units = {
         "error": ("error, %", PERCENT),
-        "cost": ("cost, US dollars per 1000 queries", PER_THOUSAND),
-        "expense": ("expense, US dollars per 1000 queries", PER_THOUSAND),
+        "cost": ("cost of 1000 queries", PER_THOUSAND),
+        "expense": ("expense of 1000 queries", PER_THOUSAND),
         "abstain": ("no answer, %", PERCENT),
         "latency": ("latency, seconds per query", 1.0),
     }
@@ -145,13 +145,14 @@ def mixture_card(mixture: Mixture) -> Card:
         )
         for share, policy in zip(shares, mixture.policies, strict=True)
     ]
-    columns = ("queries, %", "models", "defer below", "error, %", "US dollars per 1000 queries")
+    unit = mixture.policies[0].units.cost
+    columns = ("queries, %", "models", "defer below", "error, %", f"{unit} per 1000 queries")
     return Card("Mixture of two policies", columns, rows, (mixture.sentence(),))
 
 
 def evaluation_card(evaluation: Evaluation) -> Card:
     """Return what a policy did on a table beside what was predicted."""
-    of = {"error": ("error, %", PERCENT), "cost": ("US dollars per 1000 queries", PER_THOUSAND)}
+    of = {"error": ("error, %", PERCENT), "cost": ("cost of 1000 queries", PER_THOUSAND)}
     rows = []
     for name, (what, factor) in of.items():
         realised, predicted = (

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade_bayes._names import names_of
+from cascade_bayes._units import DOLLARS
 from cascade_bayes.data import CascadeData
 from cascade_bayes.reading.scales import rank_sum
 
@@ -64,6 +65,8 @@ def overview(data: CascadeData) -> dict[str, Any]:
 
 def _odd_costs(data: CascadeData) -> list[str]:
     """Return what is odd about costs."""
+    if data.units.cost != DOLLARS:
+        return []
     if not data.call_cost.any():
         return [
             "All costs are 0, so that nothing is saved by asking fewer models: give what a call costs, "

@@ -10,17 +10,18 @@ import numpy as np
 
 from cascade_bayes.data import CascadeData
 from cascade_bayes.decision.envelope import MAX_MODELS, Envelope
-from cascade_bayes.decision.frontier import DEFAULT_PRICES, Frontier
+from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.information import Information, value_of_information
 from cascade_bayes.decision.payoff import predict_alone, same_policy
 from cascade_bayes.decision.tuning import error_cost_frontier
+from cascade_bayes.engine.sweep import BATCH
 from cascade_bayes.errors import ConvergenceWarning, InputError
 from cascade_bayes.inference.checks import CheckResult, check
 from cascade_bayes.inference.posterior import Posterior
 from cascade_bayes.policy.expected import Evaluation, Prediction
 from cascade_bayes.policy.policy import Policy
 from cascade_bayes.policy.terms import COSTS_ALONE
-from cascade_bayes.reading import read_for_policy
+from cascade_bayes.reading import AsFitted, read_for_policy
 
 SIZES = (30, 100, 300)
 """Numbers of further queries whose worth a report tells."""
@@ -103,10 +104,11 @@ def find_facts(
     terms = COSTS_ALONE if policy is None else policy.terms
     with warnings.catch_warnings():  # the report says it on top
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # As many prices as are searched side by side: a picture needs no more, and takes a third of the time.
         swept = error_cost_frontier(
             posterior,
             models="any" if 1 < len(posterior.models) <= MAX_MODELS else "all",
-            error_prices=DEFAULT_PRICES,
+            error_prices=BATCH,
             num_draws=num_draws,
             latency_price=terms.latency_price,
             abstain_price=terms.abstain_price,
@@ -131,7 +133,7 @@ def find_facts(
         asked=given or question is not None,
         swept=swept,
         rivals=rivals,
-        alone={name: _alone(swept, posterior, name, num_draws) for name in posterior.models},
+        alone={name: predict_alone(swept, name) for name in posterior.models},
         checks=check(posterior, policy, num_draws=min(num_draws, CHECK_DRAWS), seed=seed),
         worth=_worth(posterior, policy, num_draws, seed),
         evaluation=None if test is None else policy.evaluate(test),
@@ -142,27 +144,23 @@ def find_facts(
 
 
 def middling(swept: Frontier | Envelope) -> int:
-    """Return the price of a sweep, by its index, at which half of all that can be gained has been gained.
+    """Return a middling price of a sweep, by its index, at which a cascade is best if one is anywhere.
 
-    Its error is the nearest to the middle between the least and the largest of the sweep.
+    The error there is the nearest to the middle between the least and the largest of these prices.
     """
-    error = np.asarray([swept.summary(i).prediction.error for i in range(len(swept))])
-    return int(np.argmin(np.abs(error - 0.5 * (error.min() + error.max()))))
+    policies = [swept.summary(i) for i in range(len(swept))]
+    pays = [i for i, policy in enumerate(policies) if len(policy.models) > 1] or list(range(len(policies)))
+    error = np.asarray([policies[i].prediction.error for i in pays])
+    return pays[int(np.argmin(np.abs(error - 0.5 * (error.min() + error.max()))))]
 
 
 def read_test(test: Any, posterior: Posterior, prices: Any = None) -> CascadeData | None:
     """Return a table of other queries, read for the models of a fit; None of None."""
     if test is None or isinstance(test, CascadeData):
         return test
-    return read_for_policy(test, posterior.models, posterior.data.kind, prices)
-
-
-def _alone(swept: Frontier | Envelope, posterior: Posterior, name: str, num_draws: int) -> Prediction:
-    """Return what one model does alone, from the sweep if that has it."""
-    known = swept.alone.get((name,)) if isinstance(swept, Envelope) else None
-    if known is not None:
-        return Prediction.of_draws(known)
-    return predict_alone(posterior, name, swept.terms, num_draws)
+    data = posterior.data
+    costs = dict(zip(posterior.models, data.call_cost.tolist(), strict=True))
+    return read_for_policy(test, posterior.models, AsFitted(data.kind, data.units, costs), prices)
 
 
 def _worth(posterior: Posterior, policy: Policy, num_draws: int, seed: int) -> Information | str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from cascade_bayes._kinds import REPORT_MARK
 from cascade_bayes._shown import number
+from cascade_bayes._units import DOLLARS
 from cascade_bayes.decision.information import Information
 from cascade_bayes.inference.checks import ABOUT, ADVICE
 from cascade_bayes.policy.shown import PER_THOUSAND, PERCENT, question_of
@@ -73,7 +74,9 @@ def _entries(facts: Facts) -> dict[str, Any]:
     verdict = posterior.fit_verdict
     return {
         "mark": REPORT_MARK,
-        "title": f"Cascade of {', '.join(policy.models)}",
+        "title": f"{policy.models[0]} alone"
+        if len(policy.models) == 1
+        else f"Cascade of {', '.join(policy.models)}",
         "subtitle": f"Fitted to {posterior.data.num_queries} queries of {len(posterior.models)} models; "
         f"decided for {question_of(policy)}.",
         "recommendation": recommendation(facts),
@@ -97,15 +100,27 @@ def _entries(facts: Facts) -> dict[str, Any]:
         "checks": _checks(facts),
         "failures": [(f"{found.check}, {found.subject}", found.sentence) for found in facts.checks.failures],
         "worth": _worth(facts.worth) if isinstance(facts.worth, Information) else None,
-        "worth_sentence": facts.worth.sentence() if isinstance(facts.worth, Information) else facts.worth,
+        "worth_sentence": facts.worth.sentence()
+        if isinstance(facts.worth, Information)
+        else _sentence(facts.worth),
         "made": _made(facts),
     }
+
+
+def _sentence(message: str) -> str:
+    """Return a message as a sentence that begins with a capital letter."""
+    return message[:1].upper() + message[1:]
 
 
 def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
     """Return the three or four figures that a reader looks for: what, value, and its interval or remark."""
     p, policy = facts.policy.prediction, facts.policy
     largest = facts.alone[facts.largest]
+
+    def amount(cost: float) -> str:
+        shown = f"{PER_THOUSAND * cost:.3g}"
+        return f"${shown}" if policy.units.cost == DOLLARS else f"{shown} {policy.units.cost}"
+
     tiles = [
         (
             "wrong answers",
@@ -114,8 +129,10 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
         ),
         (
             "cost of 1000 queries",
-            f"${PER_THOUSAND * p.cost:.3g}",
-            f"90 %: ${PER_THOUSAND * p.cost_q05:.3g} to ${PER_THOUSAND * p.cost_q95:.3g}",
+            amount(p.cost),
+            f"90 %: {amount(p.cost_q05)} to {amount(p.cost_q95)}"
+            if p.cost_q05 < p.cost_q95
+            else "every query costs the same",
         ),
     ]
     if policy.abstain_thresholds is not None:
@@ -124,7 +141,7 @@ def _tiles(facts: Facts) -> list[tuple[str, str, str]]:
         tiles.append(
             (
                 f"{facts.largest} alone",
-                f"${PER_THOUSAND * largest.cost:.3g}",
+                amount(largest.cost),
                 f"of 1000 queries, {PERCENT * largest.error:.3g} % wrong",
             )
         )
@@ -136,6 +153,7 @@ def _models(facts: Facts) -> Table:
     from scipy.stats import beta
 
     summary, rows = facts.posterior.data.summary(), []
+    unit = facts.posterior.data.units.cost
     for name in facts.posterior.models:
         labels, accuracy = summary["num_labelled"][name], summary["accuracy"][name]
         right = "no labels"
@@ -152,7 +170,7 @@ def _models(facts: Facts) -> Table:
                 number(PER_THOUSAND * summary["call_cost"][name]),
             ]
         )
-    return Table(["model", "queries", "labels", "right, % (90 %)", "US dollars per 1000 calls"], rows)
+    return Table(["model", "queries", "labels", "right, % (90 %)", f"{unit} per 1000 calls"], rows)
 
 
 def _frontier(facts: Facts) -> Table:
@@ -167,7 +185,8 @@ def _frontier(facts: Facts) -> Table:
             differ.append(i)
     if len(differ) > MAX_POINTS:
         differ = [differ[at] for at in np.linspace(0, len(differ) - 1, MAX_POINTS).round().astype(int)]
-    columns = ["price of an error, US dollars", "wrong, %", "US dollars per 1000 queries", "models"]
+    unit = facts.policy.units.cost
+    columns = [f"price of an error, {unit}", "wrong, %", f"{unit} per 1000 queries", "models"]
     rows = [
         [
             number(policies[i].error_price),
@@ -178,7 +197,7 @@ def _frontier(facts: Facts) -> Table:
         for i in differ
     ]
     if facts.realised is not None:
-        columns.append("realised: wrong, %; US dollars per 1000")
+        columns.append(f"realised: wrong, %; {unit} per 1000")
         for i, row in zip(differ, rows, strict=True):
             done = facts.realised[i]
             row.append(f"{PERCENT * done['realised_error']:.3g}; {PER_THOUSAND * done['realised_cost']:.3g}")
@@ -192,7 +211,7 @@ def _realised(facts: Facts) -> Table:
     done, said = evaluation.realised, evaluation.predicted
     rows = [
         ["wrong, %", percent(done), percent(said)],
-        ["US dollars per 1000 queries", dollars(done), dollars(said)],
+        [f"{facts.policy.units.cost} per 1000 queries", dollars(done), dollars(said)],
     ]
     if done.abstain or said.abstain:
         rows.append(["no answer, %", percent(done, "abstain"), percent(said, "abstain")])
@@ -227,7 +246,10 @@ def _checks(facts: Facts) -> Table:
         advice = ADVICE[name]
         means = f"{advice.means} {advice.remedy}" if passed < len(asked) else ""
         rows.append([name, f"Whether {about}.", said, means])
-    return Table(["check", "asks", "result", "what a failure means, and what to do"], rows)
+    columns = ["check", "asks", "result", "what a failure means, and what to do"]
+    if facts.checks.passed:
+        return Table(columns[:3], [row[:3] for row in rows])
+    return Table(columns, rows)
 
 
 def _worth(worth: Information) -> Table:

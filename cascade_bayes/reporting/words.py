@@ -23,7 +23,7 @@ def percent(figures: Any, name: str = "error") -> str:
 
 
 def dollars(figures: Any, name: str = "cost") -> str:
-    """Return an amount with its 90 % interval, in US dollars per 1000 queries."""
+    """Return an amount with its 90 % interval, per 1000 queries, in the unit of the costs."""
     return _unbroken(band(ends(figures, name), PER_THOUSAND))
 
 
@@ -88,8 +88,8 @@ def recommendation(facts: Facts) -> list[str]:
         ]
     if not facts.asked:
         said.append(
-            "No question was asked, so this is a middling price of an error, at which half of what dearer "
-            "answers can gain has been gained. Ask yours with --error-price, --budget or --target-error."
+            "No question was asked, so this is a middling price of an error among those at which a cascade "
+            "pays. Ask yours with --error-price, --budget or --target-error."
         )
     said.append(saving_sentence(policy, facts.largest, facts.alone[facts.largest]))
     if isinstance(facts.swept, Envelope):
@@ -113,10 +113,11 @@ def alternatives(facts: Facts) -> tuple[list[str], list[list[str]]]:
     for model in facts.posterior.models:
         if (model,) not in said:
             rows.append((f"{model} alone", model, facts.alone[model]))
-    columns = ["", "models", "wrong, %", "US dollars per 1000 queries"]
+    unit = policy.units.cost
+    columns = ["", "models", "wrong, %", f"{unit} per 1000 queries"]
     if not policy.terms.costs_alone:
-        columns.append("expense, US dollars per 1000 queries")
-    columns.append("loses more, US dollars per 1000 queries" if priced else "wrong more often, points")
+        columns.append(f"expense, {unit} per 1000 queries")
+    columns.append(f"loses more, {unit} per 1000 queries" if priced else "wrong more often, points")
     table = []
     for what, models, figures in rows:
         cells = [what, models, percent(figures), dollars(figures)]

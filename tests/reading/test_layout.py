@@ -497,6 +497,7 @@ def test_no_costs() -> None:
     data = read(bare, costs=False, models=["small", "large"])
     assert data.call_cost.tolist() == [0.0, 1.0]
     assert data.units.cost == "deferrals"
+    assert overview(data)["odd"] == []
     turned = read(bare, costs=False, models=["large", "small"])
     assert (turned.models, turned.call_cost.tolist()) == (("large", "small"), [0.0, 1.0])
 

@@ -101,6 +101,7 @@ def test_help_lists_the_commands_and_exit_codes(run: Run) -> None:
         "worth": ["--queries", "--draws", "--seed", "--accept-rejected-fit", "--json"],
         "inspect": ["--columns", "--wide", "--grades", "--correct-above", "--cost-per-call", "--no-costs"],
         "evaluate": ["--prices", "--columns", "--accept-rejected-fit", "--json"],
+        "report": ["--policy", "--test", "--error-price", "--budget", "--target-error", "--draws", "--json"],
         "demo": ["--output", "--json"],
     }.items():
         text = run(command, "--help").out
@@ -201,9 +202,12 @@ class TestTune:
         single = tmp_path / "one.json"
         shown = run("tune", files / "posterior.nc", "--error-price", 1e-7, "--draws", 20, "-o", single)
         assert len(json.loads(single.read_text())["models"]) == 1
-        assert "No cascade of two is better than one model" in shown.out
-        assert "Best single model: small-3b, expected error" in shown.out
-        assert "it loses 0 US dollars more per thousand" in shown.out
+        said = " ".join(shown.out.split())
+        assert "At 1e-07 US dollars per wrong answer no cascade pays: small-3b alone is best." in said
+        assert re.search(r"A cascade pays from [0-9.e-]+ US dollars per wrong answer (upwards|to)", said)
+        assert "Beside large-70b alone it costs" in said
+        assert "No cascade of two" not in said  # a policy is not its own rival
+        assert "Best single model" not in said
         assert run("evaluate", single, table, "--json").json()["models"] == ["small-3b"]
 
     @pytest.mark.slow
@@ -505,6 +509,39 @@ def test_bad_request(flags: tuple, clue: str, run: Run, files: Path, tmp_path: P
     assert not output.exists()
 
 
+def test_a_report_is_of_a_policy_or_of_a_question(run: Run, files: Path, tmp_path: Path) -> None:
+    policy, posterior, saved = files / "policy.json", files / "posterior.nc", tmp_path / "report.html"
+    for flags, clue in (
+        (("--policy", policy, "--error-price", 1), "give a policy (--policy), or one of"),
+        (("--budget", 1, "--error-price", 1), "ask for exactly one of"),
+        (("--target-error", 2), "target_error must be a probability below 1"),
+        (("--policy", tmp_path / "gone.json"), "does not exist"),
+    ):
+        shown = run("report", posterior, *flags, "-o", saved)
+        assert (shown.code, shown.out) == (2, ""), flags
+        assert clue in shown.err
+    assert not saved.exists()
+
+
+@pytest.mark.slow
+def test_a_report_is_written_whatever_the_fit_is(run: Run, files: Path, table: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "report.html"
+    few = ("--draws", 60, "-o", saved)
+    shown = run("report", files / "posterior.nc", "--policy", files / "policy.json", "--test", table, *few)
+    assert shown.code == 0, shown.err
+    page = saved.read_text()
+    assert "On queries that the fit has not seen" in page
+    for line in shown.out.splitlines()[:2]:
+        assert line.replace(">", "&gt;") in page
+    rejected = run("report", files / "rejected" / "posterior.nc", "--budget", 2e-4, *few, "--json")
+    assert rejected.code == 3
+    assert rejected.json()["fit_verdict"]["trusted"] is False
+    assert "The fit was rejected." in saved.read_text()
+    before = saved.read_bytes()
+    assert run("report", files / "posterior.nc", "--target-error", 1e-4, *few).code == 4
+    assert saved.read_bytes() == before
+
+
 def test_outputs_that_are_refused_at_once(run: Run, files: Path, table: Path, tmp_path: Path) -> None:
     """Before anything is read: the tables and posteriors of most cases do not exist."""
     policy, posterior, rows = files / "policy.json", files / "posterior.nc", table.read_bytes()
@@ -524,6 +561,8 @@ def test_outputs_that_are_refused_at_once(run: Run, files: Path, table: Path, tm
         (("tune", "gone.nc", "--error-price", 1, "-o", table), "not a policy file of cascade_bayes"),
         (("tune", "gone.nc", "--frontier", 3, "-o", policy), "not a frontier file of cascade_bayes"),
         (("tune", "gone.nc", "--error-price", 1, "-o", "-", "--json"), "give one of them"),
+        (("report", "gone.nc", "-o", policy), "not a report file of cascade_bayes"),
+        (("report", "gone.nc", "--test", table, "-o", table), "it is the file"),
         (("check", "gone.nc", "--pictures", tmp_path / "file"), "is a file; name a folder"),
         (("demo", "-o", tmp_path / "file"), "is a file; name a folder"),
     ):
@@ -563,7 +602,7 @@ def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         *[("fit", name, 1_000_000) for name in ("--num-samples", "--num-warmup", "--num-steps")],
         ("fit", "--chains", 1_000),
-        *[(name, "--seed", 2**32 - 1) for name in ("fit", "check", "worth", "demo")],
+        *[(name, "--seed", 2**32 - 1) for name in ("fit", "check", "worth", "report", "demo")],
         *[(name, "--draws", 1_000_000) for name in ("tune", "check", "worth")],
         ("tune", "--frontier", 10_000),
     ],
