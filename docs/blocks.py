@@ -261,9 +261,10 @@ def main(names: Sequence[str]) -> None:
         for ran in done:
             place = f"{page.relative_to(ROOT)}:{ran.block.line}"
             print(f"{place}: {ran.seconds:.1f} s, {ran.processor:.1f} s of processor")
-        for ran in reversed(done):
-            if ran.output is not None:
-                start, end = ran.output.span
+        # The page as it stands now: somebody may have written in it meanwhile.
+        for ran, (_, output) in reversed(list(zip(done, with_outputs(page), strict=True))):
+            if output is not None:
+                start, end = output.span
                 said = "".join(f"{line.rstrip()}\n" for line in ran.said.strip("\n").split("\n"))
                 text = text[:start] + said + text[end:]
         page.write_text(text, encoding="utf-8")

@@ -43,8 +43,9 @@ def main() -> None:
         100 * realised.error,
         yerr=1.645 * 100 * realised.error_se,
         fmt="o",
-        ms=5,
-        color="black",
+        ms=6,
+        color="#d55e00",
+        mfc="white",
         zorder=4,
         label=f"the same on {realised.num_queries} new queries, 90 % interval",
     )
