@@ -127,4 +127,5 @@ def _mark_cascades(
     others = ~np.isin(names, often)
     if others.any():
         number = len(cascades) - len(often)
-        ax.plot(cost[others], error[others], "x", ms=4.5, color=GREY, label=f"{number} others", zorder=3)
+        rest = "1 other cascade" if number == 1 else f"{number} other cascades"
+        ax.plot(cost[others], error[others], "x", ms=4.5, color=GREY, label=rest, zorder=3)
