@@ -824,7 +824,7 @@ class TestRejectedFit:
         assert accepted.err.count(self.WORDS) == 1
         assert accepted.json() == shown.json()
 
-    @pytest.mark.parametrize("name", ["tune", "worth", "evaluate"])
+    @pytest.mark.parametrize("name", ["tune", pytest.param("worth", marks=pytest.mark.slow), "evaluate"])
     def test_a_fit_that_is_trusted_is_not_talked_of(
         self, run: Run, files: Path, table: Path, tmp_path: Path, name: str
     ) -> None:

@@ -263,7 +263,10 @@ class TestCertificate:
         assert float(found.elsewhere[0]) == pytest.approx(0.4)
 
 
-@pytest.fixture(scope="module", params=[pytest.param("early", marks=pytest.mark.long), "final"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("early", marks=pytest.mark.long), pytest.param("final", marks=pytest.mark.slow)],
+)
 def policy(small_posterior: Posterior, request) -> Policy:
     """Of three models of the small table."""
     frontier = error_cost_frontier(

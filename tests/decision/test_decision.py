@@ -240,7 +240,7 @@ class TestGrid:
 
 
 class TestOptimise:
-    @pytest.mark.parametrize("k", [2, 3])
+    @pytest.mark.parametrize("k", [pytest.param(2, marks=pytest.mark.slow), 3])
     @pytest.mark.parametrize("error_price", [3.0, 20.0, 80.0, 400.0])
     def test_no_grid_point_is_better(self, k: int, error_price: float) -> None:
         _, grid, tables = lay(k, num_cells=40)

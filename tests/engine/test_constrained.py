@@ -166,6 +166,7 @@ def test_no_random_policy_of_four_models_answers_better(small_frame, figure: str
         assert getattr(policy.prediction, other) <= least(every, figure, limit, 0.9) * (1 + 1e-3)
 
 
+@pytest.mark.slow
 def test_moving_thresholds_one_or_two_at_a_time_is_nearly_as_good(frontier, monkeypatch) -> None:
     """As with more thresholds than a lattice can vary."""
     request = Request("expense", float(np.quantile(frontier.expense, 0.5)), 0.8)
@@ -238,7 +239,7 @@ def test_what_is_called_reachable_is_reached(pair, figure: str) -> None:
 
 
 @pytest.mark.parametrize("early", [False, True])
-@pytest.mark.parametrize(("k", "queries"), some_of([2, 3, 5], {(2, "none"), (3, "handed over")}))
+@pytest.mark.parametrize(("k", "queries"), some_of([2, 3, 5], {(3, "handed over")}))
 def test_is_the_forward_pass_of_every_combination(k: int, queries: str, early: bool) -> None:
     """At positions within cells, too, and with the thresholds of early abstention."""
     num_cells, rng = 16, np.random.default_rng(k)

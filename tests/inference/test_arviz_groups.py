@@ -324,6 +324,7 @@ class TestFile:
             np.testing.assert_array_equal(getattr(policies[0], name), getattr(policies[1], name))
         assert policies[0].fit_digest == policies[1].fit_digest
 
+    @pytest.mark.slow
     def test_missing_values_and_latencies(self, gappy: CascadeData, tmp_path: Path) -> None:
         posterior = from_prior(gappy, "modular")
         posterior.save(tmp_path / "p.nc")

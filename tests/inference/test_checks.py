@@ -166,7 +166,7 @@ def margins_with_atoms() -> MarginParams:
     )
 
 
-@pytest.mark.parametrize("name", ["gumbel", "frank", "independence"])
+@pytest.mark.parametrize("name", ["gumbel", pytest.param("frank", marks=pytest.mark.slow), "independence"])
 def test_conditional_cdf_is_that_of_the_pair_likelihood(name: str) -> None:
     """Its steps, over the margin's, are what `log_copula_ratio` gives, atoms or not."""
     family, margins = get_copula(name), margins_with_atoms()

@@ -291,6 +291,7 @@ def test_one_component_and_one_model(small_data: CascadeData) -> None:
     assert type(post.provenance["seed"]) is int
 
 
+@pytest.mark.slow
 def test_one_component_of_two_models(small_data: CascadeData) -> None:
     """Weights of one component take no room in a draw, and pairs and cascades are still found for each."""
     two = small_data.select(["small-3b", "medium-8b"])

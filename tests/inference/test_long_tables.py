@@ -253,6 +253,7 @@ def test_a_tilted_sample_has_the_gradient_of_the_whole_table(calibration: Any) -
     assert np.abs(off).max() > 1.0  # what is mended is no trifle
 
 
+@pytest.mark.slow
 def test_a_tilted_sample_has_the_mode_of_the_whole_table_and_nearly_its_curvature(calibration: Any) -> None:
     target, whole, found = calibration
     hessian = jax.jit(jax.jacfwd(jax.grad(target.potential)))

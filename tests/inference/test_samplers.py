@@ -151,6 +151,7 @@ def test_modules_add_up_to_the_joint_density(table: tuple[Observations, ModelSpe
         assert float(total) == pytest.approx(float(wanted), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_chain_is_one_lane_of_the_joint_density(table: tuple[Observations, ModelSpec]) -> None:
     obs, spec = table
     chain = ModelSpec(spec.layout, get_copulas(["gumbel", "independence"], 2), spec.priors)
@@ -284,6 +285,7 @@ def test_chains_draw_from_every_lane(normals: tuple[Array, Array]) -> None:
     assert np.unique(draws[:, 0]).size > 0.9 * len(draws)
 
 
+@pytest.mark.slow
 def test_what_is_compiled_ahead_is_what_runs(
     normals: tuple[Array, Array], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -428,7 +430,7 @@ def test_proposals_without_density_are_never_drawn() -> None:
 
 @pytest.mark.parametrize(
     "guide",
-    [pytest.param(g, marks=[pytest.mark.slow] if g in ("low_rank", "flow") else []) for g in GUIDES],
+    [pytest.param(g, marks=[pytest.mark.slow] if g != "full_rank" else []) for g in GUIDES],
 )
 def test_guides(normals: tuple[Array, Array], guide: Any) -> None:
     """Corrected draws are the target's unless k-hat says otherwise; full rank needs no correction."""
@@ -456,6 +458,7 @@ def test_guides(normals: tuple[Array, Array], guide: Any) -> None:
         np.testing.assert_allclose(root @ root.transpose(0, 2, 1), normals[1], atol=0.12)
 
 
+@pytest.mark.slow
 def test_mean_field_knows_no_correlation(normals: tuple[Array, Array]) -> None:
     """Its scales are those of the conditional distributions (Blei et al. 2017), in the model's own axes."""
     data = lanes(normals)

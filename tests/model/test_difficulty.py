@@ -202,6 +202,7 @@ def test_sure_failures_that_are_shared_bias_less_how_often_models_are_right() ->
     assert abs(bias(True)) < 0.65 * bias(False)
 
 
+@pytest.mark.slow
 def test_gradients() -> None:
     def total(eta: Array, rho: Array, slope: Array) -> Array:
         return jnp.sum(log_labels(eta, *map(jnp.asarray, (Z, RIGHT, KNOWN)), LabelCorr(rho, slope)))

@@ -293,6 +293,7 @@ def test_unknown_margin() -> None:
         replace(SPEC, margin="gamma")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("margin", [pytest.param("beta", marks=pytest.mark.slow), "logit_normal"])
 def test_gradients_of_the_likelihood(margin: str) -> None:
     spec = replace(SPEC, margin=margin)
