@@ -14,6 +14,7 @@ from fuzzing import examples, fuzz
 from hypothesis import strategies as st
 
 from cascade_bayes import ABSTAIN, InputError, Policy, Terms, load_policies
+from cascade_bayes._units import DEFERRALS, DOLLARS, Units
 from cascade_bayes.policy.expected import Prediction
 from cascade_bayes.policy.points import PricedPolicies
 from cascade_bayes.verdict import FitVerdict
@@ -90,7 +91,10 @@ def contexts(draw: st.DrawFn) -> dict[str, Any]:
         constant_costs=chance.choice([True, False]),
     )
     kind = draw(st.sampled_from(list(RANGE)))
-    return {"kind": kind, "fit_digest": "0123456789abcdef" * 4, "terms": terms, "fit_verdict": draw(VERDICTS)}
+    units = Units(chance.choice([DOLLARS, DEFERRALS]))
+    verdict = draw(VERDICTS)
+    digest = "0123456789abcdef" * 4
+    return {"kind": kind, "fit_digest": digest, "terms": terms, "fit_verdict": verdict, "units": units}
 
 
 class Made(PricedPolicies):
@@ -279,7 +283,8 @@ def cascade(holder: dict[str, Any], record: dict[str, Any]) -> bool:
 def sound(record: dict[str, Any]) -> bool:
     """Whether a record can be a policy or a frontier, as far as thirty lines tell."""
     terms, verdict = record["terms"], record["fit_verdict"]
-    good = record["cost_unit"] == "US dollars per query" and record["confidence"] in RANGE
+    good = record["cost_unit"] in ("US dollars per query", "deferrals per query")
+    good &= record["confidence"] in RANGE
     good &= type(record["schema_version"]) is int and len(record["fit_digest"]) == 64
     good &= number(terms["latency_price"], 0) and len(terms) == 4 and type(terms["constant_costs"]) is bool
     good &= terms["abstain_price"] is None or number(terms["abstain_price"], 0)
