@@ -161,6 +161,7 @@ def certificate(small_posterior) -> Certificate:
     return certify(small_posterior, frontier, num_draws=20)
 
 
+@pytest.mark.slow
 def test_of_a_frontier(certificate, small_posterior) -> None:
     assert certificate.value.shape == certificate.draw_loss.shape == certificate.loss.shape == (4, 20)
     assert np.all(certificate.value <= certificate.draw_loss * (1 + 1e-12))

@@ -6,10 +6,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import pandas as pd
 import pytest
 
-from cascade_bayes import Envelope, Posterior, error_cost_frontier, fit, read_table
+from cascade_bayes import Envelope, Posterior, error_cost_frontier
 from cascade_bayes.engine import sweep
 
 
@@ -29,20 +28,15 @@ def counted() -> Iterator[dict[str, int]]:
     active[0] = False
 
 
-@pytest.fixture(scope="module")
-def posterior(small_frame: pd.DataFrame) -> Posterior:
-    """Four models: the small table's, the first of them twice."""
-    again = small_frame[small_frame["model"] == "small-3b"].assign(model="small-3b-again")
-    again["confidence"] = again["confidence"] * 0.8 - 0.05
-    data = read_table(pd.concat([small_frame, again]), confidence="logprob")
-    return fit(data, method="laplace", seed=0, progress=False)
+DRAWS = 24
+"""As many draws as no other test asks for, so that its programs are compiled here."""
 
 
 @pytest.fixture(scope="module")
-def sizes(posterior: Posterior) -> tuple[Envelope, dict[str, int]]:
-    """The best of eleven cascades at five prices, and how many programs of a kind it compiled."""
+def sizes(small_posterior: Posterior) -> tuple[Envelope, dict[str, int]]:
+    """The best of four cascades at five prices, and how many programs of a kind it compiled."""
     before = {name: getattr(sweep, name).jitted._cache_size() for name in KEPT}
-    swept = error_cost_frontier(posterior, error_prices=np.geomspace(2e-4, 2e-2, 5), num_draws=24)
+    swept = error_cost_frontier(small_posterior, error_prices=np.geomspace(2e-4, 2e-2, 5), num_draws=DRAWS)
     return swept, {name: getattr(sweep, name).jitted._cache_size() - before[name] for name in KEPT}
 
 
@@ -71,11 +65,11 @@ def test_a_question_about_a_frontier_compiles_nothing(
 
 
 def test_other_prices_of_the_same_fit_compile_nothing(
-    posterior: Posterior, sizes: tuple[Envelope, dict[str, int]]
+    small_posterior: Posterior, sizes: tuple[Envelope, dict[str, int]]
 ) -> None:
     for prices in ([1e-3], np.geomspace(1e-4, 1e-2, 19)):
         with counted() as counts:
-            error_cost_frontier(posterior, error_prices=prices, num_draws=24)
+            error_cost_frontier(small_posterior, error_prices=prices, num_draws=DRAWS)
         assert counts == {"traced": 0, "compiled": 0}
 
 
@@ -86,11 +80,12 @@ def test_programs_are_counted() -> None:
     assert counts["compiled"] >= 1
 
 
-def test_prices_beyond_32_bits_are_prices(posterior: Posterior) -> None:
+@pytest.mark.slow
+def test_prices_beyond_32_bits_are_prices(small_posterior: Posterior) -> None:
     """Where an error costs more than 32 bits can hold, the least errors are bought, whatever they cost."""
-    swept = error_cost_frontier(posterior, error_prices=[1e6, 1e60, 1e300], num_draws=24)
+    swept = error_cost_frontier(small_posterior, error_prices=[1e6, 1e60, 1e300], num_draws=DRAWS)
     loss = swept.error.mean(axis=2)[swept.best(), np.arange(3)]
     np.testing.assert_allclose(loss, loss[0], rtol=1e-6)
-    left = error_cost_frontier(posterior, error_prices=[1e-3], num_draws=24, abstain_price=1e300)
-    answered = error_cost_frontier(posterior, error_prices=[1e-3], num_draws=24)
+    left = error_cost_frontier(small_posterior, error_prices=[1e-3], num_draws=DRAWS, abstain_price=1e300)
+    answered = error_cost_frontier(small_posterior, error_prices=[1e-3], num_draws=DRAWS)
     assert left.policy(0).thresholds.tolist() == answered.policy(0).thresholds.tolist()

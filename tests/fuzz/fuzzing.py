@@ -10,8 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
 
-#: How many inputs each test tries: by default, and under the marker ``long``.
-examples = pytest.mark.parametrize("num_examples", [2_000, pytest.param(50_000, marks=pytest.mark.long)])
+#: How many inputs each test tries: by default, and under the markers ``slow`` and ``long``.
+examples = pytest.mark.parametrize(
+    "num_examples",
+    [
+        400,
+        pytest.param(2_000, marks=pytest.mark.slow),
+        pytest.param(50_000, marks=pytest.mark.long),
+    ],
+)
 
 #: Characters of an input that a failure shows.
 MOST_SHOWN = 4_000

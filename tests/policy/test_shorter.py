@@ -113,6 +113,7 @@ class TestPredict:
         alone = cb.predict(small_posterior, [-0.1, -0.05], num_draws=DRAWS)
         np.testing.assert_array_equal(with_b.error[1], alone.error)
 
+    @pytest.mark.slow
     def test_what_is_never_called_says_nothing(self, small_posterior) -> None:
         found = cb.predict(small_posterior, [[-INF, -0.05], [INF, -INF]], num_draws=DRAWS)
         for at, name in enumerate(small_posterior.models[:2]):

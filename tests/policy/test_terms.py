@@ -32,6 +32,7 @@ def with_latency(posterior: Posterior, seed: int = 0) -> Posterior:
 
 
 class TestLatency:
+    @pytest.mark.slow
     def test_is_a_cost(self, small_posterior: Posterior) -> None:
         """The same thresholds as where every call costs more by what its latency does."""
         slow = with_latency(small_posterior)
