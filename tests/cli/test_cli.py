@@ -761,7 +761,7 @@ def test_whole_job_on_verbal_confidences(tmp_path: Path) -> None:
     assert all(np.isinf(float(t)) or np.isclose(middles, float(t), rtol=1e-3).any() for t in thresholds)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::cascade_bayes.errors.DataWarning")
 def test_whole_job_with_missing_rows(tmp_path: Path) -> None:
     every = pd.read_parquet(example.train_path())

@@ -27,6 +27,11 @@ moments = pytest.mark.parametrize(
 )
 """At how many random moments each command is killed: a start takes seconds, so that 50 are for long runs."""
 
+at_length = pytest.mark.parametrize(
+    "num_moments", [pytest.param(count, marks=pytest.mark.long) for count in (3, 50)]
+)
+"""The same where what is written goes by the same way as a fit's file, which is killed more often."""
+
 CLI = [sys.executable, "-m", "cascade_bayes.cli"]
 
 BATCH = """
@@ -119,7 +124,7 @@ def test_fit(num_moments: int, folder: Path, tmp_path: Path) -> None:
     assert temporary_files(tmp_path) == []
 
 
-@moments
+@at_length
 def test_tune(num_moments: int, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "p.json"
     command = tune_command(folder / "p.nc", output)
@@ -138,7 +143,7 @@ def test_tune(num_moments: int, folder: Path, tmp_path: Path) -> None:
     assert temporary_files(tmp_path) == []
 
 
-@moments
+@at_length
 def test_fit_batch(num_moments: int, folder: Path, tmp_path: Path) -> None:
     """Each run goes on where the one before was killed; a folder that is complete makes room for the next."""
     tables = [folder / f"{i}.csv" for i in range(4)]

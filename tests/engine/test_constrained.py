@@ -123,7 +123,7 @@ def test_no_combination_on_the_grid_answers_better(which: str, figure: str, requ
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("abstain", ["final", pytest.param("early", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("abstain", ["final", pytest.param("early", marks=pytest.mark.long)])
 def test_with_abstention_too(small_posterior, abstain: str) -> None:
     """A pair has two thresholds if the last model may abstain, and three if both may."""
     models = [small_posterior.models[0], small_posterior.models[2]]
@@ -146,7 +146,7 @@ def test_with_abstention_too(small_posterior, abstain: str) -> None:
         assert getattr(policy.prediction, other) <= wanted * (1 + 1e-3) + 1e-12
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("figure", ["expense", "error"])
 def test_no_random_policy_of_four_models_answers_better(small_frame, figure: str) -> None:
     """Nor any on a coarse grid."""

@@ -46,7 +46,7 @@ def test_of_a_modular_fit(small_posterior: Posterior, terms: Terms) -> None:
         check_all(small_posterior, terms)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:The approximation is not to be trusted")
 def test_of_a_fit_that_is_one_chain(small_data: CascadeData) -> None:
     """Models that a cascade skips are integrated over."""
