@@ -288,7 +288,7 @@ def test_posteriors(
 
 
 @pytest.mark.slow
-@examples
+@pytest.mark.parametrize("num_examples", [400, pytest.param(50_000, marks=pytest.mark.long)])
 def test_posteriors_without_a_digest(
     num_examples: int, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -36,7 +36,7 @@ def tables(small_data: CascadeData) -> list[CascadeData]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("structure", ["modular", "chain"])
+@pytest.mark.parametrize("structure", ["modular", pytest.param("chain", marks=pytest.mark.long)])
 def test_modes_are_those_of_single_fits(tables: list[CascadeData], structure: Structure) -> None:
     options = OPTIONS | {"structure": structure}
     with pytest.warns(DataWarning, match=r"table 2 could not be fitted: .*medium-8b"):
