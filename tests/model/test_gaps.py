@@ -254,7 +254,7 @@ def test_every_step_is_taken_by_each_query_once() -> None:
         assert sorted(rows) == list(range(7))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_log_of_a_running_cascade_recovers_what_its_complete_rows_distort() -> None:
     """Accuracy of the second model over all queries, from a log that shows it on the hard ones only."""
     truth = example.load_truth()
