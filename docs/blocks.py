@@ -191,6 +191,7 @@ def run(page: Path, folder: Path) -> list[Ran]:
         "TERM": "dumb",
         "MPLBACKEND": "agg",
     }
+    environment.pop("JAX_DISABLE_MOST_OPTIMIZATIONS", None)  # the tests' own: a fit would run for minutes
     done: list[Ran] = []
     waiting: list[tuple[Block, Block | None]] = []
 

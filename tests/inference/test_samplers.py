@@ -729,7 +729,7 @@ def test_unknown_names_and_numbers(small_data: CascadeData) -> None:
         fit(small_data, "svi", seed=0, num_steps=0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_methods_agree(small_data: CascadeData) -> None:
     """Means and spreads of what decisions rest on are NUTS's, within what so many draws can tell."""
     few: dict[str, Any] = {"priors": FEW, "seed": 1, "progress": False}
