@@ -26,8 +26,8 @@ PRIVATE = ("/home", "/tmp", "/Users", "\\Users", str(Path(__file__).parents[1]))
 
 TIMEOUT_S = 900
 
-LONG = ("02_threshold_uncertainty",)
-"""Notebooks that take five minutes even with few draws."""
+LONG = ("02_threshold_uncertainty", "03_evidence", "04_priors")
+"""Notebooks that take minutes even with few draws."""
 
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 

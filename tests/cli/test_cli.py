@@ -634,7 +634,7 @@ def test_defaults_of_the_command_are_those_of_the_function() -> None:
     assert command["target_accept"].default == wanted["target_accept_prob"].default
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_approximations_by_name(run: Run, table: Path, tmp_path: Path) -> None:
     saved = tmp_path / "p.nc"
     shown = run("fit", table, "-o", saved, "--method", "map", "--copula", "independence", "--json")

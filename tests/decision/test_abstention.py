@@ -365,7 +365,7 @@ class TestPolicy:
         assert back.terms == policy.terms
         assert back.prediction == policy.prediction
 
-    @pytest.mark.slow
+    @pytest.mark.long
     def test_certificate_and_worth(self, policy: Policy, small_posterior: Posterior) -> None:
         found = certify(small_posterior, policy, num_draws=20)
         assert found.elsewhere[0].shape == (3,)

@@ -190,7 +190,7 @@ def table_with_a_first_model_that_knows_little() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["query", "model", "confidence", "correct", "cost"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_budget_is_spent_where_the_sweep_sees_two_policies_alone() -> None:
     data = read_table(table_with_a_first_model_that_knows_little(), confidence="probability")
     posterior = fit(data, method="laplace", seed=0, progress=False)

@@ -144,7 +144,7 @@ class TestLogLikelihood:
         assert np.isfinite(found).all()
         np.testing.assert_allclose(found[1, 2], direct(gappy_posterior, 1, 2), rtol=1e-10, atol=1e-12)
 
-    @pytest.mark.slow
+    @pytest.mark.long
     def test_of_a_chain_and_its_prior_make_the_energy_of_the_sampler(self, small_data: CascadeData) -> None:
         """The sampler's own record of its potential energy, in its own coordinates, is the other side."""
         data = small_data.select(small_data.models[:2]).take(range(40))

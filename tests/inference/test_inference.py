@@ -253,7 +253,9 @@ def test_constant_labels_warn_and_the_prior_carries_them(small_frame: pd.DataFra
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("model", "value"), [("small-3b", -0.3), ("medium-8b", 0.0)])
+@pytest.mark.parametrize(
+    ("model", "value"), [("small-3b", -0.3), pytest.param("medium-8b", 0.0, marks=pytest.mark.long)]
+)
 def test_confidences_all_alike_tell_nothing_apart(
     small_frame: pd.DataFrame, model: str, value: float
 ) -> None:
@@ -272,7 +274,7 @@ def test_confidences_all_alike_tell_nothing_apart(
     np.testing.assert_allclose(reach[asked, at + 1], 0, atol=1e-9)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_priors_are_overridden_in_one_place(small_data: CascadeData) -> None:
     post = fit(small_data, priors=Priors(num_components=2), **TINY)
     assert post.samples["normal_scale"].shape[-1] == 2

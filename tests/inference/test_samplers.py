@@ -639,7 +639,7 @@ AUTO = FitOptions(
 )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_map_is_the_top_of_every_module(small_data: CascadeData) -> None:
     post = fit(small_data, "map", priors=FEW, **SMALL)
     assert {v.shape[:2] for v in post.samples.values()} == {(1, 1)}

@@ -190,7 +190,7 @@ def test_nothing_known_after_a_gap_needs_no_sum() -> None:
     assert find_gaps(z, seen, np.ones_like(seen), LAYOUT).rows.tolist() == [0, 1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_gradients_with_gaps() -> None:
     """The slope along one direction in all parameters, against a difference."""
     obs, m = table(Z, SEEN, RIGHT, LABELS), PARAMS.margins
