@@ -416,7 +416,8 @@ def test_frontiers(num_examples: int, tmp_path: Path, record_property) -> None:
     def write(made: list[Policy]) -> bytes:
         one = made[0]
         context = {
-            name: getattr(one, name) for name in ("kind", "call_cost", "fit_digest", "terms", "fit_verdict")
+            name: getattr(one, name)
+            for name in ("kind", "call_cost", "fit_digest", "terms", "fit_verdict", "units")
         }
         frontier = Made(
             error_prices=np.array([policy.error_price for policy in made]),
