@@ -185,7 +185,7 @@ def share(value: Any) -> float:
     Raises
     ------
     ValueError
-        As `number`.
+        If the cell holds no plain number, as `number` says.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def percentage(value: Any) -> float:
     Raises
     ------
     ValueError
-        As `number`.
+        If the cell holds no plain number, as `number` says.
 
     Examples
     --------

@@ -262,18 +262,18 @@ def read_for_policy(
     Parameters
     ----------
     source
-        As for `read_table`.
+        The table: a file or a frame, as `read_table` takes it.
     models
-        The policy's.
+        Names of the policy's models, in the order in which it asks them.
     as_fitted
-        What it keeps of the table that was fitted.
+        What the policy keeps of the table that was fitted.
     prices
-        As for `read_table`.
+        Prices of a million tokens, as `read_table` takes them.
     confidence
         What the table holds, a kind that is read as that of the policy; what the table of the fit held by
         default.
     **layout
-        As for `read_table`.
+        How the table is laid out, as `read_table` takes it.
 
     Raises
     ------
