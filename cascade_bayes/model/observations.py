@@ -182,8 +182,13 @@ def make_cells(atoms: np.ndarray, continuous: bool, num_cells: int = NUM_CELLS) 
     order = np.lexsort((after, place))
     edge, after = place[order], after[order]
     is_atom = edge[1:] == edge[:-1]
-    score = 0.5 * (expit(edge[1:]) + expit(edge[:-1]))
-    return Cells(edge, after, np.where(is_atom, edge[1:], logit(score)), is_atom)
+    low, high = edge[:-1], edge[1:]
+    # The logit of the rate is linear in the standardised logit: a cell's middle is taken there. The two end
+    # cells have none: theirs is taken on the scale from 0 to 1.
+    middle = logit(0.5 * (expit(low) + expit(high)))
+    inner = np.isfinite(low) & np.isfinite(high)
+    middle[inner] = 0.5 * (low[inner] + high[inner])
+    return Cells(edge, after, np.where(is_atom, high, middle), is_atom)
 
 
 def stack_cells(cells: Sequence[Cells]) -> Cells:
