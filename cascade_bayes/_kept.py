@@ -66,13 +66,16 @@ def is_keeping() -> bool:
     return _Store.folder is not None
 
 
-def kept(*static: str) -> Callable[[Callable[..., T]], Kept[T]]:
+def kept(*static: str, runs_once: bool = False) -> Callable[[Callable[..., T]], Kept[T]]:
     """Return a decorator that does what `jax.jit` does, and has the compiled programs kept in a folder.
 
     Parameters
     ----------
     *static
         Names of the arguments that are no arrays, which must say all that they are in their ``repr``.
+    runs_once
+        Whether a program runs so seldom and shortly that compiling it is what takes the time; compilers for
+        processors then leave their optimisations out.
 
     Examples
     --------
@@ -82,7 +85,7 @@ def kept(*static: str) -> Callable[[Callable[..., T]], Kept[T]]:
     >>> float(raised(3.0, power=2))
     9.0
     """
-    return lambda function: Kept(function, static)
+    return lambda function: Kept(function, static, runs_once)
 
 
 class Kept(Generic[T]):
@@ -94,14 +97,27 @@ class Kept(Generic[T]):
         A pure function of pytrees of arrays, of a module: programs are known by its name.
     static
         Names of arguments that are no arrays.
+    runs_once
+        Whether optimising its programs takes longer than it saves.
     """
 
-    def __init__(self, function: Callable[..., T], static: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, function: Callable[..., T], static: tuple[str, ...] = (), runs_once: bool = False
+    ) -> None:
         functools.update_wrapper(self, function)
-        self.function, self._static = function, static
-        self.jitted: Any = jax.jit(function, static_argnames=static)
+        self.function, self._static, self._runs_once = function, static, runs_once
         self._signature = inspect.signature(function)
         self._programs: dict[Any, _Program] = {}
+
+    @functools.cached_property
+    def jitted(self) -> Any:
+        """The function under `jax.jit`, whose programs are not kept."""
+        return jax.jit(self.function, static_argnames=self._static, compiler_options=self._compiler_options)
+
+    @functools.cached_property
+    def _compiler_options(self) -> dict[str, Any] | None:
+        unoptimised = self._runs_once and jax.default_backend() == "cpu"
+        return {"xla_backend_optimization_level": 0} if unoptimised else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:
         call = self._call(args, kwargs)
@@ -172,7 +188,7 @@ class Kept(Generic[T]):
             return found
 
         flat.__name__ = self.function.__name__
-        lowered = jax.jit(flat).lower(*call.leaves)
+        lowered = jax.jit(flat, compiler_options=self._compiler_options).lower(*call.leaves)
         return _Traced(lowered, results)
 
     def _compile(self, call: _Call, traced: _Traced) -> _Program:

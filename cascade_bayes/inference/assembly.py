@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -13,15 +13,16 @@ from typing import Any
 import jax
 import numpy as np
 
+from cascade_bayes._entry import in_64_bits
 from cascade_bayes.errors import ConvergenceWarning, DataWarning, InputError
 from cascade_bayes.inference.convergence import USABLE_ESS, Closeness, assess
 from cascade_bayes.inference.padded_table import PaddedTable
-from cascade_bayes.inference.pair_posteriors import sample_pairs, thin
+from cascade_bayes.inference.pair_posteriors import MAX_DRAWS, compile_pairs, sample_pairs, thin
 from cascade_bayes.inference.posterior import Posterior
-from cascade_bayes.inference.posterior_modules import Sampled
+from cascade_bayes.inference.posterior_modules import Module, Sampled, shapes_of_sites
 from cascade_bayes.inference.preparation import Prepared
 from cascade_bayes.inference.samplers.nuts import Draws
-from cascade_bayes.model.centres import find_centres
+from cascade_bayes.model.centres import Centres, find_centres
 from cascade_bayes.model.names import Structure
 
 
@@ -56,9 +57,8 @@ def assemble(table: PaddedTable, sampled: Sampled, key: jax.Array, seconds: floa
     samples, stats = kept(sampled, spec.structure)
     samples = dict(samples)
     if spec.structure == "modular":
-        centres = find_centres(prepared.obs, spec.layout, spec.pairs)
+        centres, padded = _centres(table)
         spec = replace(spec, centres=centres)
-        padded = centres._replace(at_atoms=np.pad(centres.at_atoms, table.more_slots))
         samples |= sample_pairs(
             key,
             samples,
@@ -102,6 +102,38 @@ def assemble(table: PaddedTable, sampled: Sampled, key: jax.Array, seconds: floa
     )
     warn_about_few_draws(posterior)
     return posterior
+
+
+def compile_ahead(table: PaddedTable, modules: Sequence[Module]) -> Callable[[], None]:
+    """Return what compiles the programs that `assemble` goes on to call; it may run in another thread.
+
+    Parameters
+    ----------
+    table
+        The table.
+    modules
+        The modules of its posterior, which are yet to be drawn from.
+    """
+    spec, options = table.prepared.spec, table.prepared.options
+    if spec.structure != "modular" or len(spec.pairs) == 0:
+        return lambda: None
+    at_mode = options.method == "map"
+    per_chain = 1 if at_mode else min(options.draws, max(MAX_DRAWS // options.num_chains, 1))
+    sites = shapes_of_sites(modules, per_chain * (1 if at_mode else options.num_chains))
+    _, centres = _centres(table)
+    is_sample = table.whole is not None
+    return in_64_bits(
+        lambda: compile_pairs(
+            sites, table.obs, table.atom_locs, table.kind, centres, is_sample=is_sample, at_mode=at_mode
+        )
+    )
+
+
+def _centres(table: PaddedTable) -> tuple[Centres, Centres]:
+    """Return the centres of a table's pairs, and the same with as many slots for atoms as its arrays have."""
+    spec = table.prepared.spec
+    centres = find_centres(table.prepared.obs, spec.layout, spec.pairs)
+    return centres, centres._replace(at_atoms=np.pad(centres.at_atoms, table.more_slots))
 
 
 def kept(sampled: Sampled, structure: Structure) -> tuple[Draws, Draws]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 
 from cascade_bayes._entry import in_64_bits, need
 from cascade_bayes.data import READ_FIRST, CascadeData
-from cascade_bayes.inference.assembly import assemble, is_mixed
+from cascade_bayes.inference.assembly import assemble, compile_ahead, is_mixed
 from cascade_bayes.inference.options import FitOptions, with_fit_options
 from cascade_bayes.inference.padded_table import PaddedTable
 from cascade_bayes.inference.pair_posteriors import MAX_DRAWS
@@ -70,11 +71,14 @@ def fit_one(one: Prepared) -> Posterior:
     table = PaddedTable(one, one.spec.kind, one.data.num_queries)
     modules = table.modules()
     key_modules, key_pairs = jax.random.split(jax.random.key(one.options.seed))
-    found = draw(
-        key_modules,
-        [module.lanes for module in modules],
-        one.options,
-        max_kept=MAX_DRAWS if structure == "modular" else None,
-        enough=lambda found: is_mixed(collect(modules, found), structure),
-    )
+    with ThreadPoolExecutor(1) as pool:  # what is needed last is compiled while the first is sampled
+        compiling = pool.submit(compile_ahead(table, modules))
+        found = draw(
+            key_modules,
+            [module.lanes for module in modules],
+            one.options,
+            max_kept=MAX_DRAWS if structure == "modular" else None,
+            enough=lambda found: is_mixed(collect(modules, found), structure),
+        )
+        compiling.result()
     return assemble(table, collect(modules, found), key_pairs, time.perf_counter() - began)

@@ -152,6 +152,45 @@ def sample_pairs(
     return {k: np.moveaxis(np.asarray(v), 0, -1).reshape((*lead, -1)) for k, v in found.items()}
 
 
+def compile_pairs(
+    sites: dict[str, jax.ShapeDtypeStruct],
+    obs: Observations,
+    atom_locs: jax.Array,
+    kind: ModelKind,
+    centres: Centres,
+    *,
+    is_sample: bool,
+    at_mode: bool,
+) -> None:
+    """Compile the programs that `sample_pairs` goes on to call for draws of these shapes.
+
+    Parameters
+    ----------
+    sites
+        What stands for draws of the first module's sites, in one row, ``(num_draws, ...)``.
+    obs, atom_locs, kind, centres, at_mode
+        The same as for `sample_pairs`.
+    is_sample
+        Whether ``obs`` is a weighted sample of a long table.
+    """
+    num_draws = sites["intercept"].shape[0]
+    slopes, calls = None, [(num_draws, at_mode)]
+    if is_sample:
+        slopes, calls = _no_slopes(kind.spec()), [(1, True), (largest_divisor(num_draws, AT_ONCE), at_mode)]
+    for count, top in calls:
+        some = {k: jax.ShapeDtypeStruct((count, *v.shape[1:]), v.dtype) for k, v in sites.items()}
+        _draw_pairs.lower(
+            jax.random.key(0),
+            some,
+            obs=obs,
+            atom_locs=atom_locs,
+            centres=centres,
+            kind=kind,
+            at_mode=top,
+            slopes=slopes,
+        ).compile()
+
+
 def _by_parts(draw: Any, key: jax.Array, sites: dict[str, jax.Array]) -> dict[str, np.ndarray]:
     """Draw for `AT_ONCE` draws of the first module after the other, and put the results together."""
     num_draws = len(next(iter(sites.values())))
@@ -306,6 +345,11 @@ def _draw_upstream(
     return jax.lax.map(one_pair, (jnp.asarray(spec.pairs), centres, uniform, tilts))
 
 
+def _no_slopes(spec: ModelSpec) -> Slopes:
+    none, empty = jnp.zeros(len(spec.pairs)), jnp.zeros(len(_with_theta(spec)))
+    return Slopes(empty, empty, none, none)
+
+
 def _find_slopes(
     flat: dict[str, jax.Array],
     whole: Observations,
@@ -317,11 +361,20 @@ def _find_slopes(
     """Return by how much the slopes of a sample's curves are off, at the tops of the mended ones."""
     mean = {name: jnp.mean(values, axis=0, keepdims=True) for name, values in flat.items()}
     spec = kind.spec()
-    none, empty = jnp.zeros(len(spec.pairs)), jnp.zeros(len(_with_theta(spec)))
-    slopes = Slopes(empty, empty, none, none)
+    slopes = _no_slopes(spec)
+    empty, _, none, _ = slopes
     gradient, key = partial(_gradient, kind=kind), jax.random.key(0)
     for _ in range(NUM_TURNS):
-        top = _draw_pairs(key, mean, sample, atom_locs, centres, slopes, kind, at_mode=True)
+        top = _draw_pairs(
+            key,
+            mean,
+            obs=sample,
+            atom_locs=atom_locs,
+            centres=centres,
+            kind=kind,
+            at_mode=True,
+            slopes=slopes,
+        )
         t = jnp.arctanh(top["tau"][:, 0]) if "tau" in top else empty
         effect = top["upstream"][:, 0] if "upstream" in top else none
         of_parts = [gradient(t, effect, mean, part, atom_locs, centres) for part in chunks(whole)]

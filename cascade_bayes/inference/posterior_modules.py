@@ -90,6 +90,20 @@ def side_by_side(tables: Sequence[Sequence[Module]]) -> list[Lanes]:
     ]
 
 
+def shapes_of_sites(modules: Sequence[Module], num_draws: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return what stands for so many draws, in one row, of a model's sites that modules have."""
+    found: dict[str, jax.ShapeDtypeStruct] = {}
+    for module in modules:
+        target, data = module.lanes
+        x = jnp.zeros((len(jax.tree.leaves(data)[0]), 1, num_draws, target.dim))
+        sites = jax.eval_shape(jax.vmap(jax.vmap(jax.vmap(target.sites))), x)
+        of_model = module.to_sites({name: np.zeros(site.shape, site.dtype) for name, site in sites.items()})
+        found |= {
+            name: jax.ShapeDtypeStruct(values.shape[1:], values.dtype) for name, values in of_model.items()
+        }
+    return found
+
+
 def collect(modules: Sequence[Module], found: Sequence[LaneDraws], table: int = 0) -> Sampled:
     """Return the draws of one of the tables whose modules were sampled side by side.
 

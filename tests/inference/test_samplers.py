@@ -35,7 +35,7 @@ from cascade_bayes.inference.posterior_modules import Module, collect, make_modu
 from cascade_bayes.inference.samplers.draw import LaneDraws, draw
 from cascade_bayes.inference.samplers.importance import Proposals
 from cascade_bayes.inference.samplers.laplace import find_modes, minimise, normal_approximation
-from cascade_bayes.inference.samplers.nuts import STRETCH, Chains, compile_chains
+from cascade_bayes.inference.samplers.nuts import STRETCH, Chains, compile_chains, run_side_by_side
 from cascade_bayes.inference.samplers.target import Lanes, StudentCoordinate, Target
 from cascade_bayes.model.anchors import Anchors
 from cascade_bayes.model.cascade import cascade_model, sample_sites
@@ -283,6 +283,29 @@ def test_chains_draw_from_every_lane(normals: tuple[Array, Array]) -> None:
         np.testing.assert_allclose(np.cov(draws.T), normals[1][lane], atol=0.15)
     # No draw comes twice, neither within a stretch nor across two.
     assert np.unique(draws[:, 0]).size > 0.9 * len(draws)
+
+
+def test_densities_side_by_side_are_drawn_from_as_alone_and_end_together(
+    normals: tuple[Array, Array],
+) -> None:
+    data = lanes(normals)
+    options, approximation = chains_of(2, 150), normal_approximation(NORMAL, data)
+    chains = [
+        Chains.start(jax.random.key(seed), Lanes(NORMAL, data), approximation, options) for seed in (0, 1)
+    ]
+    together = run_side_by_side(chains, 20, lambda _: None)
+    for one, (_, sites, _) in zip(chains, together, strict=True):
+        assert sites["x"].dtype == np.float64
+        np.testing.assert_array_equal(one.run(20, lambda _: None)[1]["x"], sites["x"])
+    ticks: list[int] = []
+
+    def interrupted(length: int) -> None:
+        ticks.append(length)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_side_by_side(chains, 10**6, interrupted)
+    assert len(ticks) <= 2  # each ended after a stretch
 
 
 @pytest.mark.slow

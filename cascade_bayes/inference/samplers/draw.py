@@ -27,7 +27,13 @@ from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.samplers import approximate, importance
 from cascade_bayes.inference.samplers.importance import Proposals
 from cascade_bayes.inference.samplers.laplace import NormalApproximation, find_modes, normal_approximation
-from cascade_bayes.inference.samplers.nuts import Chains, Draws, compile_chains, constrained
+from cascade_bayes.inference.samplers.nuts import (
+    Chains,
+    Draws,
+    compile_chains,
+    constrained,
+    run_side_by_side,
+)
 from cascade_bayes.inference.samplers.target import Lanes
 
 NUM_TRIAL = 1000
@@ -86,7 +92,7 @@ def draw(
             LaneDraws(_sites(part, x), {}, np.zeros(len(x), dtype=int), {})
             for part, x in zip(parts, modes, strict=True)
         ]
-    if method == "nuts":
+    if method in ("nuts", "auto"):
         with ThreadPoolExecutor(num_cores()) as pool:  # more at once take memory, and no less time
             compile_chains(parts, options, pool)
     approximations = [normal_approximation(*part) for part in parts]
@@ -124,11 +130,11 @@ def _draw_nuts(
     found = [LaneDraws({}, {}, zeros, {"halved_steps": zeros}) for zeros in none]
     total = len(parts) * (options.warmup + options.draws)
     with tqdm(total=total, disable=not options.progress, desc="NUTS", unit="transition") as bar:
-        chains = [one.run(options.warmup, bar.update)[0] for one in chains]
+        chains = [one for one, _, _ in run_side_by_side(chains, options.warmup, bar.update)]
         for round_ in range(options.max_rounds):
             if round_:
                 bar.total += len(parts) * options.draws
-            runs = [one.run(options.draws, bar.update) for one in chains]
+            runs = run_side_by_side(chains, options.draws, bar.update)
             found = [_longer(before, *drawn) for before, (_, *drawn) in zip(found, runs, strict=True)]
             if round_ + 1 == options.max_rounds:
                 break

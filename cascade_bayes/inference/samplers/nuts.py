@@ -18,8 +18,9 @@ start. They are spread over the devices there are: on a processor, as many as
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +29,7 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 from numpyro import infer
 
-from cascade_bayes._devices import divide
+from cascade_bayes._devices import divide, num_cores
 from cascade_bayes._kept import kept
 from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.samplers.laplace import NormalApproximation, normal_approximation
@@ -110,26 +111,12 @@ def _kernel(
     return state, lambda state: step(state, lane)
 
 
-def _over_chains(one: Callable[..., Any], num_shared: int) -> Callable[..., Any]:
-    """Map over lanes, and within a lane over chains; the last arguments are shared by a lane's chains.
-
-    Devices share the chains evenly, or as many of them as can.
-    """
-
-    def of_lane(*args: Any) -> Any:
-        own, shared = args[:-num_shared], args[-num_shared:]
-        return jax.vmap(lambda *a: one(*a, *shared))(*own)
-
-    def of_all(*args: Any) -> Any:
-        num_chains = jax.tree.leaves(args[0])[0].shape[1]
-        num_own = len(args) - num_shared
-        divided = divide(jax.vmap(of_lane), num_chains, [1] * num_own + [None] * num_shared, 1)
-        return divided(*args)
-
-    return of_all
+def _over_chains(one: Callable[..., Any]) -> Callable[..., Any]:
+    """Map over lanes, and within a lane over chains, which share the lane's approximation and data."""
+    return jax.vmap(jax.vmap(one, in_axes=(0, None, None)))
 
 
-@kept("target", "tuning")
+@kept("target", "tuning", runs_once=True)
 def _start(
     target: Target,
     tuning: _Tuning,
@@ -143,7 +130,7 @@ def _start(
         start = START_SPREAD * jax.random.normal(key_start, mode.shape, dtype=mode.dtype)
         return _kernel(target, tuning, start, (approximation, lane), key_run)[0]
 
-    return _over_chains(one, 2)(keys, approximation, data)
+    return divide(_over_chains(one), keys.shape[1], (1, None, None), 1)(keys, approximation, data)
 
 
 @kept("target", "tuning")
@@ -160,31 +147,38 @@ def _advance(
     Returns states, positions ``(num_lanes, num_chains, STRETCH, dim)``, and statistics without the last axis.
     """
 
-    def one(
-        state: Any, count: jax.Array, approximation: NormalApproximation, lane: Data
-    ) -> tuple[Any, jax.Array, TransitionStats]:
+    def one(state: Any, approximation: NormalApproximation, lane: Data) -> Any:
         _, step = _kernel(target, tuning, state.z, (approximation, lane), state.rng_key)
+        return step(state)
 
-        def fields(state: Any) -> TransitionStats:
-            return TransitionStats(*(getattr(state, name) for name in TransitionStats._fields))
+    def fields(states: Any) -> TransitionStats:
+        return TransitionStats(*(getattr(states, name) for name in TransitionStats._fields))
+
+    def of_all(
+        states: Any, approximation: NormalApproximation, data: Data, count: jax.Array
+    ) -> tuple[Any, jax.Array, TransitionStats]:
+        # The loop over transitions is around the map over chains and not within it: all take as many, and a
+        # loop within would have to choose at every turn, for every chain, whether its state is to change.
+        step = _over_chains(one)
 
         def turn(
-            i: jax.Array, carry: tuple[Any, jax.Array, TransitionStats]
-        ) -> tuple[Any, jax.Array, TransitionStats]:
-            state, positions, kept = carry
-            state = step(state)
-            kept = jax.tree.map(lambda rows, row: rows.at[i].set(row), kept, fields(state))
-            return state, positions.at[i].set(state.z), kept
+            i: jax.Array, carry: tuple[Any, tuple[jax.Array, TransitionStats]]
+        ) -> tuple[Any, tuple[jax.Array, TransitionStats]]:
+            states, rows = carry
+            states = step(states, approximation, data)
+            found = states.z, fields(states)
+            return states, jax.tree.map(lambda rows, row: rows.at[:, :, i].set(row), rows, found)
 
-        def rows(x: jax.Array) -> jax.Array:
-            return jnp.zeros((STRETCH, *x.shape), x.dtype)
+        def room(x: jax.Array) -> jax.Array:
+            return jnp.zeros((*x.shape[:2], STRETCH, *x.shape[2:]), x.dtype)
 
-        empty = state, rows(state.z), jax.tree.map(rows, fields(state))
-        state, positions, kept = jax.lax.fori_loop(0, count, turn, empty)
-        return state, approximation.mode + positions @ approximation.root.T, kept
+        rows = jax.tree.map(room, (states.z, fields(states)))
+        states, (positions, stats) = jax.lax.fori_loop(0, count, turn, (states, rows))
+        x = jnp.einsum("lctd,led->lcte", positions, approximation.root)
+        return states, approximation.mode[:, None, None] + x, stats
 
-    counts = jnp.full(states.i.shape, count)
-    return _over_chains(one, 2)(states, counts, approximation, data)
+    divided = divide(of_all, states.z.shape[1], (1, None, None, None), 1)
+    return divided(states, approximation, data, count)
 
 
 def compile_chains(parts: Sequence[Lanes], options: FitOptions, pool: Executor) -> None:
@@ -235,6 +229,35 @@ def shapes(info: Any) -> Any:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=bound)
 
     return jax.tree.map(one, info)
+
+
+def run_side_by_side(
+    chains: Sequence[Chains], count: int, tick: Callable[[int], None]
+) -> list[tuple[Chains, Draws, Draws]]:
+    """Do what `Chains.run` does for several densities at once, each on a processor core of its own.
+
+    Where there are several devices, which share the chains of each density already, one is run after the
+    other. An exception, or Ctrl-C, ends all of them within a stretch.
+    """
+    over = threading.Event()
+    wide = jax.config.read("jax_enable_x64")  # which a thread has to be told
+
+    def run(one: Chains) -> tuple[Chains, Draws, Draws]:
+        def go_on(length: int) -> None:
+            if over.is_set():
+                raise CancelledError
+            tick(length)
+
+        with jax.enable_x64(wide):
+            return one.run(count, go_on)
+
+    with ThreadPoolExecutor(num_cores() if jax.local_device_count() == 1 else 1) as pool:
+        running = [pool.submit(run, one) for one in chains]
+        try:
+            return [job.result() for job in running]
+        except BaseException:
+            over.set()
+            raise
 
 
 @kept("target")
@@ -303,17 +326,17 @@ class Chains(NamedTuple):
             ``(num_lanes, num_chains, count, dim)``; and statistics by name,
             ``(num_lanes, num_chains, count)``.
         """
-        states, found, kept = self.states, [], []
+        states, found, rows = self.states, [], []
         for done in range(0, count, STRETCH):
             length = min(STRETCH, count - done)
             states, x, stats = _advance(
                 self.target, self.tuning, states, self.approximation, self.data, jnp.asarray(length)
             )
             found.append(np.asarray(x)[:, :, :length])
-            kept.append([np.asarray(rows)[:, :, :length] for rows in stats])
+            rows.append([np.asarray(field)[:, :, :length] for field in stats])
             tick(length)
-        rows = [np.concatenate(field, axis=2) for field in zip(*kept, strict=True)]
-        named = dict(zip(TransitionStats._fields, rows, strict=True))
+        joined = [np.concatenate(field, axis=2) for field in zip(*rows, strict=True)]
+        named = dict(zip(TransitionStats._fields, joined, strict=True))
         return self._replace(states=states), np.concatenate(found, axis=2), named
 
     def with_half_the_step(self, lanes: np.ndarray) -> Chains:
