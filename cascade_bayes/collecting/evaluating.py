@@ -182,4 +182,4 @@ def plain_text(error: Any) -> str:
     lines = [
         line for line in re.sub(r"\[/?[a-z ]+\]", "", text).replace("\\n", "\n").splitlines() if line.strip()
     ]
-    return one_line(ValueError(lines[-1] if lines else type(error).__name__))
+    return one_line(ValueError(" ".join(lines)[-300:] if lines else type(error).__name__))
