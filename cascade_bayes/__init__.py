@@ -2,7 +2,7 @@
 
 >>> import cascade_bayes as cb
 >>> cb.__all__[:4]
-['read_table', 'CascadeData', 'check_fittable', 'fit']
+['read_table', 'CascadeData', 'check_fittable', 'collect']
 
 Names are imported when first used, so that importing the package is quick and asks for no more than the
 part of it that is needed. All that users call computes in 64-bit arithmetic, whatever JAX is set to.
@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cascade_bayes import example as example
     from cascade_bayes import plot as plot
+    from cascade_bayes.collecting import Collected as Collected
+    from cascade_bayes.collecting import collect, read_inspect
+    from cascade_bayes.collecting import read_lm_eval as read_lm_eval
+    from cascade_bayes.collecting import read_openai as read_openai
     from cascade_bayes.data import CascadeData, check_fittable
     from cascade_bayes.decision.certificate import Certificate as Certificate
     from cascade_bayes.decision.certificate import certify
@@ -93,6 +97,11 @@ _HOME = {
     "certify": "decision.certificate",
     "check": "inference.checks",
     "check_fittable": "data",
+    "Collected": "collecting",
+    "collect": "collecting",
+    "read_inspect": "collecting",
+    "read_lm_eval": "collecting",
+    "read_openai": "collecting",
     "compare": "decision.compare",
     "error_cost_frontier": "decision.tuning",
     "fit": "inference.fit",
@@ -122,6 +131,9 @@ __all__ = [  # noqa: RUF022  by task, as the reference has them
     "read_table",
     "CascadeData",
     "check_fittable",
+    # collect a table
+    "collect",
+    "read_inspect",
     # fit
     "fit",
     "fit_batch",

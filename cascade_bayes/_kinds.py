@@ -78,3 +78,23 @@ POLICY = json_kind("cascade_bayes.policy")
 FRONTIER = json_kind("cascade_bayes.frontier")
 PICTURE = FileKind("PNG", _is_png)
 REPORT = FileKind("report", _is_report, is_text=True)
+
+
+TABLE_MARK = b"cascade_bayes.table"
+"""What the metadata of a Parquet file hold that this library wrote."""
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file is a table that `collect` or `convert` wrote: Parquet, CSV or JSON Lines."""
+    with path.open("rb") as file:
+        start = file.read(64)
+        if start[:4] != b"PAR1":
+            return start.startswith((b"query,model,confidence", b'{"query": '))
+        file.seek(max(0, path.stat().st_size - MAX_FOOTER_BYTES))
+        return TABLE_MARK in file.read()
+
+
+MAX_FOOTER_BYTES = 1 << 20
+"""How far from the end of a Parquet file its metadata are looked for."""
+
+TABLE = FileKind("table", _is_table, is_text=True)

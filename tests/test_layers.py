@@ -16,7 +16,7 @@ PARTS = (
     *("errors", "_entry", "_numbers", "_names", "_kinds", "_temporary", "_trees", "_devices", "_kept"),
     *("_units", "_shown", "markers", "verdict", "transforms", "rule", "_output", "_files", "data"),
     *("special", "distributions", "copulas"),
-    *("reading", "evaluation", "policy"),
+    *("reading", "collecting", "evaluation", "policy"),
     *("model", "engine", "inference", "decision"),
     *("sbc", "plots", "plot", "reporting", "example", "demo", "cli"),
 )
@@ -112,7 +112,7 @@ def test_policies_decide_without_jax() -> None:
     assert done.stdout.strip() == "[]"
 
 
-MANY_OPTIONS = {"fit", "error_cost_frontier", "report"}
+MANY_OPTIONS = {"collect", "fit", "error_cost_frontier", "report"}
 """Functions that users give more than nine options to, each a word with a meaning of its own."""
 
 

@@ -15,7 +15,9 @@ import typer
 from cascade_bayes._output import close_outputs
 from cascade_bayes.cli.cache import cache
 from cascade_bayes.cli.check import check
+from cascade_bayes.cli.collect import collect
 from cascade_bayes.cli.common import EXIT_INFEASIBLE, EXIT_INPUT, print_marked, say
+from cascade_bayes.cli.convert import convert
 from cascade_bayes.cli.demo import demo
 from cascade_bayes.cli.evaluate import evaluate
 from cascade_bayes.cli.fit import fit
@@ -38,7 +40,7 @@ app = typer.Typer(
     "or the command goes by such a fit (--accept-rejected-fit), 4 infeasible request, 130 interrupted, "
     "143 terminated.",
 )
-for command in (inspect, fit, check, tune, worth, evaluate, report, demo, cache):
+for command in (collect, convert, inspect, fit, check, tune, worth, evaluate, report, demo, cache):
     app.command()(command)
 
 

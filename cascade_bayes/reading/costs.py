@@ -43,7 +43,7 @@ def costs(
         return np.array([given[name] for name in table.model_names])[table.model_codes]
     if not layout.costs:
         return (table.model_codes > 0).astype(np.float64)
-    per_million = None if prices is None else _read_prices(prices)  # checked even if unused
+    per_million = None if prices is None else read_prices(prices)  # checked even if unused
     tokens = table.has("tokens_in") and table.has("tokens_out")
     if per_million is not None and tokens:
         for name in table.model_names:
@@ -87,7 +87,7 @@ def by_accuracy(table: Table) -> list[str]:
     return [names[i] for i in np.argsort(right / np.maximum(count, 1), kind="stable")]
 
 
-def _read_prices(
+def read_prices(
     prices: Mapping[str, Mapping[str, float]] | str | os.PathLike[str],
 ) -> dict[str, tuple[float, float]]:
     """Return US dollars per million input and output tokens, by model."""

@@ -80,7 +80,7 @@ def load_columns(source: Any, layout: Layout, kind: str) -> Loaded:
         read = read_file(Path(os.fsdecode(source)), place, choose)
     else:
         place = "table"
-        read = Source(_columns_of(source, choose))
+        read = Source(columns_of(source, choose))
     found = [column.name for column in read.columns]
     wide = find_wide(found, layout, place) if layout.wide else None
     if wide is None:
@@ -135,7 +135,7 @@ def _check_names(
         )
 
 
-def _columns_of(frame: Any, choose: Choice) -> list[Column]:
+def columns_of(frame: Any, choose: Choice) -> list[Column]:
     """Return the columns of a frame of pandas, polars, pyarrow or another that can become one of pandas."""
     expected = "the table must be a path, or a frame of pandas, polars, pyarrow or DuckDB; got "
     library = _library(frame)
