@@ -58,6 +58,10 @@ if TYPE_CHECKING:
     from cascade_bayes.reporting import report
     from cascade_bayes.sbc.calibration import simulation_based_calibration
     from cascade_bayes.sbc.ranks import CalibrationRanks as CalibrationRanks
+    from cascade_bayes.serving.openai import ask_openai as ask_openai
+    from cascade_bayes.serving.router import Reply as Reply
+    from cascade_bayes.serving.router import Routed as Routed
+    from cascade_bayes.serving.router import Router
     from cascade_bayes.transforms import ConfidenceMap as ConfidenceMap
 
 _MODULES = ("example", "plot")
@@ -89,7 +93,11 @@ _HOME = {
     "Predicted": "engine.figures",
     "PriorDraws": "inference.prior",
     "Priors": "model.priors",
+    "Reply": "serving.router",
+    "Routed": "serving.router",
+    "Router": "serving.router",
     "Terms": "policy.terms",
+    "ask_openai": "serving.openai",
     "certify": "decision.certificate",
     "check": "inference.checks",
     "check_fittable": "data",
@@ -143,6 +151,8 @@ __all__ = [  # noqa: RUF022  by task, as the reference has them
     "certify",
     "value_of_information",
     "report",
+    # run in production
+    "Router",
     # simulate
     "sample_prior",
     "simulate",

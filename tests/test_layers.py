@@ -16,7 +16,7 @@ PARTS = (
     *("errors", "_entry", "_numbers", "_names", "_kinds", "_temporary", "_trees", "_devices", "_kept"),
     *("_units", "_shown", "markers", "verdict", "transforms", "rule", "_output", "_files", "data"),
     *("special", "distributions", "copulas"),
-    *("reading", "evaluation", "policy"),
+    *("reading", "evaluation", "policy", "serving"),
     *("model", "engine", "inference", "decision"),
     *("sbc", "plots", "plot", "reporting", "example", "demo", "cli"),
 )

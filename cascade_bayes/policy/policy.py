@@ -31,7 +31,6 @@ from cascade_bayes.policy.plain import decoded, decoded_draws, encoded, numbers,
 from cascade_bayes.policy.schema import FrontierRecord, PolicyRecord
 from cascade_bayes.policy.shown import policy_card
 from cascade_bayes.policy.terms import COSTS_ALONE, Terms
-from cascade_bayes.reading import AsFitted, read_for_policy
 from cascade_bayes.verdict import FitVerdict
 
 FROM_FRONTIER = (
@@ -250,6 +249,8 @@ class Policy:
         **layout
             How the table is laid out (`cascade_bayes.reading.layout.Layout`).
         """
+        from cascade_bayes.reading import AsFitted, read_for_policy  # which a service need not import
+
         costs = dict(zip(self.models, self.call_cost.tolist(), strict=True))
         as_fitted = AsFitted(self.kind, self.units, costs)
         return read_for_policy(source, self.models, as_fitted, prices, confidence, **layout)
