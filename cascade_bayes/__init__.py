@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from cascade_bayes.plots import plot_replicates as plot_replicates
     from cascade_bayes.plots import plot_thresholds as plot_thresholds
     from cascade_bayes.policy.expected import Evaluation as Evaluation
+    from cascade_bayes.policy.guarantee import Guarantee as Guarantee
     from cascade_bayes.policy.mixture import Mixture as Mixture
     from cascade_bayes.policy.points import load_policies
     from cascade_bayes.policy.policy import ABSTAIN, Policy
@@ -81,6 +82,7 @@ _HOME = {
     "Evaluation": "policy.expected",
     "FailedFit": "inference.batch",
     "Envelope": "decision.envelope",
+    "Guarantee": "policy.guarantee",
     "FitOptions": "inference.options",
     "Frontier": "decision.frontier",
     "InfeasibleError": "errors",

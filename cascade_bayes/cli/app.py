@@ -19,6 +19,7 @@ from cascade_bayes.cli.common import EXIT_INFEASIBLE, EXIT_INPUT, print_marked, 
 from cascade_bayes.cli.demo import demo
 from cascade_bayes.cli.evaluate import evaluate
 from cascade_bayes.cli.fit import fit
+from cascade_bayes.cli.guarantee import guarantee
 from cascade_bayes.cli.inspect import inspect
 from cascade_bayes.cli.programs import Damage
 from cascade_bayes.cli.report import report
@@ -38,7 +39,7 @@ app = typer.Typer(
     "or the command goes by such a fit (--accept-rejected-fit), 4 infeasible request, 130 interrupted, "
     "143 terminated.",
 )
-for command in (inspect, fit, check, tune, worth, evaluate, report, demo, cache):
+for command in (inspect, fit, check, tune, worth, evaluate, guarantee, report, demo, cache):
     app.command()(command)
 
 

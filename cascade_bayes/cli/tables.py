@@ -12,6 +12,7 @@ from cascade_bayes.rule import LOWEST, describe_threshold, show_interval, show_t
 if TYPE_CHECKING:
     from cascade_bayes.decision.information import Information
     from cascade_bayes.inference.checks import CheckResult
+    from cascade_bayes.policy.guarantee import Guarantee
     from cascade_bayes.policy.policy import Policy
 
 
@@ -245,5 +246,22 @@ def overview_table(record: dict[str, Any]) -> Table:
             "" if accuracy is None else f"{accuracy:.1%}",
             "" if median is None else _number(median),
             _number(row["call_cost"]),
+        )
+    return table
+
+
+def guarantee_table(found: Guarantee) -> Table:
+    """Return the tests that led to a certified policy, one policy a row."""
+    unit = found.policy.units.short
+    table = Table(
+        title=f"Is the error at most {_number(found.target_error)}? Tests from the safest policy on",
+        title_justify="left",
+    )
+    for name in ("price of an error", "models", "wrong", f"cost, {unit}", "p-value", "certified"):
+        table.add_column(name, overflow="fold")
+    for row in found.tested:
+        cells = [_number(row["error_price"]), " > ".join(row["models"]), f"{100 * row['error']:.3g} %"]
+        table.add_row(
+            *cells, _number(row["cost"]), _number(row["p_value"]), "yes" if row["certified"] else "no"
         )
     return table

@@ -255,6 +255,40 @@ class Policy:
         as_fitted = AsFitted(self.kind, self.units, costs)
         return read_for_policy(source, self.models, as_fitted, prices, confidence, **layout)
 
+    def select(self, table: CascadeData) -> CascadeData:
+        """Return the part of a table that is of this policy's models, in its order.
+
+        Parameters
+        ----------
+        table
+            A table of any models.
+
+        Raises
+        ------
+        InputError
+            If it lacks one of the models, or its numbers are of another kind or unit than the policy's.
+        """
+        missing = [m for m in self.models if m not in table.models]
+        if missing:
+            raise InputError(
+                f"the table lacks model {missing[0]!r} of the policy; it has {', '.join(table.models)}."
+            )
+        if table.kind != self.kind:
+            raise InputError(
+                f"the table holds confidences of kind {table.kind!r}, the policy is for {self.kind!r}."
+            )
+        if table.units.cost != self.units.cost:
+            raise InputError(
+                f"the table has costs in {table.units.cost}, the policy in {self.units.cost}. Read the "
+                f"table for the policy, policy.read(...), or with costs={self.units.cost == DOLLARS}."
+            )
+        if self.units.grades and table.units.grades not in ((), self.units.grades):
+            raise InputError(
+                f"the table has the grades {', '.join(table.units.grades)}, the policy "
+                f"{', '.join(self.units.grades)}. Read the table for the policy, policy.read(...)."
+            )
+        return table.select(list(self.models))
+
     def evaluate(self, table: Any) -> Evaluation:
         """Return realised error and cost on labelled data beside the predicted ones.
 
@@ -263,29 +297,7 @@ class Policy:
         table
             `CascadeData` holding the policy's models, or anything `read_table` reads.
         """
-        if isinstance(table, CascadeData):
-            missing = [m for m in self.models if m not in table.models]
-            if missing:
-                raise InputError(
-                    f"the table lacks model {missing[0]!r} of the policy; it has {', '.join(table.models)}."
-                )
-            if table.kind != self.kind:
-                raise InputError(
-                    f"the table holds confidences of kind {table.kind!r}, the policy is for {self.kind!r}."
-                )
-            if table.units.cost != self.units.cost:
-                raise InputError(
-                    f"the table has costs in {table.units.cost}, the policy in {self.units.cost}. Read the "
-                    f"table for the policy, policy.read(...), or with costs={self.units.cost == DOLLARS}."
-                )
-            if self.units.grades and table.units.grades not in ((), self.units.grades):
-                raise InputError(
-                    f"the table has the grades {', '.join(table.units.grades)}, the policy "
-                    f"{', '.join(self.units.grades)}. Read the table for the policy, policy.read(...)."
-                )
-            data = table.select(list(self.models))
-        else:
-            data = self.read(table)
+        data = self.select(table) if isinstance(table, CascadeData) else self.read(table)
         realised = realise(data, self.thresholds, self.abstain_thresholds)
         return Evaluation(self.prediction, realised, self.error_price, self.terms)
 
