@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from cascade_bayes.serving.router import Routed as Routed
     from cascade_bayes.serving.router import Router
     from cascade_bayes.transforms import ConfidenceMap as ConfidenceMap
+    from cascade_bayes.watching.watch import Watched as Watched
+    from cascade_bayes.watching.watch import watch
 
 _MODULES = ("example", "plot")
 """Modules that are imported when they are first used."""
@@ -99,6 +101,7 @@ _HOME = {
     "Routed": "serving.router",
     "Router": "serving.router",
     "Terms": "policy.terms",
+    "Watched": "watching.watch",
     "ask_openai": "serving.openai",
     "certify": "decision.certificate",
     "check": "inference.checks",
@@ -124,6 +127,7 @@ _HOME = {
     "simulate": "model.simulate",
     "simulation_based_calibration": "sbc.calibration",
     "value_of_information": "decision.information",
+    "watch": "watching.watch",
 }
 """Where each name lives; those that are not in ``__all__`` are what functions return, and older names."""
 
@@ -155,6 +159,7 @@ __all__ = [  # noqa: RUF022  by task, as the reference has them
     "report",
     # run in production
     "Router",
+    "watch",
     # simulate
     "sample_prior",
     "simulate",

@@ -17,7 +17,7 @@ PARTS = (
     *("_units", "_shown", "markers", "verdict", "transforms", "rule", "_output", "_files", "data"),
     *("special", "distributions", "copulas"),
     *("reading", "evaluation", "policy", "serving"),
-    *("model", "engine", "inference", "decision"),
+    *("model", "engine", "inference", "decision", "watching"),
     *("sbc", "plots", "plot", "reporting", "example", "demo", "cli"),
 )
 """Parts of the package from the ground up: each may import those that stand before it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cascade_bayes.inference.checks import CheckResult
     from cascade_bayes.policy.guarantee import Guarantee
     from cascade_bayes.policy.policy import Policy
+    from cascade_bayes.watching.watch import Watched
 
 
 def _number(value: float) -> str:
@@ -264,4 +266,22 @@ def guarantee_table(found: Guarantee) -> Table:
         table.add_row(
             *cells, _number(row["cost"]), _number(row["p_value"]), "yes" if row["certified"] else "no"
         )
+    return table
+
+
+def watched_table(found: Watched) -> Table:
+    """Return the evidence of a change in each figure of each model, the greatest first."""
+    records = sorted(found.records(), key=lambda row: -row["log10_evidence"])
+    table = Table(
+        title=f"Evidence of a change since the fit, {found.num_queries} queries",
+        caption=f"the alarm is raised at 10^{found.needed / math.log(10):.3g}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in ("model", "figure", "new values", "greatest evidence", "alarm"):
+        table.add_column(name, overflow="fold")
+    for row in records:
+        evidence = f"10^{row['log10_evidence']:.3g}"
+        alarm = "yes" if row["alarm"] else ""
+        table.add_row(row["model"], row["figure"], str(row["num_new"]), evidence, alarm)
     return table

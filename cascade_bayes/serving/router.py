@@ -217,7 +217,7 @@ class Router:
         low = policy.abstain_thresholds
         self._low = none if low is None else tuple(low.tolist())
         self._cost = policy.call_cost.tolist()
-        self._read = _reader_of(policy)
+        self._read = reader_of(policy)
         self._log = None if log is None else DecisionLog(log)
         self._prefix, self._number = secrets.token_hex(4), itertools.count()
         self._counts: Counter[str] = Counter()
@@ -432,7 +432,7 @@ Read = Callable[[Any], tuple[float | None, Any, str | None]]
 """From a confidence: its number on the thresholds' scale, what the log has of it, and what is wrong."""
 
 
-def _reader_of(policy: Policy) -> Read:
+def reader_of(policy: Policy) -> Read:
     """Return how confidences are read that callables give for a policy."""
     units = policy.units
     if units.grades:
