@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from cascade_bayes.plots import plot_replicates as plot_replicates
     from cascade_bayes.plots import plot_thresholds as plot_thresholds
     from cascade_bayes.policy.expected import Evaluation as Evaluation
+    from cascade_bayes.policy.guarantee import Guarantee as Guarantee
     from cascade_bayes.policy.mixture import Mixture as Mixture
     from cascade_bayes.policy.points import load_policies
     from cascade_bayes.policy.policy import ABSTAIN, Policy
@@ -62,7 +63,13 @@ if TYPE_CHECKING:
     from cascade_bayes.reporting import report
     from cascade_bayes.sbc.calibration import simulation_based_calibration
     from cascade_bayes.sbc.ranks import CalibrationRanks as CalibrationRanks
+    from cascade_bayes.serving.openai import ask_openai as ask_openai
+    from cascade_bayes.serving.router import Reply as Reply
+    from cascade_bayes.serving.router import Routed as Routed
+    from cascade_bayes.serving.router import Router
     from cascade_bayes.transforms import ConfidenceMap as ConfidenceMap
+    from cascade_bayes.watching.watch import Watched as Watched
+    from cascade_bayes.watching.watch import watch
 
 _MODULES = ("example", "plot")
 """Modules that are imported when they are first used."""
@@ -81,6 +88,7 @@ _HOME = {
     "Evaluation": "policy.expected",
     "FailedFit": "inference.batch",
     "Envelope": "decision.envelope",
+    "Guarantee": "policy.guarantee",
     "FitOptions": "inference.options",
     "Frontier": "decision.frontier",
     "InfeasibleError": "errors",
@@ -93,7 +101,12 @@ _HOME = {
     "Predicted": "engine.figures",
     "PriorDraws": "inference.prior",
     "Priors": "model.priors",
+    "Reply": "serving.router",
+    "Routed": "serving.router",
+    "Router": "serving.router",
     "Terms": "policy.terms",
+    "Watched": "watching.watch",
+    "ask_openai": "serving.openai",
     "certify": "decision.certificate",
     "check": "inference.checks",
     "check_fittable": "data",
@@ -123,6 +136,7 @@ _HOME = {
     "simulate": "model.simulate",
     "simulation_based_calibration": "sbc.calibration",
     "value_of_information": "decision.information",
+    "watch": "watching.watch",
 }
 """Where each name lives; those that are not in ``__all__`` are what functions return, and older names."""
 
@@ -155,6 +169,9 @@ __all__ = [  # noqa: RUF022  by task, as the reference has them
     "certify",
     "value_of_information",
     "report",
+    # run in production
+    "Router",
+    "watch",
     # simulate
     "sample_prior",
     "simulate",

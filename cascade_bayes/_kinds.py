@@ -78,6 +78,7 @@ POLICY = json_kind("cascade_bayes.policy")
 FRONTIER = json_kind("cascade_bayes.frontier")
 PICTURE = FileKind("PNG", _is_png)
 REPORT = FileKind("report", _is_report, is_text=True)
+WATCH = json_kind("cascade_bayes.watch")
 
 
 TABLE_MARK = b"cascade_bayes.table"

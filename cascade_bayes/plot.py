@@ -12,6 +12,7 @@ from cascade_bayes.plots import plot_prior as prior
 from cascade_bayes.plots import plot_ranks as ranks
 from cascade_bayes.plots import plot_replicates as replicates
 from cascade_bayes.plots import plot_thresholds as thresholds
+from cascade_bayes.plots import plot_watch as watch
 from cascade_bayes.plots import save_figure as save
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "replicates",
     "save",
     "thresholds",
+    "watch",
 ]

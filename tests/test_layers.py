@@ -16,8 +16,8 @@ PARTS = (
     *("errors", "_entry", "_numbers", "_names", "_kinds", "_temporary", "_trees", "_devices", "_kept"),
     *("_units", "_shown", "markers", "verdict", "transforms", "rule", "_output", "_files", "data"),
     *("special", "distributions", "copulas"),
-    *("reading", "collecting", "evaluation", "policy"),
-    *("model", "engine", "inference", "decision"),
+    *("reading", "collecting", "evaluation", "policy", "serving"),
+    *("model", "engine", "inference", "decision", "watching"),
     *("sbc", "plots", "plot", "reporting", "example", "demo", "cli"),
 )
 """Parts of the package from the ground up: each may import those that stand before it."""

@@ -21,10 +21,12 @@ from cascade_bayes.cli.convert import convert
 from cascade_bayes.cli.demo import demo
 from cascade_bayes.cli.evaluate import evaluate
 from cascade_bayes.cli.fit import fit
+from cascade_bayes.cli.guarantee import guarantee
 from cascade_bayes.cli.inspect import inspect
 from cascade_bayes.cli.programs import Damage
 from cascade_bayes.cli.report import report
 from cascade_bayes.cli.tune import tune
+from cascade_bayes.cli.watch import watch
 from cascade_bayes.cli.worth import worth
 from cascade_bayes.errors import InfeasibleError, InputError
 
@@ -36,11 +38,15 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    epilog="Exit codes: 0 done, 2 bad usage or input, 3 the fit did not converge or failed a check, "
-    "or the command goes by such a fit (--accept-rejected-fit), 4 infeasible request, 130 interrupted, "
-    "143 terminated.",
+    epilog="Exit codes: 0 done, 2 bad usage or input, 3 the fit did not converge, failed a check or is out "
+    "of date, or the command goes by such a fit (--accept-rejected-fit), 4 infeasible request, "
+    "130 interrupted, 143 terminated.",
 )
-for command in (collect, convert, inspect, fit, check, tune, worth, evaluate, report, demo, cache):
+_COMMANDS = (
+    *(collect, convert, inspect, fit, check, tune, worth, evaluate, guarantee, report),
+    *(watch, demo, cache),
+)
+for command in _COMMANDS:
     app.command()(command)
 
 

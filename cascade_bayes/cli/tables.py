@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -12,7 +13,9 @@ from cascade_bayes.rule import LOWEST, describe_threshold, show_interval, show_t
 if TYPE_CHECKING:
     from cascade_bayes.decision.information import Information
     from cascade_bayes.inference.checks import CheckResult
+    from cascade_bayes.policy.guarantee import Guarantee
     from cascade_bayes.policy.policy import Policy
+    from cascade_bayes.watching.watch import Watched
 
 
 def _number(value: float) -> str:
@@ -246,4 +249,39 @@ def overview_table(record: dict[str, Any]) -> Table:
             "" if median is None else _number(median),
             _number(row["call_cost"]),
         )
+    return table
+
+
+def guarantee_table(found: Guarantee) -> Table:
+    """Return the tests that led to a certified policy, one policy a row."""
+    unit = found.policy.units.short
+    table = Table(
+        title=f"Is the error at most {_number(found.target_error)}? Tests from the safest policy on",
+        title_justify="left",
+    )
+    for name in ("price of an error", "models", "wrong", f"cost, {unit}", "p-value", "certified"):
+        table.add_column(name, overflow="fold")
+    for row in found.tested:
+        cells = [_number(row["error_price"]), " > ".join(row["models"]), f"{100 * row['error']:.3g} %"]
+        table.add_row(
+            *cells, _number(row["cost"]), _number(row["p_value"]), "yes" if row["certified"] else "no"
+        )
+    return table
+
+
+def watched_table(found: Watched) -> Table:
+    """Return the evidence of a change in each figure of each model, the greatest first."""
+    records = sorted(found.records(), key=lambda row: -row["log10_evidence"])
+    table = Table(
+        title=f"Evidence of a change since the fit, {found.num_queries} queries",
+        caption=f"the alarm is raised at 10^{found.needed / math.log(10):.3g}",
+        title_justify="left",
+        caption_justify="left",
+    )
+    for name in ("model", "figure", "new values", "greatest evidence", "alarm"):
+        table.add_column(name, overflow="fold")
+    for row in records:
+        evidence = f"10^{row['log10_evidence']:.3g}"
+        alarm = "yes" if row["alarm"] else ""
+        table.add_row(row["model"], row["figure"], str(row["num_new"]), evidence, alarm)
     return table

@@ -12,6 +12,7 @@ from cascade_bayes.plots.decision import plot_frontier
 from cascade_bayes.plots.prior import plot_prior
 from cascade_bayes.plots.ranks import plot_ranks
 from cascade_bayes.plots.thresholds import plot_thresholds
+from cascade_bayes.plots.watching import plot_watch
 
 __all__ = [
     "plot_calibration",
@@ -23,5 +24,6 @@ __all__ = [
     "plot_ranks",
     "plot_replicates",
     "plot_thresholds",
+    "plot_watch",
     "save_figure",
 ]

@@ -16,7 +16,6 @@ import numpy as np
 from cascade_bayes._names import names_of
 from cascade_bayes._units import Units
 from cascade_bayes.errors import InputError
-from cascade_bayes.reading.scales import SCALES, check_scale
 
 
 def on_scale(confidences: Any, name: str | None, kind: str, units: Units) -> Any:
@@ -39,6 +38,8 @@ def on_scale(confidences: Any, name: str | None, kind: str, units: Units) -> Any
         If it must be said what they are, they are of a kind that is read as another than the thresholds', or
         one is outside the range of its kind.
     """
+    from cascade_bayes.reading.scales import SCALES, check_scale  # which a service need not import
+
     if name is None:
         raise InputError(
             f"the thresholds of this policy are of kind {kind!r}, and it was tuned on a table of kind "

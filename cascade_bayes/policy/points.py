@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from cascade_bayes.data import CascadeData
 from cascade_bayes.errors import InfeasibleError, InputError
 from cascade_bayes.policy import file as policy_file
 from cascade_bayes.policy.expected import Prediction
+from cascade_bayes.policy.guarantee import Guarantee, guarantee
 from cascade_bayes.policy.mixture import WORTH_SAYING, Mixture, best_share
 from cascade_bayes.policy.plain import decoded
 from cascade_bayes.policy.policy import Policy, context_entries, context_of
@@ -214,6 +215,40 @@ class PricedPolicies(ABC):
             {"error_price": float(self.error_prices[i]), **self.summary(i).evaluate(data).to_dict()}
             for i in range(len(self))
         ]
+
+    def guarantee(
+        self, holdout: Any, *, target_error: float, delta: float = 0.05, max_cost: float | None = None
+    ) -> Guarantee:
+        """Return the cheapest policy whose error a hold-out table certifies, whatever the model is worth.
+
+        The policies are tested from the safest predicted one on, each by the exact binomial probability of so
+        few wrong answers, until the first one fails (`cascade_bayes.policy.guarantee`).
+
+        Parameters
+        ----------
+        holdout
+            Labelled queries that are a random sample of those to come, and that were not fitted: a table, or
+            anything `cascade_bayes.read_table` reads. Queries without any label are left out; otherwise what
+            is not known of a query counts against a policy.
+        target_error
+            What the share of wrong answers is to be at most.
+        delta
+            Probability, over the draw of the hold-out table, with which the promise may fail.
+        max_cost
+            What a query costs at most, which the bound of the mean cost rests on; by default the sum of the
+            greatest costs of a call of each model in the table.
+
+        Raises
+        ------
+        InputError
+            If the table has no label, or a number is out of range.
+        InfeasibleError
+            If nothing can be certified; says about how many labels it would take.
+        """
+        summaries = [self.summary(i) for i in range(len(self))]
+        found = guarantee(summaries, holdout, target_error=target_error, delta=delta, max_cost=max_cost)
+        index = next(i for i, policy in enumerate(summaries) if policy is found.policy)
+        return replace(found, policy=self.policy(index))
 
     def points(self) -> list[dict[str, Any]]:
         """Return the points as the file holds them: `records` and more, infinities as strings."""

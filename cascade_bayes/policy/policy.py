@@ -31,7 +31,6 @@ from cascade_bayes.policy.plain import decoded, decoded_draws, encoded, numbers,
 from cascade_bayes.policy.schema import FrontierRecord, PolicyRecord
 from cascade_bayes.policy.shown import policy_card
 from cascade_bayes.policy.terms import COSTS_ALONE, Terms
-from cascade_bayes.reading import AsFitted, read_for_policy
 from cascade_bayes.verdict import FitVerdict
 
 FROM_FRONTIER = (
@@ -250,9 +249,45 @@ class Policy:
         **layout
             How the table is laid out (`cascade_bayes.reading.layout.Layout`).
         """
+        from cascade_bayes.reading import AsFitted, read_for_policy  # which a service need not import
+
         costs = dict(zip(self.models, self.call_cost.tolist(), strict=True))
         as_fitted = AsFitted(self.kind, self.units, costs)
         return read_for_policy(source, self.models, as_fitted, prices, confidence, **layout)
+
+    def select(self, table: CascadeData) -> CascadeData:
+        """Return the part of a table that is of this policy's models, in its order.
+
+        Parameters
+        ----------
+        table
+            A table of any models.
+
+        Raises
+        ------
+        InputError
+            If it lacks one of the models, or its numbers are of another kind or unit than the policy's.
+        """
+        missing = [m for m in self.models if m not in table.models]
+        if missing:
+            raise InputError(
+                f"the table lacks model {missing[0]!r} of the policy; it has {', '.join(table.models)}."
+            )
+        if table.kind != self.kind:
+            raise InputError(
+                f"the table holds confidences of kind {table.kind!r}, the policy is for {self.kind!r}."
+            )
+        if table.units.cost != self.units.cost:
+            raise InputError(
+                f"the table has costs in {table.units.cost}, the policy in {self.units.cost}. Read the "
+                f"table for the policy, policy.read(...), or with costs={self.units.cost == DOLLARS}."
+            )
+        if self.units.grades and table.units.grades not in ((), self.units.grades):
+            raise InputError(
+                f"the table has the grades {', '.join(table.units.grades)}, the policy "
+                f"{', '.join(self.units.grades)}. Read the table for the policy, policy.read(...)."
+            )
+        return table.select(list(self.models))
 
     def evaluate(self, table: Any) -> Evaluation:
         """Return realised error and cost on labelled data beside the predicted ones.
@@ -262,29 +297,7 @@ class Policy:
         table
             `CascadeData` holding the policy's models, or anything `read_table` reads.
         """
-        if isinstance(table, CascadeData):
-            missing = [m for m in self.models if m not in table.models]
-            if missing:
-                raise InputError(
-                    f"the table lacks model {missing[0]!r} of the policy; it has {', '.join(table.models)}."
-                )
-            if table.kind != self.kind:
-                raise InputError(
-                    f"the table holds confidences of kind {table.kind!r}, the policy is for {self.kind!r}."
-                )
-            if table.units.cost != self.units.cost:
-                raise InputError(
-                    f"the table has costs in {table.units.cost}, the policy in {self.units.cost}. Read the "
-                    f"table for the policy, policy.read(...), or with costs={self.units.cost == DOLLARS}."
-                )
-            if self.units.grades and table.units.grades not in ((), self.units.grades):
-                raise InputError(
-                    f"the table has the grades {', '.join(table.units.grades)}, the policy "
-                    f"{', '.join(self.units.grades)}. Read the table for the policy, policy.read(...)."
-                )
-            data = table.select(list(self.models))
-        else:
-            data = self.read(table)
+        data = self.select(table) if isinstance(table, CascadeData) else self.read(table)
         realised = realise(data, self.thresholds, self.abstain_thresholds)
         return Evaluation(self.prediction, realised, self.error_price, self.terms)
 
