@@ -14,7 +14,6 @@ import json
 import logging
 import math
 import os
-import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
@@ -219,7 +218,7 @@ class Router:
         self._cost = policy.call_cost.tolist()
         self._read = reader_of(policy)
         self._log = None if log is None else DecisionLog(log)
-        self._prefix, self._number = secrets.token_hex(4), itertools.count()
+        self._prefix, self._number = os.urandom(4).hex(), itertools.count()
         self._counts: Counter[str] = Counter()
         self._counting = threading.Lock()
 
