@@ -65,7 +65,7 @@ def evaluate(job: Job, ledger: Ledger, folder: Path, progress: Progress | None) 
             ]
             logs = evaluate_tasks(
                 tasks,
-                display="none",
+                display="log",
                 log_level="error",
                 log_dir=str(folder / "logs"),
                 log_realtime=False,

@@ -75,8 +75,9 @@ def run_killed(folder: Path, server: Server, connections: int, at: int) -> None:
     assert process.returncode == -signal.SIGKILL, told
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("connections", [1, 4])
+@pytest.mark.parametrize(
+    "connections", [pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.long)]
+)
 def test_killed_at_random_calls_nothing_is_paid_twice(tmp_path: Path, connections: int) -> None:
     numbers = random.Random(connections)
     with Server(answer) as server:

@@ -371,7 +371,7 @@ def test_asynchronous_openai_clients_are_awaited() -> None:
     assert (result.model, result.calls[0].confidence) == ("a", 0.0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_log_fitted_back_covers_the_parameters(tmp_path: Path) -> None:
     """A fit of the log has the accuracy of each model as a fit of the complete table has it."""
     table = make_table(2, 800, seed=4)
