@@ -24,7 +24,7 @@ from cascade_bayes.errors import InputError
 from cascade_bayes.reading.files import one_line
 
 if TYPE_CHECKING:
-    from cascade_bayes.collecting.run import Job, Progress
+    from cascade_bayes.collecting.job import Job, Progress
 
 Found = tuple[list[Row], dict[str, list[str]], dict[str, str]]
 """Rows; by model, the kind of each failure; by model, what the first failure said."""
