@@ -51,8 +51,15 @@ def check(
     level: Annotated[
         float, typer.Option(help="Probability with which a right model may fail any of the tests.")
     ] = 0.01,
-    draws: Annotated[
-        int, typer.Option(help="Posterior draws at which the tests are made.", min=2, max=MAX_COUNT)
+    num_draws: Annotated[
+        int,
+        typer.Option(
+            "--num-draws",
+            "--draws",
+            help="Posterior draws at which the tests are made.",
+            min=2,
+            max=MAX_COUNT,
+        ),
     ] = 200,
     max_queries: Annotated[
         int,
@@ -81,7 +88,7 @@ def check(
     if posterior.data.num_queries < whole:
         say.print(f"Looking at a random {max_queries} of the {whole} queries (--max-queries, --seed {seed}).")
     result = check_posterior(
-        posterior, policy, level=level, num_draws=draws, seed=seed, max_queries=max_queries
+        posterior, policy, level=level, num_draws=num_draws, seed=seed, max_queries=max_queries
     )
     written = [] if pictures is None else _draw_checks(pictures, posterior, policy, result)
     if as_json:

@@ -96,8 +96,8 @@ def fit(
     monotone: Annotated[
         bool, typer.Option("--monotone", help="Keep being right from becoming rarer with confidence.")
     ] = FitOptions.monotone,
-    chains: Annotated[
-        int, typer.Option(help="Markov chains.", min=1, max=MAX_CHAINS)
+    num_chains: Annotated[
+        int, typer.Option("--num-chains", "--chains", help="Markov chains.", min=1, max=MAX_CHAINS)
     ] = FitOptions.num_chains,
     num_warmup: Annotated[
         int | None,
@@ -123,17 +123,21 @@ def fit(
             help="Fit a random subset of so many queries, chosen by --seed, if the table has more.", min=1
         ),
     ] = None,
-    target_accept: Annotated[
+    target_accept_prob: Annotated[
         float,
         typer.Option(
-            help="NUTS acceptance rate; closer to 1 is slower with fewer divergences.", min=0.5, max=0.999
+            "--target-accept-prob",
+            "--target-accept",
+            help="NUTS acceptance rate; closer to 1 is slower with fewer divergences.",
+            min=0.5,
+            max=0.999,
         ),
     ] = FitOptions.target_accept_prob,
     as_json: Json = False,
 ) -> None:
     """Fit the model of confidences and correctness to a table of results."""
     saved = open_output(output, POSTERIOR, inputs=[table, prices, logged_policy])
-    start_jax(chains)
+    start_jax(num_chains)
     from cascade_bayes.inference.effort import effort_sentence
     from cascade_bayes.inference.fit import fit_one
     from cascade_bayes.inference.preparation import prepare
@@ -162,11 +166,11 @@ def fit(
         margin=margin,
         upstream=upstream,
         monotone=monotone,
-        num_chains=chains,
+        num_chains=num_chains,
         num_warmup=num_warmup,
         num_samples=num_samples,
         max_queries=max_queries,
-        target_accept_prob=target_accept,
+        target_accept_prob=target_accept_prob,
         progress=not as_json and sys.stderr.isatty(),
     )
     one = prepare(data, options)

@@ -48,7 +48,10 @@ def report(
     probability: Annotated[
         float, typer.Option(help="Posterior probability with which a budget or target must hold.")
     ] = 0.9,
-    draws: Annotated[int, typer.Option(help="Posterior draws to average over.", min=2, max=MAX_COUNT)] = 200,
+    num_draws: Annotated[
+        int,
+        typer.Option("--num-draws", "--draws", help="Posterior draws to average over.", min=2, max=MAX_COUNT),
+    ] = 200,
     prices: Prices = None,
     seed: Seed = 0,
     accept_rejected_fit: AcceptRejectedFit = False,
@@ -85,7 +88,7 @@ def report(
         target_error=target_error,
         probability=probability,
         test=table,
-        num_draws=draws,
+        num_draws=num_draws,
         seed=seed,
     )
     sentences = [*recommendation(facts), facts.checks.decision()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -77,7 +78,10 @@ def _shown(thresholds: list[float]) -> str:
 
 
 def frontier_table(rows: list[dict[str, Any]], units: Units = AS_THEY_STAND) -> Table:
-    """Return the points of a frontier, from `Frontier.records`, or of an envelope, each with its models."""
+    """Return the policies of a frontier, from `Frontier.records`, or of an envelope, each with its models.
+
+    Neighbouring prices with the same policy are one row, with the lowest and the highest of them.
+    """
     any_models, abstains = "prob_best" in rows[0], "expected_abstain" in rows[0]
     every = {t for row in rows for t in [*row["thresholds"], *row.get("abstain_thresholds", ())]}
     table = Table(
@@ -88,27 +92,46 @@ def frontier_table(rows: list[dict[str, Any]], units: Units = AS_THEY_STAND) -> 
     )
     for name in (f"error price, {units.short}", "expected error", f"expected cost, {units.short}/query"):
         table.add_column(name)
+    for name in ("models",) if any_models else ():
+        table.add_column(name, no_wrap=True, overflow="fold")
     table.add_column("thresholds", no_wrap=True, overflow="fold")  # digits stay together, all
     if abstains:
         table.add_column("no answer")
         table.add_column("abstain below", no_wrap=True, overflow="fold")
-    for name in ("models", "P(best)") if any_models else ():
-        table.add_column(name)
-    for row in rows:
+    if any_models:
+        table.add_column("P(best)")
+    for _, same in groupby(rows, key=_policy_of):
+        alike = list(same)
+        row = alike[0]
         more = []
         if abstains:
             band = (row[f"expected_abstain{end}"] for end in ("", "_q05", "_q95"))
             more = [_band(*band), _shown(row["abstain_thresholds"])]
         if any_models:
-            more += [" > ".join(row["models"]), f"{row['prob_best']:.2f}"]
+            more.append(_range([f"{row['prob_best']:.2f}" for row in sorted(alike, key=_prob_best)]))
         table.add_row(
-            _number(row["error_price"]),
+            _range([_number(row["error_price"]) for row in alike]),
             _band(row["expected_error"], row["expected_error_q05"], row["expected_error_q95"]),
             _band(row["expected_cost"], row["expected_cost_q05"], row["expected_cost_q95"]),
+            *(["\n".join(row["models"])] if any_models else []),
             _shown(row["thresholds"]),
             *more,
         )
     return table
+
+
+def _policy_of(row: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what tells the policy of one point from that of another."""
+    return row.get("models"), row["thresholds"], row.get("abstain_thresholds")
+
+
+def _prob_best(row: dict[str, Any]) -> float:
+    return float(row["prob_best"])
+
+
+def _range(values: list[str]) -> str:
+    """Return the first and the last of some values, on a line each; once if they read alike."""
+    return values[0] if values[0] == values[-1] else f"{values[0]} to\n{values[-1]}"
 
 
 _REALISED = {

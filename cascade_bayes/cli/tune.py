@@ -63,7 +63,10 @@ def tune(
             metavar="any|all|A,B,...",
         ),
     ] = "any",
-    draws: Annotated[int, typer.Option(help="Posterior draws to average over.", min=2, max=MAX_COUNT)] = 200,
+    num_draws: Annotated[
+        int,
+        typer.Option("--num-draws", "--draws", help="Posterior draws to average over.", min=2, max=MAX_COUNT),
+    ] = 200,
     prior_queries: PriorQueries = None,
     abstain_price: Annotated[
         float | None,
@@ -133,7 +136,7 @@ def tune(
         "abstain": abstain,
         "constant_costs": constant_costs,
     }
-    swept = _sweep(posterior, chosen, prices, draws, weight, terms)
+    swept = _sweep(posterior, chosen, prices, num_draws, weight, terms)
     asked_of: Policy | Frontier | Envelope = swept
     rivals: list[dict[str, Any]] = []
     mixture = None
@@ -164,7 +167,7 @@ def tune(
             shown["beside"] = rivals
         if len(policy.models) == 1 and isinstance(swept, Envelope) and error_price is not None:
             say.print("Looking for the prices of an error at which a cascade pays.")
-            wide = _sweep(posterior, chosen, DEFAULT_PRICES, draws, weight, terms)
+            wide = _sweep(posterior, chosen, DEFAULT_PRICES, num_draws, weight, terms)
             shown["pays"] = none_pays_sentence(policy, wide)
         largest = posterior.models[-1]
         shown["saving"] = saving_sentence(policy, largest, predict_alone(swept, largest))
@@ -174,7 +177,7 @@ def tune(
     if certify:
         from cascade_bayes.decision.certificate import certify as certify_policies
 
-        certificate = certify_policies(posterior, asked_of, num_draws=draws)
+        certificate = certify_policies(posterior, asked_of, num_draws=num_draws)
         shown["certificate"] = {"sentence": certificate.sentence(), "points": certificate.records()}
     if as_json:
         print_json(shown)
@@ -200,7 +203,7 @@ def _sweep(
     posterior: Posterior,
     models: Any,
     prices: Any,
-    draws: int,
+    num_draws: int,
     prior_queries: float,
     terms: dict[str, Any],
 ) -> Frontier | Envelope:
@@ -213,7 +216,7 @@ def _sweep(
             posterior,
             models=models,
             error_prices=prices,
-            num_draws=draws,
+            num_draws=num_draws,
             prior_queries=prior_queries,
             **terms,
         )

@@ -31,8 +31,11 @@ def worth(
     queries: Annotated[
         str, typer.Option(help="Numbers of further queries to ask about.", metavar="N,N,...")
     ] = "30,100,300",
-    draws: Annotated[
-        int, typer.Option(help="Posterior draws, each with new queries.", min=50, max=MAX_COUNT)
+    num_draws: Annotated[
+        int,
+        typer.Option(
+            "--num-draws", "--draws", help="Posterior draws, each with new queries.", min=50, max=MAX_COUNT
+        ),
     ] = 500,
     prior_queries: PriorQueries = None,
     seed: Seed = 0,
@@ -53,7 +56,9 @@ def worth(
     verdict = posterior.fit_verdict
     show_verdict(verdict)
     weight = PRIOR_QUERIES if prior_queries is None else prior_queries
-    found = value_of_information(posterior, policy, sizes, num_draws=draws, prior_queries=weight, seed=seed)
+    found = value_of_information(
+        posterior, policy, sizes, num_draws=num_draws, prior_queries=weight, seed=seed
+    )
     if as_json:
         record = {"error_price": found.error_price, "models": list(found.models)}
         perfect = {"evpi_per_1000": 1000 * found.evpi, "sentence": found.sentence()}

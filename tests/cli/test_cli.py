@@ -13,15 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.main import get_command
 
+import cascade_bayes as cb
 from cascade_bayes import cli, example
 from cascade_bayes.cli import app as program
 from cascade_bayes.cli import common
 from cascade_bayes.cli.fit import fit as fit_command
+from cascade_bayes.collecting.job import Job
+from cascade_bayes.decision.frontier import Frontier
 from cascade_bayes.decision.tuning import error_cost_frontier
 from cascade_bayes.errors import ConvergenceWarning
 from cascade_bayes.inference.posterior import Posterior
@@ -98,14 +103,50 @@ def test_help_lists_the_commands_and_exit_codes(run: Run) -> None:
             "--json",
         ],
         "check": ["--policy", "--pictures", "--level", "--accept-rejected-fit", "--json"],
-        "worth": ["--queries", "--draws", "--seed", "--accept-rejected-fit", "--json"],
+        "worth": ["--queries", "--num-draws", "--seed", "--accept-rejected-fit", "--json"],
         "inspect": ["--columns", "--wide", "--grades", "--correct-above", "--cost-per-call", "--no-costs"],
         "evaluate": ["--prices", "--columns", "--accept-rejected-fit", "--json"],
-        "report": ["--policy", "--test", "--error-price", "--budget", "--target-error", "--draws", "--json"],
+        "report": [
+            "--policy",
+            "--test",
+            "--error-price",
+            "--budget",
+            "--target-error",
+            "--num-draws",
+            "--json",
+        ],
         "demo": ["--output", "--json"],
     }.items():
         text = run(command, "--help").out
         assert [flag for flag in flags if flag not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "functions", "own"),
+    [
+        ("fit", [cb.fit, cb.read_table], {"output", "json"}),
+        ("tune", [cb.error_cost_frontier, Frontier.at], {"output", "json", "frontier", "certify"}),
+        ("check", [cb.check], {"pictures", "json"}),
+        ("worth", [cb.value_of_information], {"queries", "json"}),
+        ("report", [cb.report, cb.read_table], {"output", "json"}),
+        ("evaluate", [cb.read_table], {"json"}),
+        ("watch", [cb.watch], {"picture", "json"}),
+        ("guarantee", [Frontier.guarantee, cb.read_table], {"output", "json"}),
+        ("collect", [cb.collect, Job], {"model", "estimate", "json"}),
+    ],
+)
+def test_options_have_the_names_that_python_has(command: str, functions: list[Any], own: set[str]) -> None:
+    """All but an option of the command's own: files that it writes, and what it prints.
+
+    ``--no-costs`` is ``costs=False``.
+    """
+    parameters = {name for function in functions for name in signature(function).parameters}
+    options = get_command(program.app).commands[command].params
+    names = {
+        option.opts[0].removeprefix("--").replace("-", "_") for option in options if option.opts[0][0] == "-"
+    }
+    said = {name.removeprefix("no_") for name in names - own - {"accept_rejected_fit"}}
+    assert said - parameters == set()
 
 
 def test_module_and_script_are_one_program() -> None:
@@ -123,7 +164,7 @@ def test_module_and_script_are_one_program() -> None:
 @pytest.mark.slow
 def test_fit_too_short_to_converge_exits_3_and_keeps_the_fit(run: Run, table: Path, tmp_path: Path) -> None:
     saved = tmp_path / "p.nc"
-    sizes = ("--chains", 2, "--num-warmup", 10, "--num-samples", 10)
+    sizes = ("--num-chains", 2, "--num-warmup", 10, "--num-samples", 10)
     families = ("--structure", "modular", "--no-upstream", "--copula", "independence,independence, frank")
     families += ("--margin", "beta")
     fit = ("fit", table, "--seed", 0, "-o", saved, *sizes, *families)
@@ -148,7 +189,7 @@ def test_check_that_fails_exits_3(run: Run, files: Path, tmp_path: Path) -> None
     """The fixture's chains are too short; its table is one that its model fits."""
     pictures = tmp_path / "pictures"
     policy = files / "policy.json"
-    arguments = ("check", files / "posterior.nc", "--policy", policy, "--draws", 20)
+    arguments = ("check", files / "posterior.nc", "--policy", policy, "--num-draws", 20)
     shown = run(*arguments, "--pictures", pictures, "--json")
     assert shown.code == 3
     record = shown.json()
@@ -186,21 +227,21 @@ def test_log_that_contradicts_its_policy_exits_2(run: Run, table: Path, files: P
     assert not saved.exists()
 
 
-WHOLE = ("--models", "all", "--draws", 20)
+WHOLE = ("--models", "all", "--num-draws", 20)
 
 
 class TestTune:
     @pytest.mark.slow
     def test_any_models(self, run: Run, files: Path, table: Path, tmp_path: Path) -> None:
         saved = tmp_path / "any.json"
-        args = ("--draws", 20, "-o", saved)
+        args = ("--num-draws", 20, "-o", saved)
         shown = run("tune", files / "posterior.nc", "--frontier", 4, *args, "--json").json()["points"]
         assert len({tuple(point["models"]) for point in shown}) > 1
         assert all(0 <= point["prob_best"] <= 1 for point in shown)
         realised = run("evaluate", saved, table, "--json").json()["points"]
         assert [row["models"] for row in realised] == [point["models"] for point in shown]
         single = tmp_path / "one.json"
-        shown = run("tune", files / "posterior.nc", "--error-price", 1e-7, "--draws", 20, "-o", single)
+        shown = run("tune", files / "posterior.nc", "--error-price", 1e-7, "--num-draws", 20, "-o", single)
         assert len(json.loads(single.read_text())["models"]) == 1
         said = " ".join(shown.out.split())
         assert "At 1e-07 US dollars per wrong answer no cascade pays: small-3b alone is best." in said
@@ -213,7 +254,7 @@ class TestTune:
     @pytest.mark.slow
     def test_rivals_answer_the_same_question(self, run: Run, files: Path, tmp_path: Path) -> None:
         """The dearest model alone costs more than the budget; the best pair keeps to it."""
-        args = ("--draws", 20, "-o", tmp_path / "p.json", "--certify", "--json")
+        args = ("--num-draws", 20, "-o", tmp_path / "p.json", "--certify", "--json")
         shown = run("tune", files / "posterior.nc", "--budget", 2e-4, "--probability", 0.8, *args).json()
         # A policy of two models is the best pair itself, and no rival of its own.
         kinds = ["single"] if len(shown["models"]) == 2 else ["pair", "single"]
@@ -333,7 +374,15 @@ class TestTune:
 class TestWorth:
     @pytest.mark.slow
     def test_table_and_json(self, run: Run, files: Path) -> None:
-        args = ("worth", files / "posterior.nc", files / "policy.json", "--queries", "200,20", "--draws", 60)
+        args = (
+            "worth",
+            files / "posterior.nc",
+            files / "policy.json",
+            "--queries",
+            "200,20",
+            "--num-draws",
+            60,
+        )
         record = run(*args, "--json").json()
         assert [p["num_queries"] for p in record["points"]] == [20, 200] * 5
         assert record["points"][0]["labels"] == "all models"
@@ -527,7 +576,7 @@ def test_a_report_is_of_a_policy_or_of_a_question(run: Run, files: Path, tmp_pat
 @pytest.mark.slow
 def test_a_report_is_written_whatever_the_fit_is(run: Run, files: Path, table: Path, tmp_path: Path) -> None:
     saved = tmp_path / "report.html"
-    few = ("--draws", 60, "-o", saved)
+    few = ("--num-draws", 60, "-o", saved)
     shown = run("report", files / "posterior.nc", "--policy", files / "policy.json", "--test", table, *few)
     assert shown.code == 0, shown.err
     page = saved.read_text()
@@ -602,9 +651,9 @@ def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     ("command", "option", "most"),
     [
         *[("fit", name, 1_000_000) for name in ("--num-samples", "--num-warmup", "--num-steps")],
-        ("fit", "--chains", 1_000),
+        ("fit", "--num-chains", 1_000),
         *[(name, "--seed", 2**32 - 1) for name in ("fit", "check", "worth", "report", "demo")],
-        *[(name, "--draws", 1_000_000) for name in ("tune", "check", "worth")],
+        *[(name, "--num-draws", 1_000_000) for name in ("tune", "check", "worth")],
         ("tune", "--frontier", 10_000),
     ],
 )
@@ -631,7 +680,7 @@ def test_defaults_of_the_command_are_those_of_the_function() -> None:
     shared = ("method", "guide", "num_steps", "num_warmup", "num_samples", "structure", "copula", "margin")
     for name in (*shared, "upstream", "monotone"):
         assert command[name].default == wanted[name].default, name
-    assert command["target_accept"].default == wanted["target_accept_prob"].default
+    assert command["target_accept_prob"].default == wanted["target_accept_prob"].default
 
 
 @pytest.mark.long
@@ -639,7 +688,7 @@ def test_approximations_by_name(run: Run, table: Path, tmp_path: Path) -> None:
     saved = tmp_path / "p.nc"
     shown = run("fit", table, "-o", saved, "--method", "map", "--copula", "independence", "--json")
     assert (shown.code, shown.json()["method"], shown.json()["num_draws"]) == (0, "map", 1)
-    sizes = ("--chains", 1, "--num-samples", 50, "--copula", "independence")
+    sizes = ("--num-chains", 1, "--num-samples", 50, "--copula", "independence")
     shown = run("fit", table, "-o", saved, "--method", "laplace", *sizes, "--json")
     record = shown.json()
     assert record["converged"] == (record["max_k_hat"] <= 0.7 and record["min_ess"] >= 400)
@@ -800,7 +849,7 @@ class TestRejectedFit:
         return {
             "tune": ("tune", posterior, "--error-price", 0.002, *few),
             "sweep": ("tune", posterior, "--frontier", 2, *few),
-            "worth": ("worth", posterior, policy, "--queries", 30, "--draws", 50),
+            "worth": ("worth", posterior, policy, "--queries", 30, "--num-draws", 50),
             "evaluate": ("evaluate", policy, table),
             "evaluate all": ("evaluate", folder / "frontier.json", table),
         }
@@ -848,7 +897,7 @@ class TestRejectedFit:
     @pytest.mark.slow
     def test_check_counts_what_else_failed(self, run: Run, files: Path) -> None:
         """Nothing else did: the fixture's table is one that its model fits."""
-        command = ("check", files / "rejected" / "posterior.nc", "--draws", 20, "--json")
+        command = ("check", files / "rejected" / "posterior.nc", "--num-draws", 20, "--json")
         shown = run(*command)
         assert shown.code == 3
         assert shown.json()["fit_verdict"]["trusted"] is False

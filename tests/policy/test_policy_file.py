@@ -388,6 +388,17 @@ def test_tables_show_thresholds_that_decide_as_those_stored() -> None:
     assert "e+308" not in shown
 
 
+def test_prices_with_one_policy_are_one_row_of_the_table() -> None:
+    rows = Swept(error_prices=np.array([0.01, 0.02, 0.04]), context={}).records()
+    assert rows[0]["thresholds"] == rows[2]["thresholds"]
+    last = dict(rows[2], thresholds=[0.25, *rows[2]["thresholds"][1:]])
+    shown = printed(frontier_table([*rows[:2], last]))
+    assert " 0.01 to " in shown
+    assert " 0.02 " in shown
+    assert shown.count(" -0.5 ") == 1
+    assert shown.count(" 0.25 ") == 1
+
+
 def test_json_for_other_programs_has_null_where_nothing_is_known(capsys: pytest.CaptureFixture[str]) -> None:
     print_json({"a": [float("nan"), (1.5, -INF)], "b": {"c": np.float64("nan")}})
     shown = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
