@@ -190,8 +190,9 @@ class Policy:
         -------
         str, None, ABSTAIN or numpy.ndarray
             For one query the name of the answering model, None if the next model must be called first, or
-            `ABSTAIN` if the query is left without an answer. For a table the index of the answering model of
-            every query, -1 where there is none.
+            `ABSTAIN` if the query is left without an answer. A last model that may not abstain is named as
+            soon as all others have deferred, before it is called. For a table the index of the answering
+            model of every query, -1 where there is none.
 
         Raises
         ------
