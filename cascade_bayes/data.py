@@ -71,7 +71,7 @@ class CascadeData:
     kind : {'logprob', 'probability', 'score'}
         Kind of confidence.
     confidence_map : ConfidenceMap
-        From raw confidences to standardised logit scores.
+        Map from raw confidences to standardised logit scores.
     units : Units, optional
         What costs are counted in, US dollars by default, and what confidences were in the table.
 

@@ -365,8 +365,8 @@ def find_envelope(
     posterior
         The fit, of two to `MAX_MODELS` models.
     error_prices, num_draws, num_cells, prior_queries, terms
-        As for `cascade_bayes.error_cost_frontier`. Prices that are not given are those of the cascade of all
-        models.
+        The same as for `cascade_bayes.error_cost_frontier`. Prices that are not given are those of the
+        cascade of all models.
     candidates
         Those to try, each by the names of its models; all if None. They need prices that are given.
 

@@ -241,7 +241,7 @@ class Frontier(PricedPolicies):
         Parameters
         ----------
         answer
-            From `answer`.
+            What `answer` returns.
         question
             What was asked.
         models

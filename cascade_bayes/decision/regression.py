@@ -64,7 +64,7 @@ def predict_from_sample(
     Parameters
     ----------
     folds
-        From `fit_folds`.
+        What `fit_folds` returns.
     statistics
         Statistics of samples and of draws.
     size

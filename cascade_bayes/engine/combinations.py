@@ -53,9 +53,10 @@ class _Paths(NamedTuple):
     Attributes
     ----------
     deferred
-        By the options before each model, and before the end, ``(num_combinations of these, num_queries)``.
+        Share that arrives, by the options before each model, and before the end,
+        ``(num_combinations of these, num_queries)``.
     left
-        By each model without an answer, given the options up to its own; None where it never is.
+        Share that each model leaves without an answer, given the options up to its own; None where none is.
     """
 
     deferred: list[jax.Array]

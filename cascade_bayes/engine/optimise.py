@@ -50,7 +50,7 @@ class Optimum(NamedTuple):
     loss
         US dollars per query, ``()``.
     polish_gain
-        By how much moving off the grid points lowered the loss of the best of them, ``()``, at least 0.
+        How much moving off the grid points lowered the loss of the best of them, ``()``, at least 0.
     """
 
     at: Positions
@@ -74,7 +74,7 @@ def mean_loss(
     problem, error_price
         The same as for `cascade_bayes.engine.coordinate.coordinate_sweep`.
     positions, early
-        As for `cascade_bayes.engine.forward.forward`.
+        The same as for `cascade_bayes.engine.forward.forward`.
     """
     split = split_cells(positions, problem.is_atom[: positions.shape[0]], early)
     outcome = run_draws(problem.averaged(), split)

@@ -125,9 +125,9 @@ def collect(
     Parameters
     ----------
     starts
-        For each first model the parts in which it is the first start.
+        The parts in which each first model is the first start.
     steps
-        For each pair the parts that hold it, its place among their pairs, and the place of its second model
+        The parts that hold each pair, the pair's place among their pairs, and the place of its second model
         in their chain.
     abstains
         Whether queries may be left without an answer.

@@ -109,7 +109,7 @@ def search_prices(
     Returns
     -------
     Swept
-        Of all models that the problem has room for, fields ``(num_prices, ...)``; NumPy arrays.
+        The sweep of all models that the problem has room for, fields ``(num_prices, ...)``; NumPy arrays.
     """
     room = problem.is_atom.shape[0]
     positions = lattice_positions(num_thresholds, num_cells)

@@ -89,7 +89,7 @@ def cost_weights(
     Raises
     ------
     InputError
-        For fewer than two models, or calls after the first that cost nothing.
+        If there are fewer than two models, or calls after the first cost nothing.
     """
     call_cost = np.asarray(call_cost, dtype=float)
     if call_cost.size < 2:
@@ -113,7 +113,7 @@ def area(points: Points, trivial: Points) -> float:
     points
         The points, which may come in any order; there may be none.
     trivial
-        From `trivial_points`.
+        The points that `trivial_points` returns.
     """
     error, cost = points.and_also(trivial)
     width = np.ptp(trivial.cost)

@@ -37,7 +37,7 @@ def make_tree(groups: Mapping[str, xarray.Dataset], attrs: Mapping[str, Any]) ->
     Parameters
     ----------
     groups
-        By ArviZ's names.
+        Groups by ArviZ's names.
     attrs
         JSON-able attributes.
     """

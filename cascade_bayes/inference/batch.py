@@ -97,7 +97,7 @@ def fit_batch(
     Returns
     -------
     list
-        For each table a `Posterior`, or a `FailedFit` that says why there is none.
+        One a table: a `Posterior`, or a `FailedFit` that says why there is none.
 
     Raises
     ------

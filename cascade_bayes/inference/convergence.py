@@ -65,8 +65,8 @@ class Closeness(NamedTuple):
     Attributes
     ----------
     converged
-        In every module k-hat at most 0.7 (Vehtari et al. 2024), at least 400 effective draws, and the guide's
-        bound no longer rising.
+        Whether every module has k-hat at most 0.7 (Vehtari et al. 2024), at least 400 effective draws, and a
+        guide whose bound no longer rises.
     max_k_hat, min_ess
         The worst over all modules; effective draws by the importance weights.
     worst_module
@@ -127,7 +127,7 @@ def judge_approximation(
     Parameters
     ----------
     k_hat
-        By module; NaN counts as the worst.
+        The k-hat of each module; NaN counts as the worst.
     ess
         Effective draws by module; NaN counts as none.
     settled

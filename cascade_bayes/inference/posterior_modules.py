@@ -71,7 +71,7 @@ class Sampled(NamedTuple):
     samples, stats
         ``(num_chains, num_samples, ...)``; no statistics but of NUTS.
     report
-        As that of `cascade_bayes.inference.samplers.draw.LaneDraws`, by name and by lane's name.
+        What `cascade_bayes.inference.samplers.draw.LaneDraws` reports, by name and by lane's name.
     """
 
     samples: Draws
@@ -142,8 +142,8 @@ def collect(modules: Sequence[Module], found: Sequence[LaneDraws], table: int = 
 def trajectories(stats: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     r"""Return what NUTS's trajectories say of every lane; nothing where there are none.
 
-    Of every transition, before any are thinned out: with :math:`E_t` the energies of a chain, its Bayesian
-    fraction of missing information is :math:`\sum_t (E_t - E_{t-1})^2 / \sum_t (E_t - \bar E)^2`.
+    Every transition counts, before any are thinned out: with :math:`E_t` the energies of a chain, its
+    Bayesian fraction of missing information is :math:`\sum_t (E_t - E_{t-1})^2 / \sum_t (E_t - \bar E)^2`.
 
     Source: Betancourt, "Diagnosing suboptimal cotangent disintegrations in Hamiltonian Monte Carlo", arXiv
     1604.00695 (2016).

@@ -40,7 +40,7 @@ def log_likelihoods(
     obs
         The table.
     copulas, kinds
-        As for `cascade_bayes.model.likelihood.log_likelihood`.
+        The same as for `cascade_bayes.model.likelihood.log_likelihood`.
     """
     num_draws = params.intercept.shape[0]
     # A missing confidence stands for all the cells of its scale.

@@ -70,7 +70,7 @@ def prepare(data: CascadeData, options: FitOptions) -> Prepared:
     Warns
     -----
     DataWarning
-        As `cascade_bayes.fit` does of tables.
+        Where `cascade_bayes.fit` warns of a table.
     """
     began, num_given = time.perf_counter(), data.num_queries
     data = random_subset(data, options.max_queries, options.seed)

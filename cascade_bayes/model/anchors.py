@@ -172,7 +172,7 @@ def accuracy_locs(priors: Priors, claims: jax.Array) -> jax.Array:
     priors
         Hyperparameters.
     claims
-        As `find_claims` has them; NaN of models of which nothing is known.
+        What each model's confidence claims, as `find_claims` returns it; NaN where nothing is known.
     """
     place = jnp.arange(claims.shape[0])
     beyond = claims - (priors.claim_loc + priors.claim_step * place)

@@ -121,7 +121,7 @@ def sample_sites(spec: ModelSpec, anchors: Anchors | None = None) -> Sites:
     spec
         The model.
     anchors
-        In place of the specification's.
+        What the confidences say of how often models are right; taken in place of the specification's.
     """
     k, priors = spec.num_models, spec.priors
     anchors = jax.tree.map(jnp.asarray, spec.known_anchors) if anchors is None else anchors

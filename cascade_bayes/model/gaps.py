@@ -86,7 +86,7 @@ def log_likelihood_with_gaps(
     copulas
         Family of each pair of neighbours.
     factors
-        See there. Where a confidence is missing its own and its neighbours' entries are not used.
+        What has been computed already; entries of a missing confidence and of its neighbours are not used.
     """
     log_mass = _log_mass(factors.edges)
     ratios = _cell_ratios(params, gaps, copulas, factors, log_mass)

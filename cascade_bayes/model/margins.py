@@ -52,7 +52,7 @@ class MarginFamily(NamedTuple):
     Attributes
     ----------
     name
-        As users write it.
+        Name of the family, as users write it.
     site
         Name of the site that holds the components' spreads.
     prior

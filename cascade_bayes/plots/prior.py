@@ -20,7 +20,7 @@ def plot_prior(prior: PriorDraws, num_lines: int = 40) -> Any:
     Parameters
     ----------
     prior
-        From `sample_prior`.
+        Draws of the prior that `sample_prior` returns.
     num_lines
         Draws shown as lines.
 

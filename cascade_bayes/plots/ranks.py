@@ -21,7 +21,7 @@ def plot_ranks(
     Parameters
     ----------
     calibration
-        From `simulation_based_calibration`.
+        Ranks that `simulation_based_calibration` returns.
     quantities
         Which; all if None.
     level

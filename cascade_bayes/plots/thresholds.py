@@ -88,7 +88,8 @@ def plot_thresholds(policy: Policy, axes: Any = None) -> Any:
     Parameters
     ----------
     policy
-        From a frontier, or a file that `tune` wrote; points of a frontier's file lack what is drawn.
+        The policy of a frontier, or of a file that `tune` wrote; points of a frontier's file lack what is
+        drawn.
     axes
         Matplotlib axes, one a threshold; new ones if None.
 

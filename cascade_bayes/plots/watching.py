@@ -17,7 +17,7 @@ def plot_watch(watched: Watched, ax: Any = None) -> Any:
     Parameters
     ----------
     watched
-        From `cascade_bayes.watch`.
+        What `cascade_bayes.watch` returns.
     ax
         Axes of matplotlib; new ones if None.
 

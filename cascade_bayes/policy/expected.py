@@ -71,9 +71,9 @@ class Evaluation(NamedTuple):
     Attributes
     ----------
     predicted
-        From the posterior.
+        Figures that the posterior predicts.
     realised
-        From the table.
+        Figures that the table shows.
     error_price
         US dollars per wrong answer, for the loss.
     terms

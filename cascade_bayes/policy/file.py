@@ -100,7 +100,7 @@ def checked(raw: dict[str, Any], kind: type[R]) -> R:
     Raises
     ------
     ValueError
-        With one clause that says which entry is wrong, the rule, and the value.
+        If an entry is wrong; it says in one clause which entry, the rule, and the value.
     """
     for path, value in _leaves(raw):
         if isinstance(value, float) and not math.isfinite(value):

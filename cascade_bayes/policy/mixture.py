@@ -61,7 +61,7 @@ class Mixture:
     figure
         Which of the two is less than that of the single policy: ``"error"`` or ``"expense"``.
     gain
-        By how much.
+        How much less it is.
     """
 
     policies: tuple[Policy, Policy]

@@ -78,7 +78,7 @@ def readable(raw: np.ndarray, scale: Scale, confidence_map: ConfidenceMap, model
     scale
         What occurs.
     confidence_map
-        From raw confidences to standardised logits.
+        Map from raw confidences to standardised logits.
     model
         Position of the model in ``confidence_map``.
 

@@ -71,7 +71,7 @@ def spelled_out(cuts: Cuts) -> Cuts:
     Parameters
     ----------
     cuts
-        With one leading axis or more.
+        Thresholds with one leading axis or more.
     """
     kept = ends_queries(cuts)
     found = Cuts(cuts.thresholds.copy(), None if cuts.abstain is None else cuts.abstain.copy())

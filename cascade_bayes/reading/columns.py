@@ -34,7 +34,7 @@ class Table:
     query_codes, model_codes : ndarray of int, shape (num_rows,)
         Positions in the names below.
     query_names, model_names : tuple of str
-        In order of first appearance, unless `restrict` was given another order.
+        Names in order of first appearance, unless `restrict` was given another order.
     """
 
     columns: Mapping[str, NDArray[Any]]
@@ -53,7 +53,7 @@ class Table:
         Parameters
         ----------
         columns
-            By the names of this library, each of shape ``(num_rows,)``.
+            Columns by the names of this library, each of shape ``(num_rows,)``.
         row_numbers
             Which row of the source each entry is of, counted from 1; 1, 2, 3, ... by default.
 

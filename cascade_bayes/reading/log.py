@@ -100,7 +100,7 @@ def check_log(
     Parameters
     ----------
     rule
-        From `read_rule`.
+        The rule of the policy that ran, which `read_rule` returns.
     query_ids
         ``(num_queries,)``.
     asked

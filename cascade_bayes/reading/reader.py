@@ -278,8 +278,8 @@ def read_for_policy(
     Raises
     ------
     InputError
-        As `read_table`; also if the table lacks one of the models, or its kind of confidence is read as
-        another.
+        If `read_table` would raise it; also if the table lacks one of the models, or its kind of confidence
+        is read as another.
     """
     kind, units = as_fitted.kind, as_fitted.units
     if units.grades and confidence is None and layout.get("grades") is None:

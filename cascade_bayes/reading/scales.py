@@ -46,7 +46,7 @@ class Scale(NamedTuple):
     falls
         Whether a greater value says that the model is less sure.
     read
-        From values of this kind to those of ``kind``, element by element.
+        Function from values of this kind to those of ``kind``, element by element.
     surest
         The surest value, in words.
     """

@@ -75,7 +75,7 @@ def simulation_based_calibration(
     num_replications
         How many cascades.
     method
-        As for `fit`, but for ``"map"``.
+        A method of `fit`, but not ``"map"``.
     seed
         The same seed gives the same ranks.
     num_queries, num_models
@@ -90,7 +90,7 @@ def simulation_based_calibration(
     progress
         Show a progress bar.
     **options
-        As for `fit`, but for ``atoms`` and ``copula="auto"``, which read the table. Chains are shorter by
+        Options of `fit`, but not ``atoms`` and ``copula="auto"``, which read the table. Chains are shorter by
         default: two of 75 and 100 transitions, and ``max_rounds=3`` of the latter. By default ``structure``
         is ``"chain"``, of which every quantity is calibrated if the software is right; ``"modular"``, the
         default of `fit`, is exact for margins, and for the calibration if ``upstream=False``. It is fitted to
@@ -100,7 +100,7 @@ def simulation_based_calibration(
     Returns
     -------
     CalibrationRanks
-        With its verdict, ``.sentence()``.
+        The ranks, with a verdict, ``.sentence()``.
 
     Raises
     ------

@@ -56,7 +56,7 @@ def check(
     Returns
     -------
     CheckResult
-        With a verdict in words, a row a question, and all figures.
+        The result, with a verdict in words, a row a question, and all figures.
 
     Raises
     ------
