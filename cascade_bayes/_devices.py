@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 
 def num_cores() -> int:
     """Return how many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def as_set_here(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function that computes as JAX is set here, whichever thread calls it.
+
+    What ``with jax.enable_x64(...)``, ``jax.default_device`` or ``jax.default_matmul_precision`` set holds
+    for a thread alone; another one would compute in other numbers, or on another device.
+
+    Parameters
+    ----------
+    function
+        Any function.
+    """
+    names = ("enable_x64", "default_device", "default_matmul_precision")
+    wide, device, precision = (getattr(jax.config, f"jax_{name}") for name in names)
+
+    @wraps(function)
+    def computed(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.enable_x64(wide), jax.default_device(device), jax.default_matmul_precision(precision):
+            return function(*args, **kwargs)
+
+    return computed
 
 
 def largest_divisor(number: int, most: int) -> int:

@@ -1,11 +1,13 @@
 """Work divided among devices gives what one device gives."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cascade_bayes._devices import divide, divide_lanes, largest_divisor
+from cascade_bayes._devices import as_set_here, divide, divide_lanes, largest_divisor
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,14 @@ def test_any_axis_is_divided() -> None:
     x, offset = jnp.arange(24.0).reshape(2, 6, 2), jnp.array([10.0, 20.0])
     found = jax.jit(divide(lambda x, offset: (2 * x + offset).swapaxes(0, 1), 6, (1, None), 0))(x, offset)
     np.testing.assert_array_equal(found, (2 * x + offset).swapaxes(0, 1))
+
+
+def test_another_thread_computes_as_is_set_here() -> None:
+    second = jax.local_devices()[1]
+    with ThreadPoolExecutor(1) as pool:
+        with jax.enable_x64(False), jax.default_device(second):
+            here = as_set_here(lambda: jnp.ones(2))
+            found = pool.submit(here).result()
+        assert found.dtype == jnp.float32
+        assert found.devices() == {second}
+        assert pool.submit(lambda: jnp.ones(2)).result().dtype == jnp.float64

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cascade_bayes._entry import in_64_bits
+from cascade_bayes._devices import as_set_here
 from cascade_bayes.errors import ConvergenceWarning, DataWarning, InputError
 from cascade_bayes.inference.convergence import USABLE_ESS, Closeness, assess
 from cascade_bayes.inference.padded_table import PaddedTable
@@ -122,7 +122,7 @@ def compile_ahead(table: PaddedTable, modules: Sequence[Module]) -> Callable[[],
     sites = shapes_of_sites(modules, per_chain * (1 if at_mode else options.num_chains))
     _, centres = _centres(table)
     is_sample = table.whole is not None
-    return in_64_bits(
+    return as_set_here(
         lambda: compile_pairs(
             sites, table.obs, table.atom_locs, table.kind, centres, is_sample=is_sample, at_mode=at_mode
         )

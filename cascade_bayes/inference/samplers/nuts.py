@@ -29,7 +29,7 @@ import numpy as np
 from jax.sharding import SingleDeviceSharding
 from numpyro import infer
 
-from cascade_bayes._devices import divide, num_cores
+from cascade_bayes._devices import as_set_here, divide, num_cores
 from cascade_bayes._kept import kept
 from cascade_bayes.inference.options import FitOptions
 from cascade_bayes.inference.samplers.laplace import NormalApproximation, normal_approximation
@@ -240,16 +240,15 @@ def run_side_by_side(
     other. An exception, or Ctrl-C, ends all of them within a stretch.
     """
     over = threading.Event()
-    wide = jax.config.read("jax_enable_x64")  # which a thread has to be told
 
+    @as_set_here
     def run(one: Chains) -> tuple[Chains, Draws, Draws]:
         def go_on(length: int) -> None:
             if over.is_set():
                 raise CancelledError
             tick(length)
 
-        with jax.enable_x64(wide):
-            return one.run(count, go_on)
+        return one.run(count, go_on)
 
     with ThreadPoolExecutor(num_cores() if jax.local_device_count() == 1 else 1) as pool:
         running = [pool.submit(run, one) for one in chains]
