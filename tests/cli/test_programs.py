@@ -4,12 +4,14 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from cascade_bayes import cli
+from cascade_bayes._kept import keep_in
 from cascade_bayes.cli import programs
 from cascade_bayes.cli.programs import JAX_VARIABLE, VARIABLE, Damage, keep_programs, programs_folder, stores
 
@@ -56,8 +58,10 @@ def test_a_second_command_loads_what_the_first_has_stored(tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def unset(monkeypatch: pytest.MonkeyPatch) -> None:
+def unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv(JAX_VARIABLE, raising=False)
+    yield
+    keep_in(None)  # what a test has switched on would hold for all that come after it
 
 
 @pytest.fixture
