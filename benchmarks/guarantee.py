@@ -13,7 +13,8 @@ import warnings
 import numpy as np
 
 from cascade_bayes import InfeasibleError, error_cost_frontier, example, fit, read_table
-from cascade_bayes.policy.guarantee import binomial_p_value, losses, num_passed, upper_mean
+from cascade_bayes.policy.guarantee import binomial_p_value, losses, num_passed
+from cascade_bayes.policy.mean_bound import upper_mean
 
 try:
     from mapie.risk_control import BinaryClassificationController

@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     from cascade_bayes.sbc.calibration import simulation_based_calibration
     from cascade_bayes.sbc.ranks import CalibrationRanks as CalibrationRanks
     from cascade_bayes.serving.openai import ask_openai as ask_openai
-    from cascade_bayes.serving.router import Reply as Reply
-    from cascade_bayes.serving.router import Routed as Routed
+    from cascade_bayes.serving.routed import Reply as Reply
+    from cascade_bayes.serving.routed import Routed as Routed
     from cascade_bayes.serving.router import Router
     from cascade_bayes.transforms import ConfidenceMap as ConfidenceMap
     from cascade_bayes.watching.watch import Watched as Watched
@@ -101,8 +101,8 @@ _HOME = {
     "Predicted": "engine.figures",
     "PriorDraws": "inference.prior",
     "Priors": "model.priors",
-    "Reply": "serving.router",
-    "Routed": "serving.router",
+    "Reply": "serving.routed",
+    "Routed": "serving.routed",
     "Router": "serving.router",
     "Terms": "policy.terms",
     "Watched": "watching.watch",

@@ -40,7 +40,7 @@ def prepare(
     Raises
     ------
     InputError, TypeError
-        As `collect` does.
+        Where `collect` would raise it.
     """
     asked = read_questions(questions)
     named = _named(models)

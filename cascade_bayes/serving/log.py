@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import threading
 from pathlib import Path
 
 from cascade_bayes.errors import InputError, OutputError
+from cascade_bayes.serving.routed import Call
 
 ENDINGS = (".jsonl", ".ndjson")
 """Endings of the names of files that are read as JSON Lines."""
@@ -82,3 +85,24 @@ class DecisionLog:
             if self._file >= 0:
                 os.close(self._file)
                 self._file = -1
+
+
+_encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
+
+
+def line_of(query: str, call: Call, now: float) -> str:
+    """Return one row of the log, with its line break."""
+    confidence = call.confidence
+    if isinstance(confidence, float) and math.isinf(confidence):
+        confidence = "inf" if confidence > 0 else "-inf"  # JSON has no infinities
+    row = {
+        "query": query,
+        "model": call.model,
+        "confidence": confidence,
+        "cost": call.cost,
+        "latency_ms": round(call.latency_ms, 3),
+        "decision": call.outcome,
+        "problem": call.problem,
+        "time": now,
+    }
+    return _encode(row) + "\n"

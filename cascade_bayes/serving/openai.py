@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from cascade_bayes._names import names_of
 from cascade_bayes.errors import InputError
-from cascade_bayes.serving.router import Ask, Reply
+from cascade_bayes.serving.routed import Reply
+from cascade_bayes.serving.router import Ask
 
 Measure = Literal["answer_logprob", "mean_logprob", "first_logprob"]
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import json
 import logging
 import math
 import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
 from time import perf_counter, time
 from typing import Any, Literal, NamedTuple, Self
 
@@ -26,101 +24,17 @@ import numpy as np
 from cascade_bayes._names import names_of
 from cascade_bayes.errors import InputError
 from cascade_bayes.policy.policy import Policy
-from cascade_bayes.serving.log import DecisionLog
-from cascade_bayes.transforms import DOMAIN, KINDS
+from cascade_bayes.serving.confidences import reader_of
+from cascade_bayes.serving.log import DecisionLog, line_of
+from cascade_bayes.serving.routed import Call, Outcome, Routed
 
 logger = logging.getLogger("cascade_bayes.serving")
-
-Outcome = Literal["answered", "deferred", "abstained", "unusable", "fault"]
-"""What became of a call: ``"unusable"`` is a confidence by which nothing could be decided."""
 
 Ask = Callable[[Any], Any]
 """Takes a query; returns an answer and a confidence, and perhaps US dollars, or an awaitable of them."""
 
 
-class Reply(NamedTuple):
-    """What a callable returns; a plain tuple of two or three values will do.
-
-    Attributes
-    ----------
-    answer
-        The answer, of any type.
-    confidence
-        How sure the model is, on the scale of the table that the policy was tuned on; None if it gave none.
-    cost
-        What the call cost, in the unit of the policy's costs; None for the policy's mean cost of such a call.
-    """
-
-    answer: Any
-    confidence: Any
-    cost: float | None = None
-
-
-class Call(NamedTuple):
-    """One call of a model, and what was decided after it.
-
-    Attributes
-    ----------
-    model
-        The model's name.
-    answer
-        Its answer; None if the call failed.
-    confidence
-        Its confidence as the log has it; None if the call failed or the confidence was unusable.
-    cost
-        What it cost, in the unit of the policy's costs; 0 if it failed.
-    latency_ms
-        Milliseconds that it took.
-    outcome
-        What became of the query at this model.
-    problem
-        What went wrong, in words; None if nothing did.
-    """
-
-    model: str
-    answer: Any
-    confidence: Any
-    cost: float
-    latency_ms: float
-    outcome: Outcome
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """What became of one query.
-
-    Attributes
-    ----------
-    query
-        The query's name in the log.
-    answer
-        The answer; None where there is none.
-    model
-        The model that gave it; None where there is no answer.
-    outcome
-        ``"answered"``; ``"abstained"``; ``"fault"`` if the last call failed, or ``"unusable"`` if the last
-        model may abstain and gave no confidence to decide by: then there is no answer, and those of models
-        that deferred are in ``calls``.
-    calls
-        Every call in order.
-    """
-
-    query: str
-    answer: Any
-    model: str | None
-    outcome: Outcome
-    calls: tuple[Call, ...]
-
-    @property
-    def cost(self) -> float:
-        """What all calls cost, in the unit of the policy's costs."""
-        return sum(call.cost for call in self.calls)
-
-    @property
-    def faults(self) -> tuple[str, ...]:
-        """What went wrong on the way, a sentence a call that failed or gave no usable confidence."""
-        return tuple(f"{call.model}: {call.problem}" for call in self.calls if call.problem is not None)
+UNUSABLE = "unusable confidences"
 
 
 class _Called(NamedTuple):
@@ -384,7 +298,7 @@ class Router:
         if self._log is None:
             return
         now = round(time(), 3)
-        lines = [_line(result.query, call, now) for call in result.calls]
+        lines = [line_of(result.query, call, now) for call in result.calls]
         try:
             self._log.append("".join(lines))
         except OSError as error:  # the user has been waiting for an answer, and there is one
@@ -402,71 +316,3 @@ class Router:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-UNUSABLE = "unusable confidences"
-
-_encode = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
-
-
-def _line(query: str, call: Call, now: float) -> str:
-    """Return one row of the log, with its line break."""
-    confidence = call.confidence
-    if isinstance(confidence, float) and math.isinf(confidence):
-        confidence = "inf" if confidence > 0 else "-inf"  # JSON has no infinities
-    row = {
-        "query": query,
-        "model": call.model,
-        "confidence": confidence,
-        "cost": call.cost,
-        "latency_ms": round(call.latency_ms, 3),
-        "decision": call.outcome,
-        "problem": call.problem,
-        "time": now,
-    }
-    return _encode(row) + "\n"
-
-
-Read = Callable[[Any], tuple[float | None, Any, str | None]]
-"""From a confidence: its number on the thresholds' scale, what the log has of it, and what is wrong."""
-
-
-def reader_of(policy: Policy) -> Read:
-    """Return how confidences are read that callables give for a policy."""
-    units = policy.units
-    if units.grades:
-        ranks = {word.casefold(): float(i + 1) for i, word in enumerate(units.grades)}
-
-        def read_word(value: Any) -> tuple[float | None, Any, str | None]:
-            number = ranks.get(value.strip().casefold()) if isinstance(value, str) else None
-            if number is None:
-                return None, None, f"the confidence must be one of {names_of(units.grades)}; got {value!r}"
-            return number, value, None
-
-        return read_word
-    if units.given_as is None:
-        low, high = DOMAIN[policy.kind]
-        return lambda value: _read_number(value, low, high, KINDS[policy.kind])
-    from cascade_bayes.reading.scales import SCALES
-
-    scale = SCALES[units.given_as]
-
-    def read_given(value: Any) -> tuple[float | None, Any, str | None]:
-        number, shown, problem = _read_number(value, scale.low, scale.high, scale.rule)
-        return (None if number is None else float(scale.read(np.asarray(number)))), shown, problem
-
-    return read_given
-
-
-def _read_number(value: Any, low: float, high: float, rule: str) -> tuple[float | None, Any, str | None]:
-    if type(value) is float and low <= value <= high:
-        return value, value, None
-    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
-        return None, None, "the model gave no confidence"
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
-        return None, None, f"the confidence must be a number; got a {type(value).__name__}"
-    # A number of 32 bits, -0.1 say, is -0.10000000149 in 64; its shortest decimal is what was meant.
-    number = float(str(value)) if isinstance(value, np.floating) else float(value)
-    if not low <= number <= high:
-        return None, None, f"the confidence must be {rule}; got {number!r}"
-    return number, number, None

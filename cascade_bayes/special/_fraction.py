@@ -38,7 +38,7 @@ def _block_length(dtype: Any) -> int:
 def shape_limit(dtype: Any) -> float:
     """Shapes below which ``_block_length`` terms cannot overflow: their product is ``a**16``.
 
-    In 32-bit it is ``a**8 < 3e38``.
+    In 32-bit arithmetic the bound is ``a**8 < 3e38``.
     """
     return 1e15 if _is_double(dtype) else 3e4
 

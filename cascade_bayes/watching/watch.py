@@ -25,7 +25,7 @@ from cascade_bayes._output import Output
 from cascade_bayes._shown import Card, number, shown
 from cascade_bayes.errors import InputError
 from cascade_bayes.policy.policy import Policy
-from cascade_bayes.serving.router import reader_of
+from cascade_bayes.serving.confidences import reader_of
 from cascade_bayes.watching.martingale import MAX_BINS
 from cascade_bayes.watching.streams import Stream, make_streams
 

@@ -15,7 +15,7 @@ pytest.importorskip("inspect_ai", reason="needs the extra: pip install '.[collec
 
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
 from inspect_ai.scorer import CORRECT, INCORRECT, Score, accuracy, scorer
-from serving import FaultError, Server, plainly, reply
+from local_server import FaultError, Server, plainly, reply
 
 import cascade_bayes as cb
 from cascade_bayes.collecting import collect

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from serving import reply
+from local_server import reply
 
 QUESTIONS = '{"input": "Capital of France?", "target": "Paris"}\n'
 

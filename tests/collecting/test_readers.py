@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serving import reply
+from local_server import reply
 
 import cascade_bayes as cb
 from cascade_bayes.collecting import read_inspect, read_lm_eval, read_openai

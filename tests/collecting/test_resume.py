@@ -17,7 +17,7 @@ import pytest
 
 pytest.importorskip("inspect_ai", reason="needs the extra: pip install '.[collect]'")
 
-from serving import Server, reply
+from local_server import Server, reply
 
 from cascade_bayes.collecting.ledger import Call, Ledger
 from cascade_bayes.errors import InputError

@@ -24,8 +24,8 @@ from cascade_bayes.policy.guarantee import (
     labels_needed,
     losses,
     num_passed,
-    upper_mean,
 )
+from cascade_bayes.policy.mean_bound import upper_mean
 from cascade_bayes.policy.points import PricedPolicies
 
 THRESHOLDS = (0.95, 0.8, 0.6, 0.4, 0.2, 0.02)

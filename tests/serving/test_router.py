@@ -25,7 +25,7 @@ from cascade_bayes._units import Units
 from cascade_bayes.data import CascadeData
 from cascade_bayes.policy.expected import Prediction
 from cascade_bayes.rule import LOWEST
-from cascade_bayes.serving.router import Reply
+from cascade_bayes.serving.routed import Reply
 
 MODELS = ("a", "b", "c")
 NAN, INF = np.nan, np.inf
