@@ -46,8 +46,11 @@ _COMMANDS = (
     *(collect, convert, inspect, fit, check, tune, worth, evaluate, guarantee, report),
     *(watch, demo, cache),
 )
+_FORMER = {"draws": "num-draws", "chains": "num-chains", "target-accept": "target-accept-prob"}
+"""Options that had other names than in Python; they are still understood, and no help shows them."""
+
 for command in _COMMANDS:
-    app.command()(command)
+    app.command(context_settings={"token_normalize_func": lambda name: _FORMER.get(name, name)})(command)
 
 
 _damage = Damage()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,19 +12,14 @@ from cascade_bayes.cli.common import exit_if_rejected, out, print_json, show_ver
 from cascade_bayes.cli.options import (
     CONFIDENCE_HELP,
     AcceptRejectedFit,
-    Columns,
-    CorrectAbove,
-    CostPerCall,
-    Grades,
     Json,
-    NoCosts,
     Prices,
-    Wide,
-    layout_options,
+    with_layout,
 )
 from cascade_bayes.cli.tables import evaluation_table, evaluations_table
 
 
+@with_layout
 def evaluate(
     policy_file: Annotated[
         Path, typer.Argument(metavar="POLICY", help="Policy or frontier file written by `tune`.")
@@ -34,12 +29,8 @@ def evaluate(
         str | None, typer.Option(help=f"{CONFIDENCE_HELP} That of the policy if left out.")
     ] = None,
     prices: Prices = None,
-    columns: Columns = None,
-    wide: Wide = False,
-    grades: Grades = None,
-    correct_above: CorrectAbove = None,
-    cost_per_call: CostPerCall = None,
-    no_costs: NoCosts = False,
+    *,
+    layout: dict[str, Any],
     accept_rejected_fit: AcceptRejectedFit = False,
     as_json: Json = False,
 ) -> None:
@@ -57,7 +48,6 @@ def evaluate(
     show_verdict(verdict)
     # Points of an envelope are of models of their own.
     models = list(dict.fromkeys(name for policy in policies for name in policy.models))
-    layout = layout_options(columns, wide, grades, correct_above, cost_per_call, no_costs)
     cost = {name: c for p in policies for name, c in zip(p.models, p.call_cost.tolist(), strict=True)}
     as_fitted = AsFitted(policies[0].kind, policies[0].units, cost)
     data = read_for_policy(table, models, as_fitted, prices, confidence, **layout)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,16 +17,10 @@ from cascade_bayes.cli.inspect import show_overview
 from cascade_bayes.cli.options import (
     CONFIDENCE_HELP,
     TABLE_HELP,
-    Columns,
-    CorrectAbove,
-    CostPerCall,
-    Grades,
     Json,
-    NoCosts,
     Prices,
     Seed,
-    Wide,
-    layout_options,
+    with_layout,
 )
 from cascade_bayes.errors import ConvergenceWarning
 from cascade_bayes.inference.options import AUTO_WARMUP, SAMPLES, WARMUP, FitOptions
@@ -35,6 +29,7 @@ if TYPE_CHECKING:
     from cascade_bayes.data import CascadeData
 
 
+@with_layout
 def fit(
     table: Annotated[Path, typer.Argument(help=TABLE_HELP)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Posterior file to write (NetCDF).")],
@@ -44,12 +39,8 @@ def fit(
         typer.Option(help="Comma-separated models in cascade order, cheapest first.", metavar="A,B,..."),
     ] = None,
     prices: Prices = None,
-    columns: Columns = None,
-    wide: Wide = False,
-    grades: Grades = None,
-    correct_above: CorrectAbove = None,
-    cost_per_call: CostPerCall = None,
-    no_costs: NoCosts = False,
+    *,
+    layout: dict[str, Any],
     logged_policy: Annotated[
         Path | None,
         typer.Option(help="Policy under which a running cascade wrote the table; checked against its rows."),
@@ -97,7 +88,7 @@ def fit(
         bool, typer.Option("--monotone", help="Keep being right from becoming rarer with confidence.")
     ] = FitOptions.monotone,
     num_chains: Annotated[
-        int, typer.Option("--num-chains", "--chains", help="Markov chains.", min=1, max=MAX_CHAINS)
+        int, typer.Option(help="Markov chains.", min=1, max=MAX_CHAINS)
     ] = FitOptions.num_chains,
     num_warmup: Annotated[
         int | None,
@@ -126,8 +117,6 @@ def fit(
     target_accept_prob: Annotated[
         float,
         typer.Option(
-            "--target-accept-prob",
-            "--target-accept",
             help="NUTS acceptance rate; closer to 1 is slower with fewer divergences.",
             min=0.5,
             max=0.999,
@@ -151,9 +140,9 @@ def fit(
         models=split(models),
         prices=prices,
         logged_policy=None if logged_policy is None else Policy.load(logged_policy),
-        **layout_options(columns, wide, grades, correct_above, cost_per_call, no_costs),
+        **layout,
     )
-    show_overview(overview(data), confidence, grades)
+    show_overview(overview(data), confidence, layout.get("grades"))
     selection = find_selection(data)
     is_log = selection is not None or (logged_policy is not None and not data.observed.all())
     options = FitOptions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,19 +12,14 @@ from cascade_bayes._kinds import POLICY
 from cascade_bayes.cli.common import open_output, out, print_json, talk
 from cascade_bayes.cli.options import (
     CONFIDENCE_HELP,
-    Columns,
-    CorrectAbove,
-    CostPerCall,
-    Grades,
     Json,
-    NoCosts,
     Prices,
-    Wide,
-    layout_options,
+    with_layout,
 )
 from cascade_bayes.cli.tables import guarantee_table
 
 
+@with_layout
 def guarantee(
     frontier_file: Annotated[
         Path, typer.Argument(metavar="FRONTIER", help="Frontier file written by `tune --frontier`.")
@@ -53,12 +48,8 @@ def guarantee(
         str | None, typer.Option(help=f"{CONFIDENCE_HELP} That of the frontier if left out.")
     ] = None,
     prices: Prices = None,
-    columns: Columns = None,
-    wide: Wide = False,
-    grades: Grades = None,
-    correct_above: CorrectAbove = None,
-    cost_per_call: CostPerCall = None,
-    no_costs: NoCosts = False,
+    *,
+    layout: dict[str, Any],
     as_json: Json = False,
 ) -> None:
     """Certify the cheapest policy whose error keeps a target, whatever the model is worth.
@@ -79,7 +70,6 @@ def guarantee(
         models = list(dict.fromkeys(name for policy in policies for name in policy.models))
         cost = {name: c for p in policies for name, c in zip(p.models, p.call_cost.tolist(), strict=True)}
         as_fitted = AsFitted(policies[0].kind, policies[0].units, cost)
-        layout = layout_options(columns, wide, grades, correct_above, cost_per_call, no_costs)
         data = read_for_policy(holdout, models, as_fitted, prices, confidence, **layout)
         found = certified.guarantee(policies, data, target_error=target_error, delta=delta, max_cost=max_cost)
         if file is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,20 +14,15 @@ from cascade_bayes.cli.common import out, print_json, print_marked, say, split
 from cascade_bayes.cli.options import (
     CONFIDENCE_HELP,
     TABLE_HELP,
-    Columns,
-    CorrectAbove,
-    CostPerCall,
-    Grades,
     Json,
-    NoCosts,
     Prices,
-    Wide,
-    layout_options,
+    with_layout,
 )
 from cascade_bayes.cli.tables import overview_table
 from cascade_bayes.errors import DataWarning
 
 
+@with_layout
 def inspect(
     table: Annotated[Path, typer.Argument(help=TABLE_HELP)],
     confidence: Annotated[str, typer.Option(help=CONFIDENCE_HELP)] = "logprob",
@@ -35,12 +31,8 @@ def inspect(
         typer.Option(help="Comma-separated models in cascade order, cheapest first.", metavar="A,B,..."),
     ] = None,
     prices: Prices = None,
-    columns: Columns = None,
-    wide: Wide = False,
-    grades: Grades = None,
-    correct_above: CorrectAbove = None,
-    cost_per_call: CostPerCall = None,
-    no_costs: NoCosts = False,
+    *,
+    layout: dict[str, Any],
     as_json: Json = False,
 ) -> None:
     """Say what a table holds, model by model, and what of it looks odd; nothing is fitted."""
@@ -53,14 +45,14 @@ def inspect(
             confidence=confidence,
             models=split(models),
             prices=prices,
-            **layout_options(columns, wide, grades, correct_above, cost_per_call, no_costs),
+            **layout,
         )
     record = overview(data)
     record["odd"] = [*map(_message, told), *record["odd"]]
     if as_json:
         print_json({"confidence": confidence, **record})
     else:
-        show_overview(record, confidence, grades, out)
+        show_overview(record, confidence, layout.get("grades"), out)
 
 
 def _message(warning: warnings.WarningMessage) -> str:
@@ -69,7 +61,7 @@ def _message(warning: warnings.WarningMessage) -> str:
 
 
 def show_overview(
-    record: dict[str, Any], confidence: str, grades: str | None = None, console: Console = say
+    record: dict[str, Any], confidence: str, grades: Sequence[str] | None = None, console: Console = say
 ) -> None:
     """Print what was read of a table.
 
@@ -80,7 +72,7 @@ def show_overview(
     confidence
         What the user called the confidences.
     grades
-        The words for them, as the user listed them.
+        The words for them, the least sure first.
     console
         Where to print.
     """
@@ -95,11 +87,10 @@ def show_overview(
             console.print(f"Odd: {odd}", soft_wrap=True)
 
 
-def _scale_sentence(kind: str, confidence: str, grades: str | None) -> str | None:
+def _scale_sentence(kind: str, confidence: str, grades: Sequence[str] | None) -> str | None:
     """Return on which scale thresholds will be, where that is not the user's own."""
     if grades is not None:
-        words = [word.strip() for word in grades.replace("<", ",").split(",") if word.strip()]
-        numbered = ", ".join(f"{i} is {word!r}" for i, word in enumerate(words, start=1))
+        numbered = ", ".join(f"{i} is {word!r}" for i, word in enumerate(grades, start=1))
         return f"Grades are read as scores, and thresholds are scores: {numbered}."
     return {
         "percent": "Percentages are read as probabilities, and thresholds are probabilities: 0.9 is 90 %.",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,13 +86,37 @@ NoCosts = Annotated[
 ]
 
 
+def with_layout(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the options that say how its table is laid out, where it has ``layout`` itself.
+
+    Parameters
+    ----------
+    command
+        A command whose first parameter after ``*`` is ``layout``, to which it is given keyword arguments of
+        `read_table`.
+    """
+    own, shared = (inspect.signature(function, eval_str=True) for function in (command, layout_options))
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in own.parameters.items():
+        parameters += shared.parameters.values() if name == "layout" else [parameter]
+
+    @wraps(command)
+    def called(**given: Any) -> None:
+        said = {name: given.pop(name) for name in shared.parameters}
+        command(layout=layout_options(**said), **given)
+
+    called.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return called
+
+
 def layout_options(
-    columns: list[str] | None,
-    wide: bool,
-    grades: str | None,
-    correct_above: float | None,
-    cost_per_call: list[str] | None,
-    no_costs: bool,
+    columns: Columns = None,
+    wide: Wide = False,
+    grades: Grades = None,
+    correct_above: CorrectAbove = None,
+    cost_per_call: CostPerCall = None,
+    no_costs: NoCosts = False,
 ) -> dict[str, Any]:
     """Return how a table is laid out, from the options of a command: keyword arguments of `read_table`.
 

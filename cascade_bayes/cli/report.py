@@ -50,7 +50,7 @@ def report(
     ] = 0.9,
     num_draws: Annotated[
         int,
-        typer.Option("--num-draws", "--draws", help="Posterior draws to average over.", min=2, max=MAX_COUNT),
+        typer.Option(help="Posterior draws to average over.", min=2, max=MAX_COUNT),
     ] = 200,
     prices: Prices = None,
     seed: Seed = 0,

@@ -65,7 +65,7 @@ def tune(
     ] = "any",
     num_draws: Annotated[
         int,
-        typer.Option("--num-draws", "--draws", help="Posterior draws to average over.", min=2, max=MAX_COUNT),
+        typer.Option(help="Posterior draws to average over.", min=2, max=MAX_COUNT),
     ] = 200,
     prior_queries: PriorQueries = None,
     abstain_price: Annotated[

@@ -33,9 +33,7 @@ def worth(
     ] = "30,100,300",
     num_draws: Annotated[
         int,
-        typer.Option(
-            "--num-draws", "--draws", help="Posterior draws, each with new queries.", min=50, max=MAX_COUNT
-        ),
+        typer.Option(help="Posterior draws, each with new queries.", min=50, max=MAX_COUNT),
     ] = 500,
     prior_queries: PriorQueries = None,
     seed: Seed = 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 PROGRAM = "cascade-bayes"
 
@@ -62,7 +62,8 @@ def _metavar(command: Any, parameter: Any) -> str:
     if parameter.metavar:
         return str(parameter.metavar)
     # Of the function itself: the parser's own record of types differs from version to version of typer.
-    kind = get_type_hints(inspect.unwrap(command.callback))[parameter.name]
+    kind = inspect.signature(command.callback, eval_str=True).parameters[parameter.name].annotation
+    kind = getattr(kind, "__origin__", kind)  # without what Annotated adds
     kinds = [each for each in get_args(kind) or (kind,) if each is not type(None)]
     if parameter.param_type_name == "argument":
         return str(parameter.name).upper()

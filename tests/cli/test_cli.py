@@ -149,6 +149,15 @@ def test_options_have_the_names_that_python_has(command: str, functions: list[An
     assert said - parameters == set()
 
 
+def test_former_names_of_options_are_understood_and_not_shown(run: Run) -> None:
+    assert "--num-draws" in run("check", "--help").out
+    assert " --draws" not in run("check", "--help").out
+    for command, option in (("check", "--draws"), ("worth", "--draws"), ("fit", "--chains")):
+        shown = run(command, option, 10**9)
+        assert f"Invalid value for '{option.replace('--', '--num-')}'" in re.sub(r"[\s│]+", " ", shown.err)
+    assert "Invalid value for '--target-accept-prob'" in run("fit", "--target-accept", 2).err
+
+
 def test_module_and_script_are_one_program() -> None:
     shown = subprocess.run(
         [sys.executable, "-m", "cascade_bayes.cli", "fit", "nowhere.csv", "-o", "x.nc"],
