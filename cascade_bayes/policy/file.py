@@ -58,7 +58,8 @@ def read(path: Path, *kinds: type[PolicyRecord | FrontierRecord]) -> PolicyRecor
     """
     names = [SCHEMAS[kind] for kind in kinds]
     called = " or ".join(name.rpartition(".")[2] for name in names)
-    raw = read_json(path, called, names)
+    remedy = "Make one with `cascade-bayes tune --frontier`." if called == "frontier" else REMEDY
+    raw = read_json(path, called, names, remedy)
     kind = kinds[names.index(raw["schema"])]
     version = raw.get("schema_version")
     if type(version) is not int or version not in (2, SCHEMA_VERSION):

@@ -113,14 +113,27 @@ class Stream:
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the state file holds of the stream: what a table does not say again."""
-        arrays = ("counts", "capital", "rise", "since", "since_query", "after", "after_rank")
-        record: dict[str, Any] = {name: getattr(self, name).tolist() for name in arrays}
+        record: dict[str, Any] = {name: getattr(self, name).tolist() for name in _KEPT}
         return {**record, "num_new": self.num_new, "highest": self.highest}
 
     def restore(self, record: dict[str, Any]) -> None:
-        """Take up what a state file holds."""
-        for name, value in record.items():
-            setattr(self, name, np.asarray(value, dtype=float) if isinstance(value, list) else value)
+        """Take up what a state file holds.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If something of it is missing, or has another form.
+        """
+        for name in _KEPT:
+            value = np.asarray(record[name], dtype=float)
+            if value.shape != getattr(self, name).shape or not np.isfinite(value).all():
+                raise ValueError(f"{name} has another form")
+            setattr(self, name, value)
+        self.num_new, self.highest = int(record["num_new"]), float(record["highest"])
+
+
+_KEPT = ("counts", "capital", "rise", "since", "since_query", "after", "after_rank")
+"""Arrays of a stream that a state file holds."""
 
 
 def _uniforms(query: str, model: str, figure: str) -> tuple[float, float]:

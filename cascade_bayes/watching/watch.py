@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 SCHEMA = "cascade_bayes.watch"
 """What state files call themselves."""
 
+REMEDY = "Remove it or name another state file: the log is then read from its beginning."
+
 MAX_HISTORY = 400
 """Points of the picture that a state keeps; of more every second one is left out."""
 
@@ -214,14 +216,17 @@ def watch(
     progress: dict[str, Any] = {"offset": 0, "num_queries": 0, "last_query": None, "history": []}
     path = None if state is None else state.path if isinstance(state, Output) else Path(state)
     if path is not None and path.exists() and path.stat().st_size:
-        kept = read_json(path, "watch", [SCHEMA])
+        kept = read_json(path, "watch", [SCHEMA], REMEDY)
         if kept.get("identity") != identity:
             raise InputError(
                 f"{path} is the state of another fit, policy or level. Name another state file, or remove it."
             )
-        progress = kept["progress"]
-        for stream in streams.values():
-            stream.restore(kept["streams"][f"{stream.model}\n{stream.figure}"])
+        try:
+            progress = {name: kept["progress"][name] for name in progress}
+            for stream in streams.values():
+                stream.restore(kept["streams"][f"{stream.model}\n{stream.figure}"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} was changed after it was written. {REMEDY}") from error
     found = _Reading(policy, streams, math.log(len(streams) / level), progress)
     found.read(Path(log))
     if state is not None:

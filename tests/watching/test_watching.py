@@ -154,6 +154,21 @@ def test_a_growing_log_is_read_once_and_says_the_same(tmp_path: Path) -> None:
     assert cb.watch(posterior_of(TABLE), POLICY, path, state=state).to_dict() == expected.to_dict()
     with pytest.raises(InputError, match="state of another fit, policy or level"):
         cb.watch(posterior_of(TABLE), POLICY, path, state=state, level=0.05)
+    good = json.loads(state.read_text())
+    for place, name in (("progress", "offset"), ("streams", "a\ncost")):
+        bad = json.loads(state.read_text())
+        del bad[place][name]
+        state.write_text(json.dumps(bad))
+        with pytest.raises(InputError, match="was changed after it was written"):
+            cb.watch(posterior_of(TABLE), POLICY, path, state=state)
+        state.write_text(json.dumps(good))
+    good["streams"]["a\ncost"]["capital"] = [[1.0]]
+    state.write_text(json.dumps(good))
+    with pytest.raises(InputError, match="was changed after it was written"):
+        cb.watch(posterior_of(TABLE), POLICY, path, state=state)
+    state.unlink()
+    path.write_text(text)
+    cb.watch(posterior_of(TABLE), POLICY, path, state=state)
     path.write_text("")
     with pytest.raises(InputError, match="is shorter than what was read"):
         cb.watch(posterior_of(TABLE), POLICY, path, state=state)
